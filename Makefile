@@ -8,7 +8,7 @@ TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --retries 1 --timeout 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types test-browser bench figures clean
+.PHONY: help setup demo test check lint types test-browser bench figures sync slurm-up slurm-down test-slurm clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,7 +30,7 @@ demo: setup  ## sweep, fit and report on the bundled text: under five minutes on
 test: setup  ## the whole test suite: about five minutes on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-check: lint types test  ## all that .ci/run runs
+check: lint types test  ## with test-slurm, all that .ci/run runs
 
 lint: setup  ## style, formatting and the walls between the rooms
 	$(BIN)/ruff check .
@@ -46,6 +46,22 @@ test-browser: setup  ## the report in a real headless Chromium
 bench: setup  ## layers and laws: tables with ratios and the machine's description, kept in bench/results
 	$(BIN)/python -m bench.layer out=bench/results
 	$(BIN)/python -m bench.laws
+
+RUNS ?= runs
+sync: setup  ## send to W&B what runs without a network (or with a broken one) could not: make sync RUNS=runs
+	$(BIN)/python -m structlin.runs.sync runs=$(RUNS)
+
+SLURM_DEV ?=
+slurm-up:  ## a real four-node SLURM on this Debian machine (see slurm/README.md); prints the line that a shell needs
+	@$(PYTHON) -m slurm.dev install $(SLURM_DEV)
+	@$(PYTHON) -m slurm.dev up $(SLURM_DEV)
+
+slurm-down:  ## end that cluster and its jobs, and remove its state folder
+	@$(PYTHON) -m slurm.dev down
+
+test-slurm: setup  ## the tests on clusters of their own, which they start and end
+	@$(PYTHON) -m slurm.dev install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 0 -m slurm tests
 
 clean:  ## remove what the targets above made, but no runs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,7 +19,10 @@ from statistics import mean
 import torch
 from torch import Tensor
 
-from structlin.config.schema import ModelConfig, OptimConfig, ScheduleConfig, Science, StructureConfig
+from structlin.config.model import Gpt2Config
+from structlin.config.optim import OptimConfig, ScheduleConfig
+from structlin.config.science import Science
+from structlin.config.structure import StructureConfig
 from structlin.data import DataRecipe, prepare
 from structlin.errors import door
 from structlin.nn.linear import Linear
@@ -38,7 +41,7 @@ def coordinate_science(structure: str, width: int, rule: str, seed: int) -> Scie
     """A two-layer model at base width 64; batches of 512 tokens, no warm-up."""
     return Science(
         structure=StructureConfig(str(lookup(structure))),
-        model=ModelConfig(d_model=width, num_layers=2, d_head=64, context=64, base_width=64, dtype="float32"),
+        model=Gpt2Config(d_model=width, num_layers=2, d_head=64, context=64, base_width=64, dtype="float32"),
         data=DataRecipe("sotu"),
         optim=OptimConfig(lr=LR, rate_rule=rule, batch_tokens=512, clip=0.0),
         schedule=ScheduleConfig(warmup_steps=0),

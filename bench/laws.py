@@ -139,11 +139,52 @@ def coverage(sweeps: int) -> None:
                 held[name] += ends.low <= getattr(DENSE, name) <= ends.high
         shown = "  ".join(f"{name} {100 * n / sweeps:.0f}%" for name, n in held.items())
         print(f"  {count * seeds:3d} runs: {shown}")
+    print(f"frontier law and isoFLOP, {sweeps} sweeps each; noise 0.5% a run, 0.2% a row")
+    for count, seeds in ((5, 1), (5, 2), (8, 1), (12, 1), (20, 1)):
+        print(f"  {count * seeds:3d} trunks: {approach_coverage(sweeps, count, seeds)}")
+    print(f"  25 finished runs at 5 budgets, 0.3%: {approach_coverage(sweeps)}")
     print(f"compute multiplier, {sweeps} sweeps each")
     for count, seeds, noise in ((5, 1, 0.003), (5, 2, 0.003), (8, 1, 0.003), (8, 1, 0.01), (12, 1, 0.005)):
         print(
             f"  {count * seeds:3d} runs, noise {100 * noise:.1f}%: {multiplier_coverage(sweeps, count, seeds, noise)}"
         )
+
+
+def approach_coverage(sweeps: int, count: int = 0, seeds: int = 1) -> str:
+    """Coverage of the intervals of approaches 1 and 2, for trunks or (count = 0) for a grid of finished runs."""
+    held: dict[str, list[float]] = {}
+    generator = np.random.default_rng(count)
+    for k in range(sweeps):
+        if count:
+            table = synthetic.trunks(
+                DENSE, sizes=np.geomspace(1e6, 2.56e8, count).tolist(), seeds=range(seeds), evaluations=25,
+                run_noise=0.005, row_noise=0.002, generator=generator,
+            ).drop(columns="seed")  # fmt: skip
+        else:
+            table = synthetic.isoflop(DENSE, noise=0.003, generator=generator)
+        for name, value in held_by(fitted(table, bootstrap=50, seed=k), "dense").items():
+            held.setdefault(name, []).append(value)
+    return "  ".join(f"{name} {100 * np.mean(values):.0f}%" for name, values in held.items())
+
+
+def held_by(laws: Laws, variant: str) -> dict[str, float]:
+    """Which intervals of approaches 1 and 2 hold the values of DENSE: 1 or 0, and a share of the optima."""
+    exponent = DENSE.compute_exponent
+    constant = float((DENSE.frontier(1e18) - DENSE.E) * 1e18**exponent)
+    found: dict[str, float] = {}
+    if variant in laws.frontiers:
+        ends = laws.frontier_intervals(variant)
+        for name, truth in (("E", DENSE.E), ("A", constant), ("a", exponent)):
+            found[name] = float(ends[name].low <= truth <= ends[name].high)
+    two = laws.isoflops[variant]
+    for name, power in (("N_opt", two.size), ("N_opt Akima", two.akima)):
+        if power is not None:
+            of = laws.power_interval(variant, power)
+            found[name] = float(of.low <= DENSE.size_exponent <= of.high)
+    inside = [s for s in two.slices if s.edge is None and np.isfinite(s.optimum)]
+    optima = [(laws.power_interval(variant, s), float(DENSE.optimum(s.budget)[0])) for s in inside]
+    found["optima"] = float(np.mean([of.low <= truth <= of.high for of, truth in optima]))
+    return found
 
 
 def multiplier_coverage(sweeps: int, count: int, seeds: int, noise: float) -> str:

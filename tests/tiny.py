@@ -4,15 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from structlin.config.schema import (
-    EvaluationConfig,
-    ModelConfig,
-    OptimConfig,
-    Placement,
-    ScheduleConfig,
-    Science,
-    StructureConfig,
-)
+from structlin.config.model import Gpt2Config
+from structlin.config.optim import OptimConfig, ScheduleConfig
+from structlin.config.placement import Placement
+from structlin.config.science import EvaluationConfig, Science
+from structlin.config.structure import StructureConfig
 from structlin.data import DataRecipe
 from structlin.runs.job import Job
 from structlin.runs.store import RunFolder, Store
@@ -40,7 +36,7 @@ def tiny(structure: str = "btt", d_model: int = 16, **changes: Any) -> Science:
     """A Science of a one-layer model; keyword arguments replace its fields."""
     science = Science(
         structure=StructureConfig(str(lookup(structure))),
-        model=ModelConfig(d_model=d_model, num_layers=1, d_head=8, context=16, base_width=16, dtype="float32"),
+        model=Gpt2Config(d_model=d_model, num_layers=1, d_head=8, context=16, base_width=16, dtype="float32"),
         data=DataRecipe("sotu"),
         optim=OptimConfig(batch_tokens=64, lr=1e-2),
         schedule=ScheduleConfig(warmup_steps=4),

@@ -1,1 +1,1 @@
-"""What is a run? Typed configuration (schema), its identity (identity) and its composition by Hydra (compose)."""
+"""What is a run? Its Science in typed groups, its placement, its identity, and its composition by Hydra."""

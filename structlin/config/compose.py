@@ -7,10 +7,12 @@ DictConfig.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from structlin.config.identity import build
-from structlin.config.request import GridConfig, LaunchConfig, Site, SweepRequest, Template, TrainRequest
-from structlin.config.schema import Science
+from structlin.config.model import MODELS
+from structlin.config.launch import Action, LaunchConfig, SlurmLaunch, automatic, launch_kind
+from structlin.config.request import GridConfig, Site, SweepRequest, Template, TrainRequest
+from structlin.config.science import Science
+from structlin.config.study import expand_study, studies
 from structlin.errors import UserError, one_line, suggest
 from structlin.structure import resolve
 from structlin.structure.sample import sample_thetas
@@ -54,6 +59,8 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
     templates: dict[Template, None] = {}
     budgets: dict[float, None] = {}
     plain: list[dict[str, Any]] = []
+    arguments, study = expand_study(arguments, CONFIG_DIR / "study")
+    arguments = [f"launch={automatic()}" if argument == "launch=auto" else argument for argument in arguments]
     for config in _compose("sweep", arguments):
         if config["model"].pop("d_model") is not None or config.pop("tokens") is not None:
             raise UserError(
@@ -63,16 +70,22 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
         templates.update(dict.fromkeys(_templates(config)))
         plain.append(config)
     config = _of_whole_sweep(plain)
+    launch = _launch(config["launch"])
+    site = _site(config)
+    if isinstance(launch, SlurmLaunch):
+        site = replace(site, machine=launch.speed_key)
     return SweepRequest(
         templates=tuple(templates),
         budgets=tuple(sorted(budgets)),
         grid=build(GridConfig, config["grid"], "grid"),
-        launch=build(LaunchConfig, config["launch"], "launch"),
-        site=_site(config),
+        launch=launch,
+        action=build(Action, {key: config[key] for key in ("retry", "cancel", "status", "watch")}, "config"),
+        site=site,
         name=None if config["name"] is None else str(config["name"]),
         dry_run=_flag("dry_run", config["dry_run"]),
         format=str(config["format"]),
         command=shlex.join(["python", "sweep.py", *arguments]),
+        study=study,
     )
 
 
@@ -97,6 +110,8 @@ def options(root: str) -> str:
     """The text of --help: the groups with their options, and the default config as YAML."""
     groups = "\n".join(f"  {group}={'|'.join(_group_options(group))}" for group in _groups())
     keys = OmegaConf.to_yaml(_composed(root, []))
+    if root == "sweep":
+        groups += f"\n  study={'|'.join(studies(CONFIG_DIR / 'study'))} study.size=small|paper"
     return f"groups:\n{groups}\n\nkeys (as key=value; commas make a sweep):\n{keys}"
 
 
@@ -206,7 +221,8 @@ def _choices(override: Override) -> list[Any]:
 
 
 def _groups() -> list[str]:
-    return sorted(folder.name for folder in CONFIG_DIR.iterdir() if folder.is_dir())
+    """Hydra's groups; a study is no group but a list of arguments (config/study.py)."""
+    return sorted(folder.name for folder in CONFIG_DIR.iterdir() if folder.is_dir() and folder.name != "study")
 
 
 def _group_options(group: str) -> list[str]:
@@ -234,7 +250,7 @@ def _flat_keys(config: DictConfig, prefix: str = "") -> set[str]:
 
 def _templates(config: Mapping[str, Any]) -> list[Template]:
     """The Sciences a config stands for: one, or one per sampled theta."""
-    rounding = config["structure"]["rounding"]
+    _check_model(config)
     schedule = dict(config["schedule"])
     kind = schedule.pop("kind")
     data = {key: value for key, value in config["data"].items() if key not in ("root", "max_epochs")}
@@ -243,18 +259,37 @@ def _templates(config: Mapping[str, Any]) -> list[Template]:
         science = build(
             Science,
             {
-                "structure": {"theta": theta, "rounding": rounding},
-                "model": {**config["model"], "d_model": config["model"]["d_head"]},
+                "structure": {"theta": theta, **{key: config["structure"][key] for key in ("rounding", "head_layout")}},
+                "moe": config["moe"],
+                "model": {**config["model"], "d_model": _least_width(config["model"])},
                 "data": data,
                 "optim": config["optim"],
                 "schedule": {**schedule, "kind": "constant"},
                 "evaluation": config["evaluation"],
                 "seed": config["seed"],
+                "task": config["task"],
             },
             "config",
         )
         templates.append(Template(science, str(kind)))
     return templates
+
+
+def _check_model(config: Mapping[str, Any]) -> None:
+    """A scale of another task sets fields that the model does not have: say so, and name the scales of the task."""
+    name, task = str(config["model"]["name"]), str(config["task"])
+    if name not in MODELS:
+        return
+    fields = {field.name for field in dataclasses.fields(MODELS[name])}
+    for key in config["model"]:
+        if key not in fields:
+            own = "|".join(scale for scale in _group_options("scale") if scale.startswith(task)) or "paper|small"
+            raise UserError(f"model={name} has no model.{key}; the scales of task={task} are scale={own}")
+
+
+def _least_width(model: Mapping[str, Any]) -> Any:
+    """A width that fits any model: planning puts the real ones in its place."""
+    return model.get("d_head") or model.get("num_heads") or 64
 
 
 def _thetas(structure: Mapping[str, Any]) -> list[str]:
@@ -280,8 +315,14 @@ def _thetas(structure: Mapping[str, Any]) -> list[str]:
         raise UserError(f"structure: {error}") from None
 
 
+def _launch(values: Mapping[str, Any]) -> LaunchConfig:
+    return build(launch_kind(str(values["name"])), values, "launch")
+
+
 def _site(config: Mapping[str, Any]) -> Site:
-    placement = {key: config[key] for key in ("device", "threads", "compile", "checkpoint_seconds", "log_steps")}
+    placement = {
+        key: config[key] for key in ("device", "threads", "compile", "sharding", "checkpoint_seconds", "log_steps")
+    }
     tracking = config["tracking"]
     return build(
         Site,

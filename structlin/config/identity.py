@@ -12,10 +12,12 @@ import json
 import types
 import typing
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from structlin.config.schema import SCHEMA, Science
+from structlin.config.model import MODELS, ModelConfig
+from structlin.config.science import SCHEMA, Science
 from structlin.errors import UserError, suggest
 
 T = TypeVar("T")
@@ -55,7 +57,25 @@ def upgrade(stored: Mapping[str, Any]) -> dict[str, Any]:
     schema = stored.get("schema")
     if not isinstance(schema, int) or schema > SCHEMA or schema < 1:
         raise UserError(f"config has schema {schema!r}, this version reads 1 to {SCHEMA}; update structlin")
-    return dict(stored)
+    upgraded = dict(stored)
+    for version in range(schema, SCHEMA):
+        upgraded = _UPGRADES[version](upgraded)
+    return upgraded
+
+
+def _from_1(stored: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1 knew neither experts, head layouts nor a fixed number of heads."""
+    return {
+        **stored,
+        "schema": 2,
+        "moe": {"kind": "none"},
+        "structure": {**stored["structure"], "head_layout": "none"},
+        "model": {**stored["model"], "num_heads": None},
+    }
+
+
+_UPGRADES = {1: _from_1}
+"""Schema -> how a config of it becomes one of the next."""
 
 
 def science_from(stored: Mapping[str, Any]) -> Science:
@@ -68,7 +88,7 @@ def build(cls: type[T], values: Mapping[str, Any], path: str) -> T:
 
     UserError names the path of an unknown key or of a value of the wrong kind, and the valid keys.
     """
-    hints = typing.get_type_hints(cls)
+    hints = _hints(typing.cast(Any, cls))
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in values:
         if key not in names:
@@ -76,10 +96,18 @@ def build(cls: type[T], values: Mapping[str, Any], path: str) -> T:
     return cls(**{key: _coerce(hints[key], value, f"{path}.{key}") for key, value in values.items()})
 
 
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    """Types of the fields; finding them takes longer than building the dataclass."""
+    return typing.get_type_hints(cls)
+
+
 def _coerce(hint: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise UserError(f"{path} = {value!r} should be a group of keys")
+        if hint is ModelConfig:
+            hint = _model_class(value, path)
         return build(typing.cast(type[Any], hint), value, path)
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         options = [option for option in typing.get_args(hint) if option is not type(None)]
@@ -89,6 +117,14 @@ def _coerce(hint: Any, value: Any, path: str) -> Any:
             value = [value]
         return tuple(_coerce(typing.get_args(hint)[0], item, path) for item in value)
     return _scalar(hint, value, path)
+
+
+def _model_class(values: Mapping[str, Any], path: str) -> type[ModelConfig]:
+    """The class of a model by its name."""
+    name = values.get("name")
+    if name not in MODELS:
+        raise UserError(f"{path}.name = {name!r} is unknown; {suggest(str(name), MODELS)}")
+    return MODELS[name]
 
 
 def _scalar(hint: Any, value: Any, path: str) -> Any:

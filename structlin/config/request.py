@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from structlin.config.schema import Placement, Science
+from structlin.config.launch import Action, LaunchConfig
+from structlin.config.placement import Placement
+from structlin.config.science import Science
 from structlin.errors import UserError, suggest
 
 DESIGNS = {
@@ -48,9 +50,13 @@ class GridConfig:
     tokens_per_param: tuple[float, ...] = (5.0, 200.0)
     """Range of tokens per forward MAC over which the widths are spread."""
     widths: tuple[int, ...] | None = None
-    """Widths by hand, each a multiple of d_head."""
+    """Widths by hand, which the heads divide."""
     tokens: tuple[int, ...] | None = None
     """Tokens by hand, for every width; then no budget is needed."""
+    most_tokens: float | None = None
+    """No run of a budget is longer than this: small widths would take more steps than they can use."""
+    extra_seeds: tuple[int, ...] = ()
+    """Seeds besides that of the Science, for the smallest and the largest width of each structure and budget."""
     laws: str = "laws/laws.json"
     """Fitted laws that design=design plans from."""
 
@@ -66,23 +72,8 @@ class GridConfig:
             values = getattr(self, name)
             if values is not None and (not values or min(values) < 1):
                 raise UserError(f"grid.{name} = {list(values)} must list numbers of at least 1")
-
-
-@dataclass(frozen=True)
-class LaunchConfig:
-    """Who trains the runs."""
-
-    name: str = "local"
-    workers: int = 0
-    """Training processes side by side; 0: one per GPU, or one per CPU core."""
-    max_hours: float = 8.0
-    """A bill above this asks on a terminal and is refused elsewhere."""
-
-    def __post_init__(self) -> None:
-        if self.workers < 0:
-            raise UserError(f"launch.workers = {self.workers} must be at least 0")
-        if not self.max_hours > 0:
-            raise UserError(f"launch.max_hours = {self.max_hours} must be above 0")
+        if self.most_tokens is not None and not self.most_tokens >= 1:
+            raise UserError(f"grid.most_tokens = {self.most_tokens} must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -97,6 +88,8 @@ class Site:
     """A run that reads its data more often than this is refused."""
     evals_per_decade: int
     placement: Placement
+    machine: str = ""
+    """The name under which measured speeds are kept; empty: that of this machine's hardware."""
 
     def __post_init__(self) -> None:
         if not self.max_epochs > 0:
@@ -127,11 +120,15 @@ class SweepRequest:
     budgets: tuple[float, ...]
     grid: GridConfig
     launch: LaunchConfig
+    action: Action
     site: Site
     name: str | None
     dry_run: bool
     format: str
     command: str
+    """What was asked for, a study spelled out."""
+    study: str = ""
+    """The study that the command stands for, such as study=regression study.size=small."""
 
     def __post_init__(self) -> None:
         if self.format not in ("table", "json"):

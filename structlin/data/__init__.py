@@ -1,4 +1,4 @@
-"""What does a model read? Text made into memory-mapped token shards, and batches as pure functions of them.
+"""What does a model read? Memory-mapped token shards and labels, and batches as pure functions of them.
 
     recipe = DataRecipe("sotu")
     folder = prepare(recipe, "data")                        # idempotent; python -m structlin.data data=sotu
@@ -11,31 +11,38 @@ This room needs numpy alone; libraries of text (datasets, tiktoken, pyarrow) are
 from structlin.data.batches import (
     ValidationBatches,
     epochs,
+    image_batch,
     train_batch,
     validation_batches,
+    validation_images,
     windows_per_epoch,
 )
+from structlin.data.labels import Labels
 from structlin.data.manifest import Manifest
 from structlin.data.prepare import prepare
 from structlin.data.recipe import SOURCES, DataRecipe, folder, is_prepared, prepared_manifest, train_tokens
 from structlin.data.shards import TokenShards
-from structlin.data.tokenizers import TOKENIZERS, vocab_size
+from structlin.data.tokenizers import TOKENIZERS, input_vocab_size, vocab_size
 
 __all__ = [
     "SOURCES",
     "TOKENIZERS",
     "DataRecipe",
+    "Labels",
     "Manifest",
     "TokenShards",
     "ValidationBatches",
     "epochs",
     "folder",
+    "image_batch",
+    "input_vocab_size",
     "is_prepared",
     "prepare",
     "prepared_manifest",
     "train_batch",
     "train_tokens",
     "validation_batches",
+    "validation_images",
     "vocab_size",
     "windows_per_epoch",
 ]

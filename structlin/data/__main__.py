@@ -5,25 +5,42 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from structlin.data.labels import LabelManifest
 from structlin.data.manifest import Manifest
 from structlin.data.prepare import prepare
 from structlin.data.recipe import SOURCES, DataRecipe, is_prepared
+from structlin.data.teacher import DEPTH, WIDTH
 from structlin.data.tokenizers import TOKENIZERS
 from structlin.errors import UserError, door, suggest
 
-KEYS = ("data", "tokenizer", "path", "column", "validation_every", "root")
+DEFAULTS = {
+    "tokenizer": "",
+    "path": "",
+    "column": "text",
+    "validation_every": "0",
+    "seed": "0",
+    "width": str(WIDTH),
+    "depth": str(DEPTH),
+    "samples": "0",
+    "root": "data",
+}
+KEYS = ("data", *DEFAULTS)
 
 HELP = f"""\
 python -m structlin.data data=NAME [key=value ...]
 
-Makes the token shards of NAME, or checks those that are there against their hashes.
+Makes the token shards (or labels) of NAME, or checks those that are there against their hashes.
 
   data              {", ".join(sorted(SOURCES))}
-  tokenizer         {", ".join(sorted(TOKENIZERS))} (default: char96)
+  tokenizer         {", ".join(sorted(TOKENIZERS))} (default: char96 for text, pixels for images)
   path              local files: a text, JSON lines or parquet file, a folder, or a quoted glob
-                    (needed by text; instead of the hub for openwebtext)
+                    (needed by text; npz files for cifar5m; instead of the hub for openwebtext)
   column            field of a parquet or JSON row that holds the text (default: text)
-  validation_every  one document in so many is validation (default: the source's own)
+  validation_every  one document or image in so many is validation (default: the source's own)
+  samples           teacher: training labels needed at least, such as 2e6 (a sweep makes those that it needs)
+  seed              teacher: data seed, of its weights and samples (default: 0)
+  width             teacher: features of its hidden layers (default: {WIDTH})
+  depth             teacher: hidden layers (default: {DEPTH})
   root              data folder (default: data)
 """
 
@@ -41,10 +58,14 @@ def main(arguments: list[str]) -> None:
         path=values["path"],
         column=values["column"],
         validation_every=_whole_number("validation_every", values["validation_every"]),
+        seed=_whole_number("seed", values["seed"]),
+        width=_whole_number("width", values["width"]),
+        depth=_whole_number("depth", values["depth"]),
     )
-    there = is_prepared(recipe, root)
-    place = prepare(recipe, root, progress=_progress)
-    manifest = Manifest.read(place)
+    samples = _whole_number("samples", values["samples"])
+    there = is_prepared(recipe, root, samples)
+    place = prepare(recipe, root, progress=_progress, samples=samples)
+    manifest = LabelManifest.read(place) if recipe.is_endless else Manifest.read(place)
     if there:
         manifest.check_contents(place)
     print(_result(place, manifest, "checked" if there else "prepared"))
@@ -52,7 +73,7 @@ def main(arguments: list[str]) -> None:
 
 def parse(arguments: list[str]) -> dict[str, str]:
     """Values by key, defaults filled in; ``UserError`` names what is wrong and lists the valid keys."""
-    values = {"tokenizer": "char96", "path": "", "column": "text", "validation_every": "0", "root": "data"}
+    values = dict(DEFAULTS)
     for argument in arguments:
         key, equals, value = argument.partition("=")
         key = key.removeprefix("data.")  # as the doors spell it: data.path=...
@@ -68,9 +89,13 @@ def parse(arguments: list[str]) -> dict[str, str]:
 
 def _whole_number(key: str, value: str) -> int:
     try:
-        return int(value)
-    except ValueError as error:
+        number = float(value)
+        whole = int(number)
+    except (ValueError, OverflowError) as error:
         raise UserError(f"{key}={value}: write a whole number") from error
+    if whole != number:
+        raise UserError(f"{key}={value}: write a whole number")
+    return whole
 
 
 def _progress(line: str) -> None:
@@ -78,11 +103,14 @@ def _progress(line: str) -> None:
         print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
 
-def _result(place: Path, manifest: Manifest, done: str) -> str:
-    train, validation = manifest.splits["train"], manifest.splits["validation"]
-    cleaning = manifest.cleaning
+def _result(place: Path, manifest: Manifest | LabelManifest, done: str) -> str:
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
+    if isinstance(manifest, LabelManifest):
+        counts = (manifest.num_labels(split) for split in ("train", "validation"))
+        return f"{done} {place}: " + "{:,} train + {:,} validation labels".format(*counts)
+    train, validation = manifest.splits["train"], manifest.splits["validation"]
+    cleaning = manifest.cleaning
     return (
         f"{done} {place}: {train.num_tokens:,} train + {validation.num_tokens:,} validation tokens, "
         f"{cleaning['documents_kept']:,} of {cleaning['documents_read']:,} documents, "

@@ -58,8 +58,39 @@ def windows_per_epoch(shards: TokenShards, context: int) -> int:
     return windows
 
 
-def epochs(tokens: float, train_tokens: int) -> float:
-    """How often training on ``tokens`` sees the ``train_tokens`` of a split, e.g. 1.5."""
+def image_batch(shards: TokenShards, *, image_tokens: int, rows: int, seed: int, step: int, start: int) -> Batch:
+    """The batch of a step of whole images, each read after the start token: inputs and targets (rows, image_tokens).
+
+    Global row ``step * rows + j`` is the next image of its epoch, in an order of the epoch's own; a pure function of
+    the shards, the seed and the step.
+    """
+    images = num_images(shards, image_tokens)
+    epoch, index = np.divmod(step * rows + np.arange(rows, dtype=np.int64), images)
+    return _read_images(shards, permute(index, images, keys(seed, epoch)), image_tokens, start)
+
+
+def validation_images(shards: TokenShards, *, image_tokens: int, tokens: int, rows: int, start: int) -> Iterator[Batch]:
+    """About ``tokens`` predicted tokens of whole images (rounded up, all there are at most), evenly spaced."""
+    images = num_images(shards, image_tokens)
+    count = min(images, -(-tokens // image_tokens))
+    chosen = np.arange(count, dtype=np.int64) * images // count
+    for first in range(0, count, rows):
+        yield _read_images(shards, chosen[first : first + rows], image_tokens, start)
+
+
+def num_images(shards: TokenShards, image_tokens: int) -> int:
+    """Images of a split; ``UserError`` unless it holds whole ones of this size."""
+    images, rest = divmod(shards.num_tokens, image_tokens)
+    if rest or not images:
+        raise UserError(
+            f"the {shards.split} split in {shards.folder} has {shards.num_tokens:,} tokens, not whole images of "
+            f"{image_tokens}; set model.context to the tokens of an image"
+        )
+    return images
+
+
+def epochs(tokens: float, train_tokens: float) -> float:
+    """How often training on ``tokens`` sees the ``train_tokens`` of a split, e.g. 1.5; 0 where these have no end."""
     if train_tokens < 1:
         raise ValueError(f"train_tokens={train_tokens}: a training split has at least one token")
     return tokens / train_tokens
@@ -118,3 +149,10 @@ def validation_batches(shards: TokenShards, *, context: int, tokens: int, rows: 
 def _inputs_and_targets(shards: TokenShards, starts: npt.NDArray[np.int64], context: int) -> Batch:
     tokens = shards.windows(starts, context + 1)
     return tokens[:, :-1].astype(np.int64), tokens[:, 1:].astype(np.int64)
+
+
+def _read_images(shards: TokenShards, images: npt.NDArray[np.int64], image_tokens: int, start: int) -> Batch:
+    targets = shards.windows(images * image_tokens, image_tokens).astype(np.int64)
+    inputs = np.empty_like(targets)
+    inputs[:, 0], inputs[:, 1:] = start, targets[:, :-1]
+    return inputs, targets

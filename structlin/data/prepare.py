@@ -1,7 +1,8 @@
 """How do documents become token shards? Stream, clean, encode, split, write; a folder appears whole or not.
 
 The work is done in ``<folder>.partial`` under a lock and renamed at the end, so a half-made folder never
-carries the final name; a killed preparation is begun again by the next one.
+carries the final name; a killed preparation is begun again by the next one. Images take the same way without the
+cleaning; a teacher's labels grow in place (data/labels.py).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from structlin.data import files, openwebtext, sotu
+from structlin.data import files, images, labels, openwebtext, sotu
 from structlin.data.manifest import MANIFEST_NAME, SPLITS, Manifest
 from structlin.data.recipe import RECIPE_VERSION, SOURCES, DataRecipe, folder, is_prepared
 from structlin.data.tokenizers import Encoder, make_encoder, tokenizer_spec
@@ -30,20 +31,23 @@ _BATCH_DOCUMENTS = 1_024
 _REPORT_SECONDS = 0.5
 
 
-def prepare(recipe: DataRecipe, root: Path | str, progress: Progress | None = None) -> Path:
+def prepare(recipe: DataRecipe, root: Path | str, progress: Progress | None = None, samples: int = 0) -> Path:
     """Make the shards of a recipe if they are not there, and return their folder.
 
     Memory is bounded by a batch of documents, whatever the size of the data. Two processes may ask at once:
     one works, the other waits. Raises ``UserError`` for what the user can mend (network, files, disk).
+    ``samples``: training samples of a teacher that are needed at least; those that are there stay as they are.
     """
     place = folder(recipe, root)
     tell = progress or (lambda line: None)
-    if is_prepared(recipe, root):
+    if is_prepared(recipe, root, samples):
         return place
     _check_source(recipe)
     _make_root(Path(root))
     with _lock(place, tell):
-        if not is_prepared(recipe, root):
+        if recipe.is_endless:
+            labels.extend(place, recipe.to_dict(), samples, tell, width=recipe.width, depth=recipe.depth)
+        elif not is_prepared(recipe, root):
             _build(recipe, place, tell)
     return place
 
@@ -58,7 +62,7 @@ def _check_source(recipe: DataRecipe) -> None:
         raise UserError(
             f"data={recipe.name} of content {recipe.content} is not prepared here; give its files by data.path=..."
         )
-    if recipe.path and (found := files.fingerprint(files.expand(recipe.path))) != recipe.content:
+    if recipe.path and (found := files.fingerprint(recipe.files())) != recipe.content:
         raise UserError(
             f"data.path={recipe.path} has changed: content {found} instead of {recipe.content}; "
             "bring the old files back, or start anew without data.content"
@@ -101,7 +105,8 @@ def _build(recipe: DataRecipe, place: Path, tell: Progress) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir()
-        manifest = _write_shards(recipe, partial, place.parent, tell)
+        write = _write_images if recipe.spec.task == "pixels" else _write_shards
+        manifest = write(recipe, partial, place.parent, tell)
         manifest.write(partial)
         _clear(place)
         partial.rename(place)
@@ -138,13 +143,38 @@ def _write_shards(recipe: DataRecipe, partial: Path, root: Path, tell: Progress)
     return Manifest(recipe.to_dict(), spec.vocab_size, spec.dtype, splits, encoder.report.to_dict(), provenance)
 
 
+def _write_images(recipe: DataRecipe, partial: Path, root: Path, tell: Progress) -> Manifest:
+    """Shards whose documents are images, all of one size, in the order of their source."""
+    spec = tokenizer_spec(recipe.tokenizer)
+    writers = {split: SplitWriter(partial, split, spec.dtype) for split in SPLITS}
+    first = 0
+    try:
+        for batch in images.digits() if recipe.name == "digits" else images.cifar(recipe.files()):
+            for index, tokens in enumerate(batch, start=first):
+                writers["validation" if _is_nth(recipe, index) else "train"].write_document(tokens)
+            first += len(batch)
+            tell(f"{first:,} images written")
+        splits = {split: writer.close() for split, writer in writers.items()}
+    finally:
+        for writer in writers.values():
+            writer.abandon()
+    if not all(splits[split].num_tokens for split in SPLITS):
+        raise UserError(
+            f"data={recipe.name} has {first} images, one in {recipe.validation_every} is validation, so one split is "
+            "empty; give more, or a smaller data.validation_every"
+        )
+    provenance = {"path": recipe.path, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    kept = {"documents_read": first, "documents_kept": first, "dropped_share": 0.0}
+    return Manifest(recipe.to_dict(), spec.vocab_size, spec.dtype, splits, kept, provenance)
+
+
 def _documents(recipe: DataRecipe, provenance: dict[str, Any]) -> Iterator[str]:
     if recipe.name == "sotu":
         provenance["package"] = f"sotu=={sotu.VERSION}"
         return sotu.documents()
     if recipe.name == "openwebtext":
         return openwebtext.documents(recipe.path, recipe.column, provenance)
-    return files.read_documents(files.expand(recipe.path), recipe.column)
+    return files.read_documents(recipe.files(), recipe.column)
 
 
 def _encode_all(
@@ -177,6 +207,10 @@ def is_validation(recipe: DataRecipe, index: int, text: str) -> bool:
     if recipe.name == "openwebtext":
         digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         return int.from_bytes(digest, "little") % recipe.validation_every == 0
+    return _is_nth(recipe, index)
+
+
+def _is_nth(recipe: DataRecipe, index: int) -> bool:
     return index % recipe.validation_every == recipe.validation_every // 2
 
 

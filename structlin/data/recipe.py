@@ -1,4 +1,4 @@
-"""Which data is this? A recipe: the full identity of token shards, known before they exist.
+"""Which data is this? A recipe: the full identity of token shards or labels, known before they exist.
 
 Identity is content, not place. A local path is read once, where the recipe is made, into ``content`` (a
 fingerprint of the files), and ``to_dict`` leaves the path out: a folder may move and its runs keep their
@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from structlin.data import files, openwebtext, sotu
+from structlin.data import files, images, labels, openwebtext, sotu, teacher
 from structlin.data.manifest import MANIFEST_NAME, Manifest
 from structlin.data.tokenizers import tokenizer_spec
 from structlin.errors import UserError, suggest
@@ -37,26 +38,38 @@ class SourceSpec:
     takes_path: bool
     """Whether ``data.path`` means anything."""
 
+    task: str = "language"
+    """The task that learns from it."""
+
+    sample_tokens: int = 0
+    """Tokens of a sample where all have the same number (images); 0: documents of any length."""
+
 
 SOURCES = {
+    "cifar5m": SourceSpec(100, False, takes_path=True, task="pixels", sample_tokens=images.CIFAR_TOKENS),
+    "digits": SourceSpec(10, False, takes_path=False, task="pixels", sample_tokens=images.DIGITS_TOKENS),
     "openwebtext": SourceSpec(openwebtext.VALIDATION_EVERY, whole_documents=True, takes_path=True),
     "sotu": SourceSpec(sotu.VALIDATION_EVERY, whole_documents=False, takes_path=False),
+    "teacher": SourceSpec(0, False, takes_path=False, task="regression", sample_tokens=1),
     "text": SourceSpec(validation_every=20, whole_documents=False, takes_path=True),
 }
+
+_TOKENIZERS = {"language": ("char96", "gpt2"), "pixels": ("pixels",), "regression": ("none",)}
+"""Tokenizers by task, the default first; images have one, and samples of a teacher none."""
 
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """Names token shards completely; hash ``to_dict()``, never the object, to make it part of an identity."""
+    """Names data completely; hash ``to_dict()``, never the object, to make it part of an identity."""
 
     name: str
-    """Source: sotu, openwebtext or text."""
+    """Source: sotu, openwebtext, text (language), cifar5m, digits (pixels) or teacher (regression)."""
 
-    tokenizer: str = "char96"
-    """char96 or gpt2."""
+    tokenizer: str = ""
+    """char96 or gpt2; pixels for images, none for a teacher; empty becomes the first that fits."""
 
     path: str = ""
-    """Local files (file, folder or glob) of text, or of openwebtext. Not part of the identity."""
+    """Local files (file, folder or glob) of text, of openwebtext or of cifar5m. Not part of the identity."""
 
     column: str = "text"
     """The field of a parquet or JSON row that holds the text."""
@@ -65,7 +78,16 @@ class DataRecipe:
     """Fingerprint of the local files; computed from ``path`` where it is empty."""
 
     validation_every: int = 0
-    """One document in so many is validation, at least 2; 0 becomes the source's own."""
+    """One document or image in so many is validation, at least 2; 0 becomes the source's own."""
+
+    seed: int = 0
+    """Data seed of a teacher: its weights and its samples."""
+
+    width: int = teacher.WIDTH
+    """Width of a teacher."""
+
+    depth: int = teacher.DEPTH
+    """Hidden layers of a teacher."""
 
     version: int = RECIPE_VERSION
     """Version of cleaning, cutting and splitting."""
@@ -73,17 +95,55 @@ class DataRecipe:
     def __post_init__(self) -> None:
         if self.name not in SOURCES:
             raise UserError(f"data={self.name}: no such data; {suggest(self.name, SOURCES)}")
-        tokenizer_spec(self.tokenizer)
+        self._check_tokenizer()
+        self._check_teacher()
         self._check_path()
         if self.path and not self.content:
-            object.__setattr__(self, "content", files.fingerprint(files.expand(self.path)))
+            object.__setattr__(self, "content", files.fingerprint(self.files()))
         if self.validation_every == 0:
             object.__setattr__(self, "validation_every", SOURCES[self.name].validation_every)
-        if self.validation_every < 2:
+        if self.validation_every < 2 and not self.is_endless:
             raise UserError(
                 f"data.validation_every={self.validation_every}: one document in so many is validation, "
                 "so it is at least 2 (0: the source's own)"
             )
+
+    @property
+    def spec(self) -> SourceSpec:
+        """What is fixed by the name."""
+        return SOURCES[self.name]
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether samples are made as far as a run asks, so that none is seen twice."""
+        return self.name == "teacher"
+
+    def files(self) -> list[Path]:
+        """The files that ``path`` means, sorted by name; ``UserError`` if there are none."""
+        if self.name != "cifar5m":
+            return files.expand(self.path)
+        try:
+            return files.expand(os.path.join(self.path, "*.npz") if os.path.isdir(self.path) else self.path)
+        except UserError:
+            raise UserError(f"data.path={self.path}: no npz file there; {images.CIFAR_ABSENT}") from None
+
+    def _check_tokenizer(self) -> None:
+        valid = _TOKENIZERS[self.spec.task]
+        if not self.tokenizer:
+            object.__setattr__(self, "tokenizer", valid[0])
+        if self.spec.task == "language":
+            tokenizer_spec(self.tokenizer)
+        if self.tokenizer not in valid:
+            raise UserError(
+                f"data.tokenizer={self.tokenizer}: data={self.name} has tokenizer={' or '.join(valid)}; leave it out"
+            )
+
+    def _check_teacher(self) -> None:
+        if not self.is_endless and (self.seed, self.width, self.depth) != (0, teacher.WIDTH, teacher.DEPTH):
+            raise UserError(f"data={self.name} has no teacher: data.seed, data.width and data.depth mean nothing to it")
+        for name, least in (("seed", 0), ("width", 1), ("depth", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"data.{name} = {getattr(self, name)} must be at least {least}")
 
     def _check_path(self) -> None:
         if self.path:
@@ -92,9 +152,15 @@ class DataRecipe:
             object.__setattr__(self, "path", os.path.abspath(os.path.expanduser(self.path)))
         elif self.name == "text" and not self.content:
             raise UserError("data=text needs data.path=... (a text, JSON lines or parquet file, a folder, or a glob)")
+        elif self.name == "cifar5m" and not self.content:
+            raise UserError(images.CIFAR_ABSENT)
 
     def to_dict(self) -> dict[str, str | int]:
         """The identity, plain values. ``DataRecipe(**recipe.to_dict())`` finds the same prepared data."""
+        if self.is_endless:
+            return {"name": self.name, **{key: getattr(self, key) for key in ("seed", "width", "depth", "version")}}
+        if self.spec.task == "pixels":
+            return {key: getattr(self, key) for key in ("name", "tokenizer", "content", "validation_every", "version")}
         return {
             "name": self.name,
             "tokenizer": self.tokenizer,
@@ -107,7 +173,10 @@ class DataRecipe:
     def command(self, root: Path) -> str:
         """The command line that prepares this recipe."""
         default = SOURCES[self.name].validation_every
-        words = [f"python -m structlin.data data={self.name} tokenizer={self.tokenizer} root={root}"]
+        tokenizer = f" tokenizer={self.tokenizer}" if self.spec.task == "language" else ""
+        words = [f"python -m structlin.data data={self.name}{tokenizer} root={root}"]
+        if self.is_endless:
+            return " ".join([*words, f"seed={self.seed} width={self.width} depth={self.depth} samples=..."])
         if SOURCES[self.name].takes_path and (self.path or self.content):
             words.append(f"path={shlex.quote(self.path) if self.path else '...'}")
         if self.column != "text":
@@ -124,13 +193,18 @@ def folder(recipe: DataRecipe, root: Path | str) -> Path:
     return Path(root) / f"{recipe.name}-{recipe.tokenizer}-{digest}"
 
 
-def is_prepared(recipe: DataRecipe, root: Path | str) -> bool:
-    """Whether shards of this recipe lie there: a manifest, of this recipe, and every file of its size."""
+def is_prepared(recipe: DataRecipe, root: Path | str, samples: int = 0) -> bool:
+    """Whether data of this recipe lies there: a manifest, of this recipe, and every file of its size.
+
+    ``samples``: of a teacher, whether so many training labels are there too.
+    """
+    if recipe.is_endless:
+        return labels.holds(folder(recipe, root), recipe.to_dict(), samples)
     return prepared_manifest(recipe, root) is not None
 
 
 def prepared_manifest(recipe: DataRecipe, root: Path | str) -> Manifest | None:
-    """The manifest if the recipe is prepared, else None."""
+    """The manifest of token shards if the recipe is prepared, else None."""
     place = folder(recipe, root)
     if not (place / MANIFEST_NAME).exists():
         return None
@@ -142,11 +216,18 @@ def prepared_manifest(recipe: DataRecipe, root: Path | str) -> Manifest | None:
     return manifest if manifest.recipe == recipe.to_dict() else None
 
 
-def train_tokens(recipe: DataRecipe, root: Path | str) -> int | None:
-    """Tokens of the training split: from the manifest, or a known constant for sotu; None if unknown yet."""
+def train_tokens(recipe: DataRecipe, root: Path | str) -> float | None:
+    """Tokens of the training split: from the manifest, or a known constant for what is embedded; None if unknown yet.
+
+    Infinite for a teacher, whose samples are made as far as a run asks.
+    """
+    if recipe.is_endless:
+        return math.inf
     manifest = prepared_manifest(recipe, root)
     if manifest is not None:
         return manifest.splits["train"].num_tokens
-    if recipe == DataRecipe("sotu", recipe.tokenizer):
+    if recipe.name == "sotu" and recipe == DataRecipe("sotu", recipe.tokenizer):
         return sotu.TRAIN_TOKENS[recipe.tokenizer]
+    if recipe == DataRecipe("digits"):
+        return images.DIGITS_TRAIN_TOKENS
     return None

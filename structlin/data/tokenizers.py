@@ -29,12 +29,17 @@ class TokenizerSpec:
     dtype: str
     """numpy name of the stored type, little-endian."""
 
+    start_tokens: int = 0
+    """Ids after the vocabulary that are read but never predicted: 1 where every sample begins with a start token."""
+
 
 TOKENIZERS = {
     # 96 symbols: newline and printable ASCII [arXiv 2410.02117, small-vocabulary OpenWebText].
     "char96": TokenizerSpec("char96", vocab_size=96, dtype="uint8"),
     # 50,257 ids padded to a multiple of 64, as usual for GPT-2; the last 47 never occur.
     "gpt2": TokenizerSpec("gpt2", vocab_size=50_304, dtype="uint16"),
+    # 256 values of a pixel's channel; 256 itself is the start token [arXiv 2410.02117, CIFAR-5M].
+    "pixels": TokenizerSpec("pixels", vocab_size=256, dtype="uint8", start_tokens=1),
 }
 
 
@@ -56,8 +61,14 @@ def tokenizer_spec(name: str) -> TokenizerSpec:
 
 
 def vocab_size(tokenizer: str) -> int:
-    """Vocabulary of a model for this tokenizer: 96 for char96, 50,304 for gpt2 (padded)."""
+    """What a model for this tokenizer predicts: 96 for char96, 50,304 for gpt2 (padded), 256 for pixels."""
     return tokenizer_spec(tokenizer).vocab_size
+
+
+def input_vocab_size(tokenizer: str) -> int:
+    """What it reads: the vocabulary and the start token, where there is one."""
+    spec = tokenizer_spec(tokenizer)
+    return spec.vocab_size + spec.start_tokens
 
 
 def make_encoder(tokenizer: str, *, whole_documents: bool, root: Path) -> Encoder:

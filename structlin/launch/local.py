@@ -11,10 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 from structlin.config.identity import run_id
 from structlin.config.request import Site
-from structlin.config.schema import Science
+from structlin.config.science import Science
 from structlin.errors import UserError
 from structlin.launch.reconcile import JobState, job_state, reconcile
 from structlin.launch.worker_process import Worker, WorkerDied
@@ -59,16 +61,40 @@ class Task:
 
     state: JobState
     outcome: str = ""
-    """Empty until it ends: done, diverged, interrupted, failed."""
+    """Empty until it ends: done, diverged, interrupted, failed; busy where it was left to another process."""
     reason: str = ""
     began: float = 0.0
+
+
+class Trains(Protocol):
+    """What trains one job after another: a process (Worker), or one for every rank."""
+
+    def train(self, job: Job, runs: Path, data_root: Path) -> str:
+        """Train a job; returns its end state. UserError and WorkerDied as in Worker."""
+
+    def stop(self) -> None:
+        """Ask for a checkpoint and an end."""
+
+    def close(self) -> None:
+        """Wait for the end."""
 
 
 class Pool:
     """Trains jobs on this machine; ``tasks`` is its state for whoever shows progress."""
 
-    def __init__(self, jobs: Sequence[Job], site: Site, workers: int) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        site: Site,
+        workers: int,
+        make_worker: Callable[[int, Site], Trains] | None = None,
+        *,
+        waits: bool = True,
+    ) -> None:
+        """``waits``: for a run that another sweep trains, so that what is missing afterwards is trained here."""
+        make_worker = make_worker or _worker
         self.site = site
+        self.waits = waits
         self.store = Store(site.runs)
         self.tasks = [Task(state) for state in reconcile(jobs, self.store)]
         for task in self.tasks:
@@ -78,7 +104,7 @@ class Pool:
         self._queue = sorted(pending, key=_remaining_flops, reverse=True)
         self._changed = threading.Condition()
         self._stopping = False
-        self._workers = [_worker(index, site) for index in range(min(workers, max(1, len(pending))))]
+        self._workers = [make_worker(index, site) for index in range(min(workers, max(1, len(pending))))]
         self._threads = [threading.Thread(target=self._serve, args=(worker,)) for worker in self._workers]
 
     def start(self) -> None:
@@ -99,7 +125,7 @@ class Pool:
         for worker in self._workers:
             worker.stop()
 
-    def _serve(self, worker: Worker) -> None:
+    def _serve(self, worker: Trains) -> None:
         while (task := self._next()) is not None:
             task.began = time.monotonic()
             self._train(worker, task)
@@ -107,12 +133,11 @@ class Pool:
                 self._changed.notify_all()
         worker.close()
 
-    def _train(self, worker: Worker, task: Task) -> None:
+    def _train(self, worker: Trains, task: Task) -> None:
         job = task.state.job
         try:
             outcome = worker.train(job, self.site.runs, self.site.data_root)
-            while outcome == "busy" and not self._stopping:
-                # Another sweep trains this run; when it lets go, what is missing is trained here.
+            while outcome == "busy" and self.waits and not self._stopping:
                 time.sleep(BUSY_RETRY_SECONDS)
                 outcome = worker.train(job, self.site.runs, self.site.data_root)
             reason = str(task.state.folder.status().get("reason", "")) if outcome == "failed" else ""
@@ -140,10 +165,15 @@ class Pool:
         return None
 
 
-def _worker(index: int, site: Site) -> Worker:
+def make_worker(index: int, site: Site, log: Path | None) -> Worker:
+    """Worker ``index``, on its GPU where there are some; its output goes to a file, or to our own."""
     gpus = _gpu_ids() if site.placement.device != "cpu" else []
     gpu = gpus[index % len(gpus)] if gpus else None
-    return Worker(site.placement, site.runs / "logs" / f"worker-{os.getpid()}-{index}.log", gpu)
+    return Worker(site.placement, log, gpu)
+
+
+def _worker(index: int, site: Site) -> Worker:
+    return make_worker(index, site, site.runs / "logs" / f"worker-{os.getpid()}-{index}.log")
 
 
 def _gpu_ids() -> list[str]:

@@ -1,4 +1,8 @@
-"""What is still to be trained? Wanted minus done: the journals and locks of the store are the truth."""
+"""What is still to be trained? Wanted minus done: the run folders of the store are the truth.
+
+The published result is read first: a job whose evaluations all stand in it is done, whatever else its folder holds,
+and nothing more of it is read. So a store of thousands of finished runs is reconciled in seconds.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ class JobState:
     state: str
     """done, diverged, or what keeps it from that: missing, interrupted, failed, running."""
     step: int
-    """Steps that need not be trained again, by the journal's evaluations."""
+    """Steps that need not be trained again, by the evaluations made."""
 
     @property
     def is_final(self) -> bool:
@@ -27,7 +31,7 @@ class JobState:
 
 
 def reconcile(jobs: Iterable[Job], store: Store) -> list[JobState]:
-    """The state of every job. A job is done when each of its evaluations stands in the journal."""
+    """The state of every job."""
     return [job_state(job, store) for job in jobs]
 
 
@@ -36,10 +40,19 @@ def job_state(job: Job, store: Store) -> JobState:
     folder = store.folder(job.science)
     if not folder.path.exists():
         return JobState(job, folder, "missing", 0)
-    done = {row["step"] for row in folder.journal.evaluations()}
-    step = max(done, default=0)
-    if done.issuperset(job.evaluations):
+    if folder.has_published(job.evaluations):
         return JobState(job, folder, "done", job.target_step)
-    state = folder.status()["state"]
-    # "done" was said of fewer evaluations than are wanted now.
-    return JobState(job, folder, "missing" if state == "done" else state, min(step, job.target_step))
+    published = folder.published()
+    evaluated = {row["step"] for row in (folder.journal.evaluations() if published is None else published)}
+    status = folder.status()
+    if status["state"] == "running" and evaluated.issuperset(job.evaluations) and _goes_beyond(status, job):
+        return JobState(job, folder, "done", job.target_step)
+    # "done" was said of fewer evaluations than are wanted now, or its result is not published yet.
+    state = "missing" if status["state"] == "done" else status["state"]
+    return JobState(job, folder, state, min(max(evaluated, default=0), job.target_step))
+
+
+def _goes_beyond(status: dict[str, object], job: Job) -> bool:
+    """Whether a running process is past all that this job asks for, on its way to more."""
+    target = status.get("target_step")
+    return isinstance(target, int) and target > job.target_step

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from types import ModuleType
 
 from rich.console import Console
 
 from structlin.config.identity import run_id
-from structlin.config.request import LaunchConfig, Site, SweepRequest, TrainRequest
-from structlin.config.schema import Science
-from structlin.data import is_prepared, prepare
+from structlin.config.launch import LocalLaunch, SlurmLaunch
+from structlin.config.request import Site, SweepRequest, TrainRequest
 from structlin.errors import UserError
+from structlin.launch import status
+from structlin.launch.data import prepare_data
 from structlin.launch.local import Pool, num_workers, probe_missing
 from structlin.launch.progress import watch
 from structlin.launch.reconcile import reconcile
@@ -24,23 +26,54 @@ from structlin.runs.store import Store
 def run_sweep(request: SweepRequest) -> int:
     """python sweep.py: 0 when every cell is done, 1 when some are not."""
     plan = plan_sweep(request)
-    workers = num_workers(request.launch.workers, request.site)
-    if request.dry_run and request.format == "json":
-        print(bills.to_json(bills.make_bill(plan, request.site, workers)))
-        return 0
-    console = terminal()
-    if request.dry_run:
-        bills.show(bills.make_bill(plan, request.site, workers), console)
-        return 0
     name = request.name or _name(plan)
+    console = terminal()
+    if request.study and request.format == "table":
+        console.print(request.study, highlight=False)
+    if not request.action.trains:
+        return _act(plan, request, console)
+    if request.dry_run:
+        return _dry_run(plan, request, name, console)
     write_manifest(plan, request, name)
+    if isinstance(request.launch, SlurmLaunch):
+        return _cluster().launch(plan, request, name, console)
     return launch(plan, request.site.grouped(name), request.launch, console)
+
+
+def _act(plan: Plan, request: SweepRequest, console: Console) -> int:
+    """Whatever is wished of a sweep but training."""
+    if request.action.cancel:
+        if isinstance(request.launch, LocalLaunch):
+            raise UserError("cancel=true is for launch=slurm; a local sweep is stopped by Ctrl-C")
+        return _cluster().cancel(plan, request, console)
+    show = status.watch if request.action.watch else status.show
+    return show(plan.jobs, request.site, console)
+
+
+def _dry_run(plan: Plan, request: SweepRequest, name: str, console: Console) -> int:
+    if isinstance(request.launch, SlurmLaunch) and request.format == "table":
+        _cluster().show_dry(plan, request, name, console)
+        return 0
+    workers = num_workers(request.launch.workers, request.site) if isinstance(request.launch, LocalLaunch) else 1
+    bill = bills.make_bill(plan, request.site, workers)
+    if request.format == "json":
+        print(bills.to_json(bill))
+    else:
+        bills.show(bill, console)
+    return 0
+
+
+def _cluster() -> ModuleType:
+    """What only a cluster needs (submitit) is not imported for this machine."""
+    from structlin.launch.slurm import sweep
+
+    return sweep
 
 
 def run_training(request: TrainRequest) -> int:
     """python train.py: one run, shown and recorded as in a sweep."""
     plan = plan_run(request.template, request.d_model, request.tokens, request.site.evals_per_decade)
-    return launch(plan, request.site, LaunchConfig(workers=1, max_hours=float("inf")), terminal())
+    return launch(plan, request.site, LocalLaunch(workers=1, max_hours=float("inf")), terminal())
 
 
 def terminal() -> Console:
@@ -48,15 +81,14 @@ def terminal() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=160)
 
 
-def launch(plan: Plan, site: Site, config: LaunchConfig, console: Console) -> int:
+def launch(plan: Plan, site: Site, config: LocalLaunch, console: Console) -> int:
     """Train what is missing of a plan on this machine. UserError where the bill is refused or data cannot be had."""
     states = reconcile(plan.jobs, Store(site.runs))
     pending = [state.job for state in states if not state.is_final]
     workers = min(num_workers(config.workers, site), max(1, len(pending)))
     if pending:
         bills.make_bill(plan, site, workers)  # refuses what reads its data too often before anything is prepared
-        for science in {job.science.data: job.science for job in pending}.values():
-            _prepare_data(science, site, console)
+        prepare_data(pending, site, console)
         probe_missing([job.science for job in pending], site, lambda line: console.print(line, highlight=False))
     bill = bills.make_bill(plan, site, workers, pending)
     bills.show(bill, console)
@@ -103,13 +135,7 @@ def _name(plan: Plan) -> str:
     return f"{safe}-{hashlib.sha256(cells.encode()).hexdigest()[:8]}"
 
 
-def _prepare_data(science: Science, site: Site, console: Console) -> None:
-    if not is_prepared(science.data, site.data_root):
-        console.print(f"preparing data={science.data.name} in {site.data_root}", highlight=False)
-        prepare(science.data, site.data_root)
-
-
-def agree(bill: bills.Bill, config: LaunchConfig) -> None:
+def agree(bill: bills.Bill, config: LocalLaunch) -> None:
     """Ask on a terminal, refuse elsewhere, where the bill exceeds launch.max_hours."""
     hours = (bill.total_seconds or 0.0) / 3600
     if hours <= config.max_hours:

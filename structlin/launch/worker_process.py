@@ -11,11 +11,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
 from structlin.config.identity import to_mapping
-from structlin.config.schema import Placement, Science
+from structlin.config.placement import Placement
+from structlin.config.science import Science
 from structlin.errors import UserError
 from structlin.runs.job import Job
 
@@ -31,7 +34,8 @@ class WorkerDied(Exception):
 class Worker:
     """One process of ``python -m structlin.training.worker``, started at the first request."""
 
-    def __init__(self, placement: Placement, log: Path, gpu: str | None = None) -> None:
+    def __init__(self, placement: Placement, log: Path | None, gpu: str | None = None) -> None:
+        """``log``: where its output goes; None: to our own."""
         self.placement = placement
         self.log = log
         self.gpu = gpu
@@ -70,7 +74,8 @@ class Worker:
             code = process.wait()
             self._process = None
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            raise WorkerDied(f"the training process ended with {how}; its output: {self.log}")
+            where = f"; its output: {self.log}" if self.log else ""
+            raise WorkerDied(f"the training process ended with {how}{where}")
         answer: dict[str, Any] = json.loads(reply)
         if "error" in answer:
             raise UserError(answer["error"])
@@ -78,25 +83,40 @@ class Worker:
 
     def _started(self) -> subprocess.Popen[str]:
         if self._process is None:
-            self.log.parent.mkdir(parents=True, exist_ok=True)
-            with self.log.open("a") as log:
+            if self.log is not None:
+                self.log.parent.mkdir(parents=True, exist_ok=True)
+            with ExitStack() as stack:
+                log = None if self.log is None else stack.enter_context(self.log.open("a"))
+                stack.enter_context(held_back())
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "structlin.training.worker"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
                     text=True,
-                    env=self._environment(),
+                    env=environment(self.placement, self.gpu),
                     start_new_session=True,
                 )
         return self._process
 
-    def _environment(self) -> dict[str, str]:
-        threads = str(self.placement.threads)
-        root = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        environment = {**os.environ, **_ALLOCATOR, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        environment["PYTHONPATH"] = path
-        if self.gpu is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = self.gpu
-        return environment
+
+def environment(placement: Placement, gpu: str | None = None) -> dict[str, str]:
+    """The environment of a training process: this package first on its path, its threads, its GPU."""
+    threads = str(placement.threads)
+    root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    found = {**os.environ, **_ALLOCATOR, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONPATH": path}
+    if gpu is not None:
+        found["CUDA_VISIBLE_DEVICES"] = gpu
+    return found
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """A process started here gets no warning before it listens: it lifts the block itself (training.worker)."""
+    warnings = {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, warnings)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

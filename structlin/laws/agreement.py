@@ -58,8 +58,8 @@ def _size(laws: Laws, variant: str) -> list[Entry]:
     if found is not None:
         for name, power in (("2 parabola", found.size), ("2 Akima", found.akima)):
             if power is not None:
-                samples = power.replicates - found.size.exponent + power.exponent if found.size else power.replicates
-                rows.append(_row(laws, "size exponent", name, power.exponent, samples, laws.factor(variant, "isoflop")))
+                ends = laws.power_interval(variant, power).record()
+                rows.append({"quantity": "size exponent", "approach": name, "value": power.exponent, "interval": ends})
     three = laws.parametrics.get(variant)
     if three is not None:
         value = three.fit.law.size_exponent
@@ -81,8 +81,8 @@ def _loss(laws: Laws, variant: str) -> list[Entry]:
     rows = []
     law, three = laws.frontiers.get(variant), laws.parametrics.get(variant)
     if law is not None:
-        factor = laws.factor(variant, "frontier")
-        rows.append(_row(laws, "loss exponent", "1 frontier", law.a, law.replicates[:, 2], factor))
+        ends = laws.frontier_intervals(variant)["a"].record()
+        rows.append({"quantity": "loss exponent", "approach": "1 frontier", "value": law.a, "interval": ends})
     if three is not None:
         value = three.fit.law.compute_exponent
         rows.append(_row(laws, "loss exponent", "3 parametric", value, three.samples["compute_exponent"], three.factor))
@@ -97,7 +97,8 @@ def _optimum(laws: Laws, variant: str) -> list[Entry]:
         return []
     s = inside[-1]
     quantity = f"optimal size at {s.budget:.2e} FLOPs"
-    rows = [_row(laws, quantity, "2 parabola", s.optimum, s.replicates, laws.factor(variant, "isoflop"), log=True)]
+    ends = laws.power_interval(variant, s).record()
+    rows: list[Entry] = [{"quantity": quantity, "approach": "2 parabola", "value": s.optimum, "interval": ends}]
     if three is not None:
         # FLOPs per N D of this variant: 6 by convention, or what its own rows say.
         frame = laws.points.of(variant)

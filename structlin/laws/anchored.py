@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations, product
+from typing import Any
 
 import numpy as np
 
@@ -178,14 +179,21 @@ def starts(
     pinned: float | None = None,
     count: int = 8,
     grid: Array = EXPONENTS,
+    few: bool = False,
 ) -> Array:
-    """Starting points (b, p): local minima of the projected grid, in squares and in the objective itself."""
+    """Starting points (b, p): local minima of the projected grid, in squares and in the objective itself.
+
+    ``few``: only the lowest in the objective, and the lowest of those in which every term lives.
+    """
     relative = weights / loss**2 if objective.logarithmic else weights
     theta, sums = project(axes, loss, relative, pinned, grid)
     residual = objective.residual(axes.powers().predict(theta), objective.target(loss))
     surface = (objective.value(residual) @ weights).reshape(sums.shape)
     # A term that is zero in a cell has no gradient in its exponent: cells where every term lives are starts too.
     living = np.where((theta[:, 1 : 1 + axes.count] > -50).all(axis=1), surface.ravel(), np.inf)
+    if few:
+        chosen = [_local_minima(surface)[:1], _local_minima(living.reshape(sums.shape))[:1]]
+        return theta[np.unique(np.concatenate(chosen))]
     chosen = [
         _local_minima(surface)[: count - 2],
         _local_minima(sums)[:2],
@@ -241,24 +249,32 @@ def search(
     weights: Array,
     pinned: float | None = None,
     grid: Array = EXPONENTS,
+    near: Array | None = None,
+    tolerance: float = 1e-13,
 ) -> Solution:
-    """Every descent from the grid's best cells: the lowest is the global minimum as far as the grid can see."""
-    begin = starts(axes, loss, objective, weights, pinned, grid=grid)
-    found = solve(axes, loss, objective, begin, weights=weights, pinned=pinned, max_iterations=_SHORT)
+    """Every descent from the grid's best cells: the lowest is the global minimum as far as the grid can see.
+
+    ``near`` (k, p) are further starts, such as the minimum of a problem that differs little: with them the grid, coarse
+    then, gives only its best cell.
+    """
+    begin = starts(axes, loss, objective, weights, pinned, grid=grid, few=near is not None)
+    if near is not None:
+        begin = np.concatenate([near, begin])
+    short: dict[str, Any] = {"weights": weights, "tolerance": tolerance, "max_iterations": _SHORT}
+    found = solve(axes, loss, objective, begin, pinned=pinned, **short)
     if pinned is None and (found.theta[:, 0] <= 0).any():
         # Some descent ended on the face E = 0: the face has minima of its own.
         face = starts(axes, loss, objective, weights, 0.0, count=5, grid=grid)
-        more = minimise(axes.powers(0.0), objective, loss, face, weights=weights, max_iterations=_SHORT)
-        found = _together(found, more)
+        found = _together(found, minimise(axes.powers(0.0), objective, loss, face, **short))
     dead = _dead_terms(axes, found)
     if len(dead):
-        more = solve(axes, loss, objective, dead, weights=weights, pinned=pinned, max_iterations=_SHORT)
-        found = _together(found, more)
+        found = _together(found, solve(axes, loss, objective, dead, pinned=pinned, **short))
     best = np.argsort(found.value)[:2]
     if not found.converged[best].all():
         # Data that hardly bend leave a long flat valley: only the best two descents walk on along it.
-        more = solve(axes, loss, objective, found.theta[best], weights=weights, pinned=pinned, continuation=False)
-        found = _together(found, more)
+        options: dict[str, Any] = {"weights": weights, "tolerance": tolerance, "continuation": False}
+        options["max_iterations"] = 200 if near is None else 2 * _SHORT
+        found = _together(found, solve(axes, loss, objective, found.theta[best], pinned=pinned, **options))
     return found
 
 

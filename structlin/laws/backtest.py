@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from structlin.laws import frontier, parametric
-from structlin.laws.anchored import COARSE
+from structlin.laws import frontier, hull, parametric
 from structlin.laws.fit import Laws
 from structlin.laws.objective import Array
 
@@ -67,7 +66,7 @@ def _frontier(laws: Laws, variant: str, frame: pd.DataFrame, cut: float) -> dict
     if past.sum() < _MIN_ROWS or not len(future):
         return None
     offset = choices.frontier_offset
-    rows = frontier.members(
+    rows = hull.members(
         flops[past],
         loss[past],
         kind=choices.frontier,
@@ -100,10 +99,13 @@ def _parametric(laws: Laws, variant: str, frame: pd.DataFrame, keep: np.ndarray,
         return None
     objective, choices = laws.choices.loss_function, laws.choices
     fitted = parametric.fit(
-        size[past], tokens[past], loss[past], objective, form=choices.form, pinned=choices.pinned, grid=COARSE
+        size[past], tokens[past], loss[past], objective, form=choices.form, pinned=choices.pinned, near=full.fit
     )
     rows = laws.draws[variant].rows[: min(_REPLICATES, choices.bootstrap)][:, keep][:, past]
-    theta = parametric.refit(fitted, size[past], tokens[past], loss[past], objective, rows, choices.pinned)
+    # Predictions settle long before the parameters do where the past hardly bends.
+    theta = parametric.refit(
+        fitted, size[past], tokens[past], loss[past], objective, rows, choices.pinned, tolerance=1e-6, max_iterations=16
+    )
     error = np.log(fitted.law.loss(size[~past], tokens[~past]) / loss[~past])
     spread = np.empty((len(theta), int((~past).sum())))
     for k, one in enumerate(theta):
@@ -160,7 +162,7 @@ def _foretold(laws: Laws, variant: str, earlier: float, top: float) -> float:
     flops, loss = past["C"].to_numpy(float), past["L"].to_numpy(float)
     if len(past) < _MIN_ROWS:
         return float("nan")
-    rows = frontier.members(flops, loss, tolerance=laws.frontiers[variant].tolerance)
+    rows = hull.members(flops, loss, tolerance=laws.frontiers[variant].tolerance)
     if not frontier.enough(flops, rows):
         return float("nan")
     return float(frontier.fit(flops, loss, rows, offset=laws.choices.frontier_offset).loss(top))

@@ -60,6 +60,7 @@ def _frontier(found: dict[str, Any], confidence: str) -> Table:
         "E",
         "A",
         "a",
+        "corrected",
         f"a, {confidence}",
         "points",
         "runs",
@@ -68,8 +69,9 @@ def _frontier(found: dict[str, Any], confidence: str) -> Table:
     for variant, law in found["frontier"].items():
         low, high = law["flops_range"]
         table.add_row(
-            escape(variant), number(law["E"], 4), number(law["A"], 4), number(law["a"]), span(law["interval"]["a"]),
-            str(law["n"]), str(law["runs"]), f"{low:.1e} .. {high:.1e}",
+            escape(variant), number(law["E"], 4), number(law["A"], 4), number(law["a"]),
+            number(law["corrected"]["a"]), span(law["interval"]["a"]), str(law["n"]), str(law["runs"]),
+            f"{low:.1e} .. {high:.1e}",
         )  # fmt: skip
     return table
 

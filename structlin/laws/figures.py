@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F6A00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-# Type 3 fonts: subsetting TrueType ones takes longer than all drawing. Paper figures are made in analysis/.
-_STYLE = {"font.size": 8.0, "axes.titlesize": 9.0, "legend.fontsize": 7.5, "xtick.labelsize": 7.5,
-          "ytick.labelsize": 7.5, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 3,
+# TrueType fonts (42) in the PDFs: publishers refuse Type 3. Titles at a fixed height, and text without $...$: laying
+# out titles and reading mathematics would take as long as drawing everything else.
+_STYLE = {"font.size": 8.0, "axes.titlesize": 9.0, "axes.titley": 1.0, "legend.fontsize": 7.5, "xtick.labelsize": 7.5,
+          "ytick.labelsize": 7.5, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42,
           "savefig.dpi": 150}  # fmt: skip
 # Runs drawn faintly behind a frontier; more are no longer told apart.
 _MAX_FAINT = 150
+# Room that a label of the compute axis takes.
+_INCHES_PER_LABEL = 0.42
 # Budgets drawn in a panel of isoFLOP curves.
 _MAX_SLICES = 8
 
@@ -77,10 +80,11 @@ def draw_frontier(laws: Laws, found: dict[str, Any]) -> Figure:
         axes.plot(c, y, color=own, marker=marker(variants, variant), ms=3, lw=1.3, zorder=3, label=variant)
         fine = np.geomspace(law.span[0] / 1.3, law.span[1] * 3, 120)
         axes.plot(fine, law.loss(fine), color=own, ls="--", lw=1, zorder=2)
-    axes.autoscale_view()
     axes.set(xscale="log", yscale="log", xlabel=flops_label(laws), ylabel="validation loss, nats per token")
+    axes.autoscale_view()
     _plain_ticks(axes)
-    axes.set_title("Frontier: runs faint, lower hull solid, E + A C$^{-a}$ dashed", loc="left")
+    _sparse_decades(axes)
+    axes.set_title("Frontier: runs faint, lower hull solid, E + A C^-a dashed", loc="left")
     axes.legend(frameon=False)
     return figure
 
@@ -95,12 +99,37 @@ def _plain_ticks(axes: Axes) -> None:
 
 
 def _sparse_decades(axes: Axes, subs: tuple[float, ...] = (1.0, 2.0, 5.0)) -> None:
-    """Label these parts of each decade: matplotlib labels every minor tick of a short axis, one over the other."""
-    from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
+    """Label these parts of each decade, as 2e18: matplotlib labels every minor tick of a short axis, one over another.
 
-    axes.xaxis.set_major_locator(LogLocator(subs=subs))
-    axes.xaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(10, 10)))
+    Where they are too many for the axis, whole decades, or every second or third.
+    """
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+
+    low, high = (float(np.log10(end)) for end in axes.get_xlim())
+    width = axes.get_window_extent().width / axes.figure.dpi
+    most = max(int(width / _INCHES_PER_LABEL), 2)
+    every = 1
+    while len(ticks := _log_ticks(low, high, subs, every)) > most:
+        every, subs = (every, (1.0,)) if len(subs) > 1 else (every + 1, subs)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: power_label(value)))
+    axes.xaxis.set_minor_locator(FixedLocator(_log_ticks(low, high, tuple(range(1, 10)), 1)[:200]))
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _log_ticks(low: float, high: float, subs: tuple[float, ...], every: int) -> list[float]:
+    """The given parts of every ``every``-th decade between two base-10 logarithms."""
+    decades = [d for d in range(int(np.floor(low)), int(np.ceil(high)) + 1) if d % every == 0]
+    ticks = [part * 10.0**decade for decade in decades for part in subs]
+    return [tick for tick in ticks if low - 1e-9 <= np.log10(tick) <= high + 1e-9]
+
+
+def power_label(value: float) -> str:
+    """``2e18``, ``500``: a tick of a logarithmic axis."""
+    if 0.01 <= value < 10_000:
+        return f"{value:g}"
+    digits, exponent = f"{value:.0e}".split("e")
+    return f"{digits}e{int(exponent)}"
 
 
 def draw_multipliers(laws: Laws, found: dict[str, Any]) -> Figure:
@@ -118,9 +147,8 @@ def draw_multipliers(laws: Laws, found: dict[str, Any]) -> Figure:
         ylabel=f"compute multiplier against {laws.baseline}",
     )
     _sparse_decades(axes)
-    axes.set_title(
-        f"C$_{{\\mathrm{{baseline}}}}$(L) / C(L), {100 * laws.choices.confidence:.0f}% bands over runs", loc="left"
-    )
+    title = f"C of {laws.baseline} / C at equal loss, {100 * laws.choices.confidence:.0f}% bands over runs"
+    axes.set_title(title, loc="left")
     axes.legend(frameon=False)
     return figure
 

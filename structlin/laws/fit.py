@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from structlin.laws import frontier, isoflop, multiplier, parametric
-from structlin.laws.bootstrap import Draws, draw, widening
+from structlin.laws import bias, frontier, hull, isoflop, multiplier, parametric
+from structlin.laws.bias import Sweeps
+from structlin.laws.bootstrap import Draws, Interval, draw, widening
 from structlin.laws.caution import Caution
 from structlin.laws.choices import Choices
 from structlin.laws.frontier import FrontierLaw
-from structlin.laws.isoflop import Isoflop
+from structlin.laws.isoflop import Isoflop, PowerLaw, Slice
 from structlin.laws.multiplier import Multiplier
 from structlin.laws.objective import Array
 from structlin.laws.parametric import ParametricFit
@@ -62,6 +63,8 @@ class Laws:
     """Run weights of every variant."""
     frontiers: dict[str, FrontierLaw] = field(default_factory=dict)
     """Approach 1 by variant."""
+    sweeps: dict[str, Sweeps] = field(default_factory=dict)
+    """Sweeps drawn from L(N, D) by variant, for the errors of approaches 1 and 2."""
     isoflops: dict[str, Isoflop] = field(default_factory=dict)
     """Approach 2 by variant."""
     parametrics: dict[str, Parametric] = field(default_factory=dict)
@@ -84,6 +87,15 @@ class Laws:
         """Widening of the intervals of a fit (a key of BETWEEN) for the runs of a variant."""
         between = BETWEEN["squares" if fit == "parametric" and not self.choices.loss_function.robust else fit]
         return widening(len(self.draws[variant].runs), between, self.choices.confidence)
+
+    def frontier_intervals(self, variant: str) -> dict[str, Interval]:
+        """Intervals of E, A and a of a variant's frontier law."""
+        factor = self.factor(variant, "frontier")
+        return self.frontiers[variant].intervals(self.choices.confidence, len(self.draws[variant].runs), factor)
+
+    def power_interval(self, variant: str, found: PowerLaw | Slice) -> Interval:
+        """Interval of an exponent of approach 2, or of the optimum of one of its slices."""
+        return found.interval(self.choices.confidence, len(self.draws[variant].runs), self.factor(variant, "isoflop"))
 
     def effects(self, variant: str) -> Array:
         """Mean log residual of each run from L(N, D), (g,): its luck; zeros where that law could not be fitted."""
@@ -116,7 +128,7 @@ def _fit_frontier(laws: Laws, variant: str) -> None:
         laws.warn("few_points", f"offset {offset} is not below the lowest loss {loss.min():.4g}; no frontier", variant)
         return
     tolerance = frontier.tolerance_for(flops, loss, choices)
-    rows = frontier.members(
+    rows = hull.members(
         flops, loss, kind=choices.frontier, tolerance=tolerance, window=choices.window, offset=offset or 0.0
     )
     if not frontier.enough(flops, rows):
@@ -127,12 +139,26 @@ def _fit_frontier(laws: Laws, variant: str) -> None:
     law = frontier.fit(flops, loss, rows, offset=offset, tolerance=tolerance)
     draws = laws.draws[variant]
     count = int(np.clip(_WORK // len(frame), MIN_REPLICATES, choices.bootstrap))
-    laws.frontiers[variant] = frontier.resample(law, flops, loss, draws, laws.effects(variant), choices, count)
-    runs = len(draws.runs)
+    law = frontier.resample(law, flops, loss, draws, laws.effects(variant), choices, count)
+    if variant in laws.sweeps:
+        law = bias.frontier_errors(law, flops, laws.sweeps[variant], choices)
+    laws.frontiers[variant] = law
+    _frontier_warnings(laws, variant)
+
+
+def _frontier_warnings(laws: Laws, variant: str) -> None:
+    """Few runs, E at its bound, and a hull that is biased by more than its interval."""
+    law, runs = laws.frontiers[variant], len(laws.draws[variant].runs)
     if runs < 5:
         laws.warn("few_runs", _few(runs), variant)
-    if offset is None and law.E <= 1e-9:
+    if laws.choices.frontier_offset is None and law.E <= 1e-9:
         laws.warn("bound", "the frontier's E ended at 0: this range of compute shows no floor", variant)
+    ends, better = laws.frontier_intervals(variant), law.corrected
+    held = {name: ends[name].low <= getattr(law, name) <= ends[name].high for name in ("E", "a")}
+    outside = [name for name in held if not held[name] and np.isfinite(ends[name].low)]
+    if outside:
+        text = ", ".join(f"{name} {getattr(law, name):.3g}, corrected {better[name]:.3g}" for name in outside)
+        laws.warn("frontier_bias", text, variant)
 
 
 def _few(runs: int) -> str:
@@ -153,6 +179,8 @@ def _fit_isoflop(laws: Laws, variant: str) -> None:
     if not found.slices:
         laws.warn("few_budgets", "no budget at which three model sizes can be compared", variant)
         return
+    if variant in laws.sweeps:
+        found = bias.isoflop_errors(found, laws.sweeps[variant])
     laws.isoflops[variant] = found
     edges = [(s.budget, s.edge) for s in found.slices if s.edge]
     if edges:
@@ -188,6 +216,9 @@ def _fit_parametric(laws: Laws, variant: str) -> None:
     several = len(frame) >= 3 * len(draws.runs)
     factors = (laws.factor(variant, "parametric"), laws.factor(variant, "within" if several else "parametric"))
     laws.parametrics[variant] = Parametric(fitted, samples, *factors)
+    sweeps = bias.draw_sweeps(frame, fitted.law, draws, choices)
+    if sweeps is not None:
+        laws.sweeps[variant] = sweeps
     if not fitted.converged:
         laws.warn("not_converged", f"L(N, D): gradient norm {fitted.gradient_norm:.2g} at the best point", variant)
     at_bound = [

@@ -1,23 +1,26 @@
 """What is the lowest loss at a compute? Approach 1: the lower hull of all evaluations and L = E + A C^-a through it.
 
 The points are (log C, log(L - L0)) of arXiv 2410.02117: their lower convex hull, and every point within a tolerance
-of it. L0 is the offset of the law when it is given; when it is fitted the hull is taken of log L, in which a law
-with E > 0 is convex. The smoothed variant takes, in a proportional window around each compute, the evaluation
-furthest below the trend. The law is fitted to those points in squares of log loss, E >= 0, to the global minimum
+of it (``hull``). L0 is the offset of the law when it is given; when it is fitted the hull is taken of log L, in which
+a law with E > 0 is convex. The law is fitted to those points in squares of log loss, E >= 0, to the global minimum
 (``anchored``).
+
+A hull is biased: it lies above the true frontier between the sizes that were trained and outside them, and below it
+where it picks lucky runs. ``bias`` measures both, and the intervals of E, A and a are corrected by them.
 
 Shapes: n rows, b replicates; a batch of laws is theta (b, 3) = (E, log A', a) with log C centred.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from structlin.laws.anchored import Axes, search, solve
-from structlin.laws.bootstrap import Draws
+from structlin.laws.bootstrap import Draws, Interval, corrected, interval
 from structlin.laws.choices import Choices
+from structlin.laws.hull import hulls, lower_hull, members
 from structlin.laws.objective import Array, Objective
 
 _SQUARES = Objective("log_squares")
@@ -52,6 +55,34 @@ class FrontierLaw:
     """Lowest and highest loss among the members, nats."""
     tolerance: float = 0.0
     """How far above the hull, in log loss, members may lie."""
+    errors: Array = field(default_factory=lambda: np.empty((0, 3)))
+    """theta of simulated sweeps less that of the frontier they were drawn from, (s, 3); empty without L(N, D)."""
+
+    @property
+    def corrected(self) -> dict[str, float]:
+        """E, A and a with their median error taken off; the estimates themselves where errors are not known."""
+        return self._named(self.theta - (np.median(self.errors, axis=0) if len(self.errors) else 0.0))
+
+    def intervals(self, confidence: float, runs: int, factor: float) -> dict[str, Interval]:
+        """Intervals of E, A and a: corrected by the errors of simulated sweeps, else from ``replicates``."""
+        # A in logarithms, at C = 1 FLOP: linear in theta.
+        turn = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, self.centre, 1.0]])
+        here, errors, replicates = self.theta @ turn, self.errors @ turn, self.replicates @ turn
+        found = {}
+        for k, name in enumerate(("E", "A", "a")):
+            log, middle = name == "A", float(here[k])
+            if len(errors):
+                ends = corrected(middle, errors[:, k], confidence, runs, log=log)
+            else:
+                samples, at = (np.exp(replicates[:, k]), self.A) if log else (replicates[:, k], middle)
+                ends = interval(samples, at, confidence, factor, log=log)
+            found[name] = Interval(max(ends.low, 0.0), max(ends.high, 0.0)) if ends.low == ends.low else ends
+        return found
+
+    def _named(self, theta: Array) -> dict[str, float]:
+        """theta (3,) as E, A for C in FLOPs, and a; E and a not below zero."""
+        floor, constant, slope = theta.tolist()
+        return {"E": max(floor, 0.0), "A": float(np.exp(constant + slope * self.centre)), "a": max(slope, 0.0)}
 
     def loss(self, flops: Array | float) -> Array:
         """L at a compute."""
@@ -73,70 +104,6 @@ class FrontierLaw:
         theta = self.replicates
         x = np.log(flops)[None, :] - self.centre
         return theta[:, :1] + np.exp(theta[:, 1:2] - theta[:, 2:3] * x)
-
-
-def lower_hull(x: Array, y: Array) -> np.ndarray:
-    """Positions of the lower convex hull of points (n,), by growing x, cut where it stops falling.
-
-    Ties in x keep the lowest point; x is compared to nine digits, since different sums reach the same compute. The
-    result starts at the lowest x and ends at the lowest y.
-    """
-    x = np.round(x, 9)
-    order = np.lexsort((y, x))
-    hull: list[int] = []
-    last = -np.inf
-    xs, ys = x.tolist(), y.tolist()
-    for i in order.tolist():
-        if xs[i] == last:
-            continue
-        last = xs[i]
-        while len(hull) > 1:
-            j, k = hull[-1], hull[-2]
-            if (xs[j] - xs[k]) * (ys[i] - ys[k]) > (ys[j] - ys[k]) * (xs[i] - xs[k]):
-                break
-            hull.pop()
-        hull.append(i)
-    bottom = int(np.argmin(y[hull]))
-    return np.array(hull[: bottom + 1])
-
-
-def near_hull(x: Array, y: Array, tolerance: float) -> np.ndarray:
-    """Positions of points at most ``tolerance`` above the lower hull, hull included, by growing x."""
-    hull = lower_hull(x, y)
-    height = np.interp(np.round(x, 9), np.round(x[hull], 9), y[hull], right=-np.inf)
-    return _by_compute(x, np.flatnonzero(y - height <= tolerance + 1e-12))
-
-
-def in_window(x: Array, y: Array, half_width: float) -> np.ndarray:
-    """The point furthest below the trend in each window of log10 C, windows half overlapping; positions."""
-    hull = lower_hull(x, y)
-    slope = np.polyfit(x[hull], y[hull], 1)[0] if len(hull) > 1 else 0.0
-    flat = y - slope * x
-    width = half_width * np.log(10.0)
-    chosen = set()
-    for centre in np.arange(x.min(), x[hull[-1]] + width, width):
-        inside = np.flatnonzero((np.abs(x - centre) <= width) & (x <= x[hull[-1]]))
-        if len(inside):
-            chosen.add(int(inside[np.argmin(flat[inside])]))
-    return _by_compute(x, np.array(sorted(chosen), dtype=int))
-
-
-def _by_compute(x: Array, positions: np.ndarray) -> np.ndarray:
-    return positions[np.argsort(x[positions], kind="stable")]
-
-
-def members(
-    flops: Array,
-    loss: Array,
-    *,
-    kind: str = "hull",
-    tolerance: float = 0.002,
-    window: float = 0.25,
-    offset: float = 0.0,
-) -> np.ndarray:
-    """Rows of the frontier by growing compute, L0 = ``offset`` (below every loss) taken off the loss."""
-    x, y = np.log(flops), np.log(np.maximum(loss - offset, 1e-12))
-    return near_hull(x, y, tolerance) if kind == "hull" else in_window(x, y, window)
 
 
 def tolerance_for(flops: Array, loss: Array, choices: Choices) -> float:
@@ -210,27 +177,29 @@ def resample(
     near = np.flatnonzero(gap <= law.tolerance + 6.0 * float(np.std(effects)) + 1e-9)
     keep = near[np.argsort(x[near], kind="stable")]
     runs, offset = draws.index[keep], choices.frontier_offset
-    member = np.zeros((count, len(keep)))
-    moved = y[keep] + moves[:, runs]
-    for b in range(count):
-        rows = members(
-            flops[keep], np.exp(moved[b]), kind=choices.frontier, tolerance=law.tolerance, window=choices.window,
-            offset=offset or 0.0,
-        )  # fmt: skip
-        member[b, rows] = weights[b, runs[rows]]
+    moved = np.exp(y[keep] + moves[:, runs])
+    member = membership(flops[keep], moved, law.tolerance, choices) * weights[:, runs]
+    theta = np.repeat(law.theta[None], count, axis=0)
+    return replace(law, replicates=refit(law.centre, flops[keep], moved, member, theta, offset))
+
+
+def membership(flops: Array, loss: Array, tolerance: float, choices: Choices) -> Array:
+    """1 where a row is a member of its replicate's frontier, else 0: loss (b, n) -> (b, n)."""
+    offset = choices.frontier_offset or 0.0
+    if choices.frontier == "hull":
+        return hulls(flops, loss, tolerance=tolerance, offset=offset).astype(float)
+    member = np.zeros(loss.shape)
+    for b, one in enumerate(loss):
+        member[b, members(flops, one, kind=choices.frontier, window=choices.window, offset=offset)] = 1.0
+    return member
+
+
+def refit(centre: float, flops: Array, loss: Array, member: Array, start: Array, offset: float | None) -> Array:
+    """The law of each replicate through its weighted members (b, n), from ``start`` (b, 3); too few leave it there."""
     usable = (member > 0).sum(axis=1) >= MIN_POINTS
     used = np.flatnonzero(member.any(axis=0))
-    axes = Axes((x[keep][used] - law.centre,), (law.centre,))
-    theta = np.repeat(law.theta[None], count, axis=0)
+    axes = Axes((np.log(flops[used]) - centre,), (centre,))
     found = solve(
-        axes,
-        np.exp(moved[:, used]),
-        _SQUARES,
-        theta,
-        weights=member[:, used],
-        pinned=offset,
-        tolerance=1e-9,
-        max_iterations=60,
+        axes, loss[:, used], _SQUARES, start, weights=member[:, used], pinned=offset, tolerance=1e-9, max_iterations=60
     )
-    theta[usable] = found.theta[usable]
-    return replace(law, replicates=theta)
+    return np.where(usable[:, None], found.theta, start)

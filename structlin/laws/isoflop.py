@@ -10,12 +10,12 @@ Shapes: m models of a slice, b replicates.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from structlin.laws.bootstrap import Draws
+from structlin.laws.bootstrap import Draws, Interval, corrected, interval
 from structlin.laws.objective import Array
 
 # Finished runs whose compute agrees within this belong to one budget.
@@ -52,6 +52,10 @@ class Slice:
     """N at the lowest point of the Akima spline, NaN at an edge."""
     replicates: Array
     """Parabola optimum of every replicate, NaN where it has none, (b,)."""
+    readings: tuple[np.ndarray, np.ndarray, Array, np.ndarray]
+    """Of each run: two rows of the variant, the share of the second in its log loss here, and its model, (r,) each."""
+    errors: Array = field(default_factory=lambda: np.empty(0))
+    """log N of the parabola less that of the truth in simulated sweeps (``bias``), (s,)."""
 
     @property
     def edge(self) -> str | None:
@@ -62,7 +66,17 @@ class Slice:
 
     def at(self, size: float, values: Array) -> float:
         """A column of the slice at a size, by interpolation in logarithms."""
-        return float(np.exp(np.interp(np.log(size), np.log(self.size), np.log(values))))
+        return float(np.exp(self.log_at(np.log(size), values)))
+
+    def log_at(self, log_size: Array | float, values: Array) -> Array:
+        """The logarithm of a column of the slice at log sizes."""
+        return np.asarray(np.interp(log_size, np.log(self.size), np.log(values)))
+
+    def interval(self, confidence: float, runs: int, factor: float) -> Interval:
+        """Interval of the parabola's optimum: corrected by simulated sweeps, else from the replicates."""
+        if len(self.errors):
+            return corrected(np.log(self.optimum), self.errors, confidence, runs, log=True)
+        return interval(self.replicates, self.optimum, confidence, factor, log=True)
 
 
 @dataclass(frozen=True)
@@ -75,6 +89,14 @@ class PowerLaw:
     """Slope in log-log."""
     replicates: Array
     """Slope of every replicate, (b,)."""
+    errors: Array = field(default_factory=lambda: np.empty(0))
+    """Slope less that of the truth in simulated sweeps (``bias``), (s,)."""
+
+    def interval(self, confidence: float, runs: int, factor: float) -> Interval:
+        """Interval of the exponent: corrected by simulated sweeps, else from the replicates."""
+        if len(self.errors):
+            return corrected(self.exponent, self.errors, confidence, runs)
+        return interval(self.replicates, self.exponent, confidence, factor)
 
     def at(self, flops: Array | float) -> Array:
         """y at a compute."""
@@ -127,49 +149,58 @@ class _Run:
     size: float
     width: float
     column: int
+    start: int
     log_c: Array
     log_l: Array
-    tokens: Array
+    log_d: Array
+
+    def read(self, values: Array, place: tuple[int, int, float]) -> float:
+        """exp of a logarithmic column at a place between two evaluations."""
+        i, j, share = place
+        return float(np.exp(values[i] * (1.0 - share) + values[j] * share))
 
 
-def _runs(frame: pd.DataFrame, draws: Draws) -> list[_Run]:
-    """All runs of a variant with the position of their weights."""
+def _runs(frame: pd.DataFrame, draws: Draws) -> tuple[list[_Run], np.ndarray]:
+    """All runs of a variant with the position of their weights, and the rows in their order."""
     order = np.lexsort((frame["C"].to_numpy(), draws.index))
     columns = draws.index[order]
     cuts = np.flatnonzero(np.diff(columns)) + 1
-    log_c, log_l = np.log(frame["C"].to_numpy())[order], np.log(frame["L"].to_numpy())[order]
-    tokens, size, width = (frame[name].to_numpy(dtype=float)[order] for name in ("D", "N", "width"))
+    log_c, log_l, log_d = (np.log(frame[name].to_numpy(dtype=float))[order] for name in ("C", "L", "D"))
+    size, width = (frame[name].to_numpy(dtype=float)[order] for name in ("N", "width"))
     model = models_of(frame).to_numpy()[order]
-    return [
-        _Run(str(model[i]), size[i], width[i], int(columns[i]), log_c[i:j], log_l[i:j], tokens[i:j])
+    runs = [
+        _Run(str(model[i]), size[i], width[i], int(columns[i]), i, log_c[i:j], log_l[i:j], log_d[i:j])
         for i, j in zip([0, *cuts], [*cuts, len(order)], strict=True)
     ]
+    return runs, order
 
 
-def _read_off(run: _Run, budget: float) -> tuple[float, float] | None:
-    """(tokens, loss) of a run at a budget: its evaluation there, else between two; None where it has neither."""
+def _place(run: _Run, budget: float) -> tuple[int, int, float] | None:
+    """Where a run passes a budget: an evaluation there (twice), else two and the share of the second; else None."""
     here = np.log(budget)
     gap = np.abs(run.log_c - here)
     nearest = int(np.argmin(gap))
     if gap[nearest] < (_SAME_BUDGET if len(gap) == 1 else 0.02):
-        return float(run.tokens[nearest]), float(np.exp(run.log_l[nearest]))
+        return nearest, nearest, 0.0
     if not run.log_c[0] <= here <= run.log_c[-1]:
         return None
-    return float(np.exp(np.interp(here, run.log_c, np.log(run.tokens)))), float(
-        np.exp(np.interp(here, run.log_c, run.log_l))
-    )
+    j = int(np.searchsorted(run.log_c, here))
+    return j - 1, j, float((here - run.log_c[j - 1]) / (run.log_c[j] - run.log_c[j - 1]))
 
 
-def _slice(runs: list[_Run], draws: Draws, budget: float) -> Slice | None:
+def _slice(runs: list[_Run], order: np.ndarray, draws: Draws, budget: float) -> Slice | None:
     """One slice from the runs that pass a budget; None with fewer than MIN_MODELS models."""
-    models: dict[str, list[tuple[_Run, float, float]]] = {}
+    models: dict[str, list[tuple[_Run, tuple[int, int, float]]]] = {}
     for run in runs:
-        read = _read_off(run, budget)
-        if read is not None:
-            models.setdefault(run.model, []).append((run, *read))
-    groups = sorted(models.values(), key=lambda group: group[0][0].size)
-    if len(groups) < MIN_MODELS:
+        place = _place(run, budget)
+        if place is not None:
+            models.setdefault(run.model, []).append((run, place))
+    placed = sorted(models.values(), key=lambda group: group[0][0].size)
+    if len(placed) < MIN_MODELS:
         return None
+    groups = [[(run, run.read(run.log_d, at), run.read(run.log_l, at)) for run, at in group] for group in placed]
+    all_ = [(run.start, *at, k) for k, group in enumerate(placed) for run, at in group]
+    begin, first, second, share, model = (np.array(column) for column in zip(*all_, strict=True))
     size = np.array([group[0][0].size for group in groups])
     loss = np.array([np.mean([y for _, _, y in group]) for group in groups])
     columns = [[run.column for run, _, _ in group] for group in groups]
@@ -182,9 +213,9 @@ def _slice(runs: list[_Run], draws: Draws, budget: float) -> Slice | None:
     losses = np.stack(sums, axis=1) / np.maximum(weights, 1e-300)
     x = np.log(size) - np.log(size).mean()
     ones = np.ones((1, len(size)))
-    coefficients = _parabolas(x, loss[None], ones)[0]
-    optimum = _vertex(x, coefficients[None])[0]
-    replicates = _vertex(x, _parabolas(x, losses, weights))
+    coefficients = parabolas(x, loss[None], ones)[0]
+    optimum = vertex(x, coefficients[None])[0]
+    replicates = vertex(x, parabolas(x, losses, weights))
     centre = np.log(size).mean()
     return Slice(
         budget=budget,
@@ -198,10 +229,11 @@ def _slice(runs: list[_Run], draws: Draws, budget: float) -> Slice | None:
         optimum=float(np.exp(optimum + centre)),
         akima=_akima_optimum(np.log(size), loss),
         replicates=np.exp(replicates + centre),
+        readings=(order[begin + first], order[begin + second], share, model),
     )
 
 
-def _parabolas(x: Array, loss: Array, weights: Array) -> Array:
+def parabolas(x: Array, loss: Array, weights: Array) -> Array:
     """Weighted least squares of 1, x, x^2: loss and weights (b, m) -> coefficients (b, 3)."""
     basis = np.stack([np.ones_like(x), x, x * x], axis=1)
     gram = np.einsum("bm,mi,mj->bij", weights, basis, basis)
@@ -211,7 +243,7 @@ def _parabolas(x: Array, loss: Array, weights: Array) -> Array:
     return answer
 
 
-def _vertex(x: Array, coefficients: Array) -> Array:
+def vertex(x: Array, coefficients: Array) -> Array:
     """Lowest point of each parabola, NaN outside the grid or where it opens downwards: (b, 3) -> (b,)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         vertex = -coefficients[:, 1] / (2.0 * coefficients[:, 2])
@@ -222,25 +254,28 @@ def _vertex(x: Array, coefficients: Array) -> Array:
 def akima_curve(x: Array, y: Array, at: Array) -> Array:
     """Akima's spline (J. ACM 17, 1970, with the modified weights of MATLAB's makima) through (x, y) at given points.
 
-    x grows, (m,), m >= 3. Tested against scipy's, whose import would take longer than the whole fit.
+    x grows, (m,), m >= 3; y (..., m) -> (..., points). Tested against scipy's, whose import would take
+    longer than the whole fit.
     """
     slope = np.diff(y) / np.diff(x)
-    before, after = 2 * slope[0] - slope[1], 2 * slope[-1] - slope[-2]
-    m = np.concatenate([[2 * before - slope[0], before], slope, [after, 2 * after - slope[-1]]])
-    turn = np.abs(np.diff(m)) + np.abs(m[:-1] + m[1:]) / 2.0
-    left, right = turn[2:], turn[:-2]
+    before = 2 * slope[..., :1] - slope[..., 1:2]
+    after = 2 * slope[..., -1:] - slope[..., -2:-1]
+    ends = 2 * before - slope[..., :1], 2 * after - slope[..., -1:]
+    m = np.concatenate([ends[0], before, slope, after, ends[1]], axis=-1)
+    turn = np.abs(np.diff(m)) + np.abs(m[..., :-1] + m[..., 1:]) / 2.0
+    left, right = turn[..., 2:], turn[..., :-2]
     total = left + right
-    flat = total < 1e-12 * max(float(total.max()), 1e-300)
+    flat = total < 1e-12 * np.maximum(total.max(axis=-1, keepdims=True), 1e-300)
     weight = np.where(flat, 0.5, left / np.where(flat, 1.0, total))
-    tangent = weight * m[1:-2] + (1.0 - weight) * m[2:-1]
+    tangent = weight * m[..., 1:-2] + (1.0 - weight) * m[..., 2:-1]
     i = np.clip(np.searchsorted(x, at, side="right") - 1, 0, len(x) - 2)
     h = x[i + 1] - x[i]
     t = (at - x[i]) / h
     curve: Array = (
-        (1 + 2 * t) * (1 - t) ** 2 * y[i]
-        + t * (1 - t) ** 2 * h * tangent[i]
-        + t * t * (3 - 2 * t) * y[i + 1]
-        + t * t * (t - 1) * h * tangent[i + 1]
+        (1 + 2 * t) * (1 - t) ** 2 * y[..., i]
+        + t * (1 - t) ** 2 * h * tangent[..., i]
+        + t * t * (3 - 2 * t) * y[..., i + 1]
+        + t * t * (t - 1) * h * tangent[..., i + 1]
     )
     return curve
 
@@ -260,17 +295,19 @@ def _power(budgets: Array, values: Array, replicates: Array) -> PowerLaw | None:
         return None
     x, y = np.log(budgets[known]), np.log(values[known])
     slope, constant = np.polyfit(x, y, 1)
-    logs = np.log(replicates[known])
-    here = np.isfinite(logs)
-    logs = np.where(here, logs, 0.0)
+    return PowerLaw(float(np.exp(constant)), float(slope), slopes(x, np.log(replicates[known])))
+
+
+def slopes(x: Array, y: Array) -> Array:
+    """Slope of a straight line through the known values of each replicate, NaN with fewer than two: (k, b) -> (b,)."""
+    here = np.isfinite(y)
+    y = np.where(here, y, 0.0)
     count = np.maximum(here.sum(axis=0), 1)
     mean_x = (here * x[:, None]).sum(axis=0) / count
-    mean_y = logs.sum(axis=0) / count
     dx = np.where(here, x[:, None] - mean_x, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        slopes = (dx * (logs - mean_y)).sum(axis=0) / (dx * dx).sum(axis=0)
-    slopes = np.where(here.sum(axis=0) >= 2, slopes, np.nan)
-    return PowerLaw(float(np.exp(constant)), float(slope), slopes)
+        found = (dx * (y - y.sum(axis=0) / count)).sum(axis=0) / (dx * dx).sum(axis=0)
+    return np.where(here.sum(axis=0) >= 2, found, np.nan)
 
 
 def fit(frame: pd.DataFrame, draws: Draws, budgets: list[float] | None = None) -> Isoflop:
@@ -278,10 +315,10 @@ def fit(frame: pd.DataFrame, draws: Draws, budgets: list[float] | None = None) -
 
     frame has columns run, N, D, C, L, width. A budget with fewer than MIN_MODELS models gives no slice.
     """
-    runs = _runs(frame, draws)
+    runs, order = _runs(frame, draws)
     slices = []
     for budget in budgets or find_budgets(frame):
-        found = _slice(runs, draws, budget)
+        found = _slice(runs, order, draws, budget)
         if found is not None:
             slices.append(found)
     if not slices:

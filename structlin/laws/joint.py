@@ -112,12 +112,10 @@ def _starts(laws: Laws, name: str, data: _Data) -> Array:
     return np.array(starts)
 
 
-def _fit(laws: Laws, name: str, data: _Data, weights: Array | None = None) -> tuple[Array, float]:
+def _fit(laws: Laws, name: str, data: _Data) -> tuple[Array, float]:
     """theta and objective of one nested law."""
     start = _starts(laws, name, data)
-    if weights is not None:
-        start = start[:1]
-    found = minimise(_model(name, data), _SQUARES, data.loss, start, weights=weights, tolerance=1e-10)
+    found = minimise(_model(name, data), _SQUARES, data.loss, start, tolerance=1e-10)
     best = int(np.argmin(found.value))
     return found.theta[best], float(found.value[best])
 
@@ -136,18 +134,16 @@ def design_effect(residuals: Array, run: np.ndarray) -> float:
     return 1.0 + (m - 1.0) * correlation
 
 
-def _held_out(laws: Laws, name: str, data: _Data) -> float:
-    """Root mean square log error on runs left out, over _FOLDS folds of runs."""
+def _held_out(name: str, data: _Data, theta: Array) -> float:
+    """Root mean square log error on runs left out, over _FOLDS folds of runs, refitted together from ``theta`` (p,)."""
     fold = data.run % _FOLDS
+    folds = [k for k in range(_FOLDS) if (fold == k).any() and not (fold == k).all()]
+    kept = np.array([fold != k for k in folds])
     model = _model(name, data)
-    errors = []
-    for k in range(_FOLDS):
-        test = fold == k
-        if test.all() or not test.any():
-            continue
-        theta, _ = _fit(laws, name, data, (~test).astype(float)[None])
-        errors.append(np.log(model.predict(theta[None])[0, test] / data.loss[test]))
-    return float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
+    start = np.repeat(theta[None], len(folds), axis=0)
+    found = minimise(model, _SQUARES, data.loss, start, weights=kept.astype(float), tolerance=1e-8)
+    errors = np.log(model.predict(found.theta) / data.loss)[~kept]
+    return float(np.sqrt(np.mean(errors**2)))
 
 
 def joint(laws: Laws) -> dict[str, Any]:
@@ -169,7 +165,7 @@ def joint(laws: Laws) -> dict[str, Any]:
             "parameters": parameters,
             "residual_std": float(np.sqrt(square / n)),
             "aicc": _aicc(square / n, effective, parameters),
-            "held_out": _held_out(laws, name, data),
+            "held_out": _held_out(name, data, theta),
             "condition": _condition(_model(name, data), theta),
         }
         if before is not None:

@@ -52,7 +52,16 @@ def _tables(found: dict[str, Any]) -> str:
         for v, m in found["multipliers"].items()
     ]  # fmt: skip
     frontier: Rows = [
-        [v, number(m["E"], 4), number(m["A"], 4), number(m["a"]), span(m["interval"]["a"]), str(m["n"]), str(m["runs"])]
+        [
+            v,
+            number(m["E"], 4),
+            number(m["A"], 4),
+            number(m["a"]),
+            number(m["corrected"]["a"]),
+            span(m["interval"]["a"]),
+            str(m["n"]),
+            str(m["runs"]),
+        ]
         for v, m in found["frontier"].items()
     ]
     parametric: Rows = [
@@ -71,8 +80,9 @@ def _tables(found: dict[str, Any]) -> str:
                "Compute of the baseline over that of the structure, at equal loss.",
                ["variant", "mean", "std", confidence, "at lowest loss", confidence, "P(better)", "crossing FLOPs"],
                multiplier)
-        + _table("Frontier law (approach 1)", "L = E + A C^-a through the lower hull.",
-                 ["variant", "E", "A", "a", f"a, {confidence}", "points", "runs"], frontier)
+        + _table("Frontier law (approach 1)", "L = E + A C^-a through the lower hull; corrected for gaps "
+                 "between the sizes and for lucky runs, as the interval is.",
+                 ["variant", "E", "A", "a", "a corrected", f"a, {confidence}", "points", "runs"], frontier)
         + _table("Parametric law (approach 3)", "The lowest minimum of the objective, with its certificate.",
                  ["variant", "E", confidence, "alpha", confidence, "beta", confidence, "N_opt ~ C^", "objective",
                   "condition", "converged"], parametric)

@@ -14,10 +14,11 @@ For this project's own runs N is forward multiply-accumulates per token, so the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from structlin.laws.anchored import EXPONENTS, Axes, search, solve
+from structlin.laws.anchored import COARSE, Axes, search, solve
 from structlin.laws.model import Model, PoweredSum
 from structlin.laws.objective import Array, Objective
 from structlin.laws.solver import Solution, minimise
@@ -125,18 +126,23 @@ def fit(
     weights: Array | None = None,
     form: str = "additive",
     pinned: float | None = None,
-    grid: Array = EXPONENTS,
+    near: ParametricFit | None = None,
 ) -> ParametricFit:
     """Fit L(N, D) to rows (n,): the lowest minimum of the objective over the whole box of parameters.
 
-    ``pinned`` fixes E in nats, ``grid`` holds the exponents to start from. Needs at least six rows; the caller checks
-    that N and D vary.
+    ``pinned`` fixes E in nats. ``near`` is the fit of nearly the same problem: its law is a start too, beside the best
+    cells of a coarser grid, and descents end at 1e-8 of the objective. Needs at least six rows; the caller checks that
+    N and D vary.
     """
     objective = objective or Objective()
     loss = np.asarray(loss, dtype=float)
     rows = np.ones(len(loss)) if weights is None else weights
     axes = Axes.of(size, tokens)
-    found = search(axes, loss, objective, rows, pinned, grid)
+    if near is None:
+        found = search(axes, loss, objective, rows, pinned)
+    else:
+        begin = _recentred(near, axes)[None]
+        found = search(axes, loss, objective, rows, pinned, COARSE, begin, tolerance=1e-8)
     model: Model = axes.powers(pinned)
     if form == "powered":
         best = found.theta[np.argsort(found.value)[:2]]
@@ -154,17 +160,20 @@ def refit(
     objective: Objective,
     weights: Array,
     pinned: float | None = None,
+    *,
+    tolerance: float = 1e-8,
+    max_iterations: int = 60,
 ) -> Array:
-    """The law refitted with other row weights (b, n), from its own minimum: theta (b, p), centred as in ``fitted``."""
+    """The law refitted with other row weights (b, n), from its own minimum: theta (b, p), centred as in ``fitted``.
+
+    A descent ends when a step promises less than ``tolerance`` of the objective, or after ``max_iterations``.
+    """
     axes = Axes.of(size, tokens)
     begin = np.repeat(fitted.theta[None], len(weights), axis=0)
+    options: dict[str, Any] = {"weights": weights, "tolerance": tolerance, "max_iterations": max_iterations}
     if len(fitted.theta) > 5:
-        model = powered_model(axes, pinned)
-        return minimise(
-            model, objective, loss, begin, weights=weights, tolerance=1e-8, continuation=False, max_iterations=60
-        ).theta
-    options = {"weights": weights, "pinned": pinned, "tolerance": 1e-8, "continuation": False, "max_iterations": 60}
-    return solve(axes, loss, objective, begin, **options).theta  # type: ignore[arg-type]
+        return minimise(powered_model(axes, pinned), objective, loss, begin, continuation=False, **options).theta
+    return solve(axes, loss, objective, begin, pinned=pinned, continuation=False, **options).theta
 
 
 def samples_of(theta: Array, centre: tuple[float, float]) -> dict[str, Array]:
@@ -183,6 +192,14 @@ def samples_of(theta: Array, centre: tuple[float, float]) -> dict[str, Array]:
             "tokens_exponent": alpha / (alpha + beta),
             "compute_exponent": gamma * alpha * beta / (alpha + beta),
         }
+
+
+def _recentred(near: ParametricFit, axes: Axes) -> Array:
+    """theta (5,) of the additive terms of a fit, moved to other centres of log N and log D."""
+    theta = near.theta[:5].copy()
+    for k in (0, 1):
+        theta[1 + k] += theta[3 + k] * (near.centre[k] - axes.centre[k])
+    return theta
 
 
 def _powered_starts(theta: Array, gamma: float) -> Array:

@@ -61,18 +61,13 @@ def frontier(laws: Laws, variant: str) -> dict[str, Any]:
     """L = E + A C^-a of one variant."""
     law = laws.frontiers[variant]
     frame = laws.points.of(variant)
-    factor = laws.factor(variant, "frontier")
-    theta = law.replicates
-    coefficient = np.exp(theta[:, 1] + theta[:, 2] * law.centre)
     return {
         "E": law.E,
         "A": law.A,
         "a": law.a,
-        "interval": {
-            "E": _clip(_ends(laws, theta[:, 0], law.E, factor)),
-            "A": _ends(laws, coefficient, law.A, factor, log=True),
-            "a": _clip(_ends(laws, theta[:, 2], law.a, factor)),
-        },
+        "corrected": law.corrected,
+        "simulated": len(law.errors),
+        "interval": {name: ends.record() for name, ends in laws.frontier_intervals(variant).items()},
         "objective": law.objective,
         "tolerance": law.tolerance,
         "n": len(law.members),
@@ -98,13 +93,12 @@ def _power_law(laws: Laws, variant: str, law: PowerLaw | None) -> dict[str, Any]
     return {
         "coefficient": law.coefficient,
         "exponent": law.exponent,
-        "interval": {"exponent": _ends(laws, law.replicates, law.exponent, laws.factor(variant, "isoflop"))},
+        "interval": {"exponent": laws.power_interval(variant, law).record()},
     }
 
 
 def isoflop(laws: Laws, variant: str, found: Isoflop) -> dict[str, Any]:
     """Optima per budget and their power laws."""
-    factor = laws.factor(variant, "isoflop")
     budgets = []
     for s in found.slices:
         known = s.edge is None and np.isfinite(s.optimum)
@@ -115,7 +109,7 @@ def isoflop(laws: Laws, variant: str, found: Isoflop) -> dict[str, Any]:
                 "optimal_tokens": s.at(s.optimum, s.tokens) if known else None,
                 "optimal_width": s.at(s.optimum, s.width) if known and np.isfinite(s.width).all() else None,
                 "akima_size": s.akima if np.isfinite(s.akima) else None,
-                "interval": {"optimal_size": _ends(laws, s.replicates, s.optimum, factor, log=True)} if known else None,
+                "interval": {"optimal_size": laws.power_interval(variant, s).record()} if known else None,
                 "edge": s.edge,
                 "best_size": float(s.size[s.best]),
                 "best_width": float(s.width[s.best]),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from structlin.laws import frontier, multiplier
+from structlin.laws import frontier, hull, multiplier
 from structlin.laws.fit import Laws
 from structlin.laws.multiplier import Multiplier
 
@@ -39,7 +39,7 @@ def multipliers_of(laws: Laws, column: str) -> dict[str, Multiplier]:
             continue
         resource, loss = part[column].to_numpy(float), part["L"].to_numpy()
         tolerance = frontier.tolerance_for(resource, loss, laws.choices)
-        rows = frontier.members(resource, loss, tolerance=tolerance, offset=laws.choices.frontier_offset or 0.0)
+        rows = hull.members(resource, loss, tolerance=tolerance, offset=laws.choices.frontier_offset or 0.0)
         if not frontier.enough(resource, rows):
             continue
         law = frontier.fit(resource, loss, rows, offset=laws.choices.frontier_offset, tolerance=tolerance)

@@ -6,13 +6,13 @@ number that moves more under a convention than its interval is wide is a number 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from structlin.laws import frontier, parametric
-from structlin.laws.anchored import COARSE
+from structlin.laws import frontier, hull, parametric
 from structlin.laws.bootstrap import interval
 from structlin.laws.fit import Laws
 from structlin.laws.objective import Array, Objective
@@ -63,7 +63,9 @@ def _parametric(laws: Laws, variant: str) -> list[dict[str, Any]]:
 
     def add(change: str, n: Array = size, how: Objective = objective, pinned: float | None = choices.pinned) -> None:
         if pinned is None or pinned < loss.min():
-            fitted = parametric.fit(n, tokens, loss, how, form=choices.form, pinned=pinned, grid=COARSE)
+            # Another count of N is nearly a multiple: around their means the two laws are alike.
+            near = replace(base.fit, centre=(float(np.log(n).mean()), base.fit.centre[1]))
+            fitted = parametric.fit(n, tokens, loss, how, form=choices.form, pinned=pinned, near=near)
             rows.append({"change": change, **_values(fitted.law)})
 
     for name, other in _sizes(frame).items():
@@ -87,7 +89,9 @@ def _leave_out(laws: Laws, variant: str, keep: np.ndarray, samples: dict[str, Ar
     size, tokens, loss = (frame[name].to_numpy(float) for name in ("N", "D", "L"))
     fitted = laws.parametrics[variant].fit
     axes_fit = (
-        fitted if len(keep) == len(fitted.residuals) else parametric.fit(size, tokens, loss, laws.choices.loss_function)
+        fitted
+        if len(keep) == len(fitted.residuals)
+        else parametric.fit(size, tokens, loss, laws.choices.loss_function, near=fitted)
     )
     weights = (draws.index[keep][None, :] != np.arange(count)[:, None]).astype(float)
     theta = parametric.refit(axes_fit, size, tokens, loss, laws.choices.loss_function, weights, laws.choices.pinned)
@@ -140,7 +144,7 @@ def _means(
         c, y = part["C"].to_numpy(float), part["L"].to_numpy(float)
         if flops:
             c = c * (1.0 - share * part[flops].to_numpy(float) / part["N"].to_numpy(float))
-        rows = frontier.members(
+        rows = hull.members(
             c,
             y,
             kind=kind,

@@ -1,8 +1,7 @@
 """How are runs read back from W&B? Every logged row, never the sampled history, cached locally; offline runs too.
 
 ``fetch`` asks the service through ``wandb.Api``: run.history() is sampled at 500 rows, which is wrong for minima, so
-scan_history is used. ``offline`` reads the files of offline runs, which the Api does not see: a 7-byte header, then
-LevelDB log blocks of 32,768 bytes, each record a protobuf message; a torn tail ends the file quietly.
+scan_history is used. ``offline`` reads the files of offline runs (wandb_file), which the Api does not see.
 
 Both return one table: the logged keys, ``run`` (the id), ``run_name`` and every config value as ``config.<path>``.
 """
@@ -18,9 +17,8 @@ from typing import Any
 import pandas as pd
 
 from structlin.errors import UserError, one_line
+from structlin.laws.wandb_file import history_row, messages
 
-_HEADER, _BLOCK, _RECORD_HEADER = 7, 32_768, 7
-_FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 _TIMEOUT_SECONDS = 30
 
 
@@ -77,38 +75,11 @@ def offline(folder: Path) -> pd.DataFrame:
     return _as_table(rows, f"dir={folder}")
 
 
-def records(data: bytes) -> Iterator[bytes]:
-    """The records of a LevelDB log after W&B's header; what a crash cut off is not yielded."""
-    parts: list[bytes] = []
-    at = _HEADER
-    while at + _RECORD_HEADER <= len(data):
-        left = _BLOCK - at % _BLOCK
-        if left < _RECORD_HEADER:
-            at += left
-            continue
-        length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
-        body = data[at + _RECORD_HEADER : at + _RECORD_HEADER + length]
-        if len(body) < length or kind not in (_FULL, _FIRST, _MIDDLE, _LAST):
-            return
-        at += _RECORD_HEADER + length
-        parts = [body] if kind in (_FULL, _FIRST) else [*parts, body]
-        if kind in (_FULL, _LAST):
-            yield b"".join(parts)
-
-
 def _offline_rows(path: Path) -> list[dict[str, Any]]:
     """History rows of one offline run with its id, name and config."""
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-    from wandb.proto.wandb_internal_pb2 import Record
-
     about: dict[str, Any] = {"run": path.stem.removeprefix("run-"), "run_name": ""}
     rows: list[dict[str, Any]] = []
-    for body in records(path.read_bytes()):
-        record = Record()
-        try:
-            record.ParseFromString(body)
-        except DecodeError:
-            break
+    for record in messages(path):
         kind = record.WhichOneof("record_type")
         if kind == "run":
             about.update(run=record.run.run_id, run_name=record.run.display_name)
@@ -116,9 +87,7 @@ def _offline_rows(path: Path) -> list[dict[str, Any]]:
         elif kind == "config":
             about.update(_config(record.config.update))
         elif kind == "history":
-            rows.append(
-                {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
-            )
+            rows.append(history_row(record))
     return [{**{k: v for k, v in row.items() if not isinstance(v, dict | list)}, **about} for row in rows]
 
 

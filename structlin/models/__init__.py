@@ -1,1 +1,1 @@
-"""Models: their layout and ledger in plain Python (shapes, ledger), and the modules themselves in torch (gpt2)."""
+"""Models: their anatomy and ledger in plain Python (anatomy, ledger), and the modules themselves in torch (gpt2)."""

@@ -1,4 +1,4 @@
-"""The GPT-2 of arXiv 2410.02117 (appendix): every linear but the head takes the structure.
+"""The GPT-2 of arXiv 2410.02117 (appendix): every linear but the head takes the structure, or is a mixture.
 
 Pre-LN without biases; separate q, k, v; per-head layer norm on q and k; attention logits 8 (q . k) / d_head, which is
 the usual scale at d_head = 64; GELU FFN; residual branches times sqrt(3 / num_layers); learned positions; untied head.
@@ -16,11 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from structlin.config.schema import ModelConfig, Science
-from structlin.data import vocab_size
-from structlin.models.shapes import LinearShape, has_learned_scale, linears
+from structlin.config.model import Gpt2Config
+from structlin.config.science import Science
+from structlin.data import input_vocab_size
+from structlin.models.anatomy import LinearShape, anatomy
+from structlin.nn.experts import Experts
 from structlin.nn.linear import DenseLinear, EinsumLinear, make_linear
+from structlin.nn.moe import MoeFfn, MoeLinear
+from structlin.nn.router import Router
 from structlin.nn.spec import Module, ParamSpec, initialise
+from structlin.structure.heads import input_is_transposed, output_is_transposed
 
 EMBEDDING_STD = 0.02
 
@@ -30,11 +35,13 @@ class GPT2(Module):
 
     def __init__(self, science: Science) -> None:
         super().__init__()
-        model, vocab = science.model, vocab_size(science.data.tokenizer)
-        layers = {shape.name: _linear(shape, science) for shape in linears(model, science.structure, vocab)}
-        self.tokens = nn.Parameter(torch.zeros(vocab, model.d_model))
+        model = science.model
+        assert isinstance(model, Gpt2Config)
+        layers = build_layers(science)
+        layout = science.structure.head_layout
+        self.tokens = nn.Parameter(torch.zeros(input_vocab_size(science.data.tokenizer), model.d_model))
         self.positions = nn.Parameter(torch.zeros(model.context, model.d_model))
-        self.blocks = nn.ModuleList(Block(model, layers, f"blocks.{i}") for i in range(model.num_layers))
+        self.blocks = nn.ModuleList(Block(model, layers, f"blocks.{i}", layout) for i in range(model.num_layers))
         self.norm = LayerNorm(model.d_model)
         self.head = layers["head"]
 
@@ -54,13 +61,13 @@ class GPT2(Module):
 class Block(nn.Module):
     """Attention and FFN, each a residual branch times sqrt(3 / num_layers)."""
 
-    def __init__(self, model: ModelConfig, layers: Mapping[str, nn.Module], name: str) -> None:
+    def __init__(self, model: Gpt2Config, layers: Mapping[str, nn.Module], name: str, layout: str) -> None:
         super().__init__()
         self.branch_scale = math.sqrt(3 / model.num_layers)
         self.attention_norm = LayerNorm(model.d_model)
-        self.attention = Attention(model, layers, f"{name}.attention")
+        self.attention = Attention(model, layers, f"{name}.attention", layout)
         self.ffn_norm = LayerNorm(model.d_model)
-        self.ffn = FFN(layers, f"{name}.ffn")
+        self.ffn = _ffn(layers, f"{name}.ffn")
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, T, D) -> (N, T, D)."""
@@ -69,22 +76,31 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal self-attention with layer-normed queries and keys."""
+    """Causal self-attention with layer-normed queries and keys.
 
-    def __init__(self, model: ModelConfig, layers: Mapping[str, nn.Module], name: str) -> None:
+    ``layout``: the head layout of its block tensor trains (structlin/structure/heads.py). It says whether q, k and v
+    leave their layers, and o reads its input, as [feature, head] instead of [head, feature].
+    """
+
+    def __init__(self, model: Gpt2Config, layers: Mapping[str, nn.Module], name: str, layout: str) -> None:
         super().__init__()
-        self.d_head = model.d_head
+        self.d_head = model.head_size
         self.q, self.k, self.v, self.o = (layers[f"{name}.{part}"] for part in "qkvo")
-        self.q_norm = LayerNorm(model.d_head)
-        self.k_norm = LayerNorm(model.d_head)
+        self.q_norm = LayerNorm(model.head_size)
+        self.k_norm = LayerNorm(model.head_size)
+        # The layout is that of the structure: experts have sizes of their own, and dense layers no axes.
+        self._transposed = {
+            part: isinstance(layers[f"{name}.{part}"], EinsumLinear)
+            and (input_is_transposed if part == "o" else output_is_transposed)(layout)
+            for part in "qkvo"
+        }
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, T, D) -> (N, T, D)."""
-        heads = (*x.shape[:2], -1, self.d_head)
-        q_NTHK = self.q_norm(self.q(x).reshape(heads))
-        k_NTHK = self.k_norm(self.k(x).reshape(heads))
+        q_NTHK = self.q_norm(self._split("q", x))
+        k_NTHK = self.k_norm(self._split("k", x))
         # A structured layer may leave features strided, with which SDPA would fall back to its slow path.
-        v_NTHK = self.v(x).reshape(heads).to(q_NTHK.dtype).contiguous()
+        v_NTHK = self._split("v", x).to(q_NTHK.dtype).contiguous()
         mixed = functional.scaled_dot_product_attention(
             q_NTHK.transpose(1, 2),
             k_NTHK.transpose(1, 2),
@@ -92,7 +108,15 @@ class Attention(nn.Module):
             is_causal=True,
             scale=8 / self.d_head,
         )
-        return self.o(mixed.transpose(1, 2).reshape(x.shape))
+        mixed_NTF = mixed.permute(0, 2, 3, 1) if self._transposed["o"] else mixed.transpose(1, 2)
+        return self.o(mixed_NTF.reshape(x.shape))
+
+    def _split(self, part: str, x: Tensor) -> Tensor:
+        """x (N, T, D) through q, k or v, as heads (N, T, H, K)."""
+        y: Tensor = getattr(self, part)(x)
+        if self._transposed[part]:
+            return y.reshape(*x.shape[:2], self.d_head, -1).transpose(2, 3)
+        return y.reshape(*x.shape[:2], -1, self.d_head)
 
 
 class FFN(nn.Module):
@@ -132,14 +156,52 @@ def build_gpt2(science: Science) -> GPT2:
     return model
 
 
-def _linear(shape: LinearShape, science: Science) -> DenseLinear | EinsumLinear:
+def build_layers(science: Science) -> dict[str, nn.Module]:
+    """The linears of a model by name, each a mixture where it has a router of its own; and the routers it shares."""
+    body, moe = anatomy(science), science.moe
+    layers: dict[str, nn.Module] = {
+        shape.name: Router(
+            shape.d_in,
+            shape.num_experts,
+            moe.top_k,
+            base_d_in=shape.base_d_in,
+            evaluation_top_k=moe.evaluation_top_k,
+            capacity=moe.capacity,
+        )
+        for shape in body.routers
+    }
+    for shape in body.linears:
+        layer = linear_layer(shape, science)
+        if shape.has_own_router:
+            router = layers.pop(shape.router)
+            assert isinstance(router, Router)
+            assert isinstance(layer, Experts)
+            layers[shape.name] = MoeLinear(router, layer)
+        else:
+            layers[shape.name] = layer
+    return layers
+
+
+def _ffn(layers: Mapping[str, nn.Module], name: str) -> nn.Module:
+    """A plain FFN, or a mixture of them where they have a router."""
+    router, up, down = layers.get(f"{name}.router"), layers[f"{name}.up"], layers[f"{name}.down"]
+    if router is None:
+        return FFN(layers, name)
+    assert isinstance(router, Router)
+    assert isinstance(up, Experts)
+    assert isinstance(down, Experts)
+    return MoeFfn(router, up, down)
+
+
+def linear_layer(shape: LinearShape, science: Science) -> DenseLinear | EinsumLinear | Experts:
+    """The layer, or the experts, of a linear's shape, under the run's rate rule and weight normalisation."""
     norm = science.model.weight_norm
-    if norm == "learned" and not has_learned_scale(shape.name):
+    if norm == "learned" and not shape.learned_scale:
         norm = "fixed"
-    return make_linear(
-        shape.sizes,
-        base_d_in=shape.base_d_in,
-        starts_at_zero=shape.starts_at_zero,
-        rate_rule=science.optim.rate_rule,
-        weight_norm=norm,
-    )
+    options = {
+        "base_d_in": shape.base_d_in,
+        "starts_at_zero": shape.starts_at_zero,
+        "rate_rule": science.optim.rate_rule,
+        "weight_norm": norm,
+    }
+    return Experts(shape.sizes, shape.num_experts, **options) if shape.router else make_linear(shape.sizes, **options)

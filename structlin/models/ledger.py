@@ -3,10 +3,11 @@
     group       parameters                      forward MACs per token
     embedding   (vocab + context) d_model       0 (a look-up)
     attention   0                               2 T d_model a layer (scores and mixing), half of it counted causally
-    linear      every structured or dense one   cost.macs of its sizes
+    linear      every structured or dense one,  cost.macs of its sizes, of the experts chosen in training
+                those of all experts
     norm        layer norms, learnable scales   0
     head        d_model vocab                   d_model vocab
-    router      0 without experts               0
+    router      d_in num_experts each           the same; sorting and weighing tokens are counted as nothing
 
 FLOP conventions by name: ``training`` = 6 per MAC (2 for a multiply-add, 3 for forward and backward), ``paper`` = 1
 per MAC, as the figures of arXiv 2410.02117 and 2406.06248 count. Source: method of arXiv 2410.02117, appendix.
@@ -17,10 +18,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from structlin.config.schema import Science
-from structlin.data import vocab_size
+from structlin.config.science import Science
 from structlin.errors import UserError, suggest
-from structlin.models.shapes import embedding_params, linears, norm_params, weight_norm_params
+from structlin.models.anatomy import Anatomy, LinearShape, anatomy
 from structlin.structure import Sizes, cost
 
 FLOPS_PER_MAC = {"training": 6, "paper": 1}
@@ -39,6 +39,9 @@ class Ledger:
     macs_by_linear: dict[str, int]
     """Forward MACs per token of each linear by name."""
     params_by_linear: dict[str, int]
+    """Parameters of each linear by name, of all its experts."""
+    params_active: int
+    """Parameters that take part in computing one token: all, or those of the chosen experts."""
     weight_bytes: int
     """Bytes of the weights as stored (float32 masters, also under bfloat16)."""
     activation_bytes: int
@@ -70,45 +73,65 @@ class Ledger:
 @lru_cache(maxsize=16_384)
 def ledger(science: Science) -> Ledger:
     """The ledger of a run's model."""
-    model, vocab = science.model, vocab_size(science.data.tokenizer)
-    shapes = linears(model, science.structure, vocab)
-    params_by_linear = {shape.name: cost.params(shape.sizes) for shape in shapes}
-    macs_by_linear = {shape.name: cost.macs(shape.sizes) for shape in shapes}
+    body = anatomy(science)
+    params_by_linear = {shape.name: shape.num_experts * cost.params(shape.sizes) for shape in body.linears}
+    macs_by_linear = {shape.name: shape.active_experts * cost.macs(shape.sizes) for shape in body.linears}
+    routing = sum(router.d_in * router.num_experts for router in body.routers)
     params = {
         **dict.fromkeys(GROUPS, 0),
-        "embedding": embedding_params(model, vocab),
+        "embedding": body.embedding_params,
         "linear": sum(count for name, count in params_by_linear.items() if name != "head"),
-        "norm": norm_params(model) + weight_norm_params(model, shapes),
+        "norm": body.norm_params + sum(shape.num_experts * _scales(science, shape) for shape in body.linears),
         "head": params_by_linear["head"],
+        "router": routing,
     }
     macs = {
         **dict.fromkeys(GROUPS, 0),
-        "attention": 2 * model.context * model.d_model * model.num_layers,
+        "attention": body.attention_macs,
         "linear": sum(count for name, count in macs_by_linear.items() if name != "head"),
         "head": macs_by_linear["head"],
+        "router": routing,
     }
-    weight_bytes = sum(params.values()) * (8 if model.dtype == "float64" else 4)
     return Ledger(
         params,
         macs,
         macs_by_linear,
         params_by_linear,
-        weight_bytes,
-        activation_bytes=_activation_bytes(science, vocab, fused=False),
-        fused_activation_bytes=_activation_bytes(science, vocab, fused=True),
+        params_active=sum(params.values()) - _idle_params(science, body),
+        weight_bytes=sum(params.values()) * (8 if science.model.dtype == "float64" else 4),
+        activation_bytes=_activation_bytes(science, body, fused=False),
+        fused_activation_bytes=_activation_bytes(science, body, fused=True),
     )
 
 
-def _activation_bytes(science: Science, vocab: int, *, fused: bool) -> int:
-    """Elements kept per token: linear inputs, structured middles, norms, q k v and their norms, GELU, logits."""
-    model = science.model
-    shapes = linears(model, science.structure, vocab)
-    inputs = sum(shape.d_in for shape in shapes)
-    middles = sum(_middle(shape.sizes) for shape in shapes if not (fused and cost.is_fusible(shape.sizes)))
-    # A block keeps both residual states, the normed q and k, v, attention's output and the FFN before its GELU.
-    blocks = model.num_layers * (2 * model.d_model + 6 * model.d_model + model.ffn_expansion * model.d_model)
-    elements = inputs + middles + blocks + model.d_model + 2 * vocab
-    return elements * science.optim.batch_tokens * BYTES[model.dtype]
+def _scales(science: Science, shape: LinearShape) -> int:
+    """Learnable scales of the RMS caps in one linear or expert: one a factor, where it has them."""
+    learns = science.model.weight_norm == "learned" and shape.learned_scale
+    return 2 if learns and not shape.sizes.dense else 0
+
+
+def _idle_params(science: Science, body: Anatomy) -> int:
+    """Weights and scales of the experts that a token is not sent to."""
+    return sum(
+        (shape.num_experts - shape.active_experts) * (cost.params(shape.sizes) + _scales(science, shape))
+        for shape in body.linears
+    )
+
+
+def _activation_bytes(science: Science, body: Anatomy, *, fused: bool) -> int:
+    """Bytes of what a step keeps: linear inputs, structured middles, and what the anatomy adds."""
+    inputs = sum(shape.d_in for shape in body.linears)
+    middles = sum(_middles(shape, fused=fused) for shape in body.linears)
+    elements = inputs + middles + body.kept_elements
+    return elements * science.optim.batch_tokens * BYTES[science.model.dtype]
+
+
+def _middles(shape: LinearShape, *, fused: bool) -> int:
+    """Elements between a linear's factors; of experts their gathered rows and results too, unless made again."""
+    if not shape.router:
+        return 0 if fused and cost.is_fusible(shape.sizes) else _middle(shape.sizes)
+    # Where kernels are fused experts run in chunks, which make everything again.
+    return 0 if fused else shape.active_experts * (shape.d_in + _middle(shape.sizes) + shape.d_out)
 
 
 def _middle(sizes: Sizes) -> int:

@@ -29,8 +29,8 @@ from structlin.structure.cost import a_first
 from structlin.structure.scaling import FactorScale, factor_scales
 
 
-class Linear(Module):
-    """A linear map d_in -> d_out without bias, as its factors and their specs."""
+class Factored(Module):
+    """The specs of a linear map's factors, and the factors as they are used."""
 
     def __init__(
         self,
@@ -40,19 +40,26 @@ class Linear(Module):
         starts_at_zero: bool = False,
         rate_rule: str = "structure",
         weight_norm: str = "none",
+        copies: int | None = None,
     ) -> None:
-        """``base_d_in``: fan-in at which a dense layer's rate is lr0. ``weight_norm``: none, fixed or learned."""
+        """``base_d_in``: fan-in at which a dense layer's rate is lr0. ``weight_norm``: none, fixed or learned.
+
+        ``copies``: how many maps of these sizes are stacked along a first dimension of every factor; None: one, alone.
+        """
         super().__init__()
         self.sizes = sizes
-        self.weight_norm = weight_norm
+        # A dense weight is never capped: weight normalisation is for factors.
+        self.weight_norm = "none" if sizes.dense else weight_norm
+        self.copies = copies
         self.scales = factor_scales(sizes)
         self._specs: dict[str, ParamSpec] = {}
         for scale in self.scales:
             zero = starts_at_zero and scale.is_last
             rate = scale.adam_multiplier(base_d_in, rate_rule)
             self._specs[scale.name] = ParamSpec("factor", 0.0 if zero else scale.std, rate, decay=True)
-            if weight_norm == "learned":
-                self.register_parameter(f"scale_{scale.name}", nn.Parameter(torch.ones(())))
+            if self.weight_norm == "learned":
+                ones = torch.ones(()) if copies is None else torch.ones(copies)
+                self.register_parameter(f"scale_{scale.name}", nn.Parameter(ones))
                 self._specs[f"scale_{scale.name}"] = ParamSpec("scale", 0.0, mean=1.0)
 
     def param_specs(self) -> Mapping[str, ParamSpec]:
@@ -60,15 +67,19 @@ class Linear(Module):
         return self._specs
 
     def factor(self, name: str) -> Tensor:
-        """A factor as it is used: normalised where weight normalisation asks for it."""
+        """A factor as it is used: normalised, each copy on its own, where weight normalisation asks for it."""
         raw: Tensor = getattr(self, name)
         if self.weight_norm == "none":
             return raw
         scale = getattr(self, f"scale_{name}") if self.weight_norm == "learned" else None
-        return cap_rms(raw, self._scale(name).std, scale)
+        return cap_rms(raw, self._scale(name).std, scale, stacked=self.copies is not None)
 
     def _scale(self, name: str) -> FactorScale:
         return next(scale for scale in self.scales if scale.name == name)
+
+
+class Linear(Factored):
+    """A linear map d_in -> d_out without bias, as its factors and their specs."""
 
     def to_dense(self) -> Tensor:
         """The matrix W with y = W x, of shape (d_out, d_in)."""
@@ -78,10 +89,10 @@ class Linear(Module):
 
 
 class DenseLinear(Linear):
-    """One d_out x d_in weight. It is never capped: weight normalisation is for factors."""
+    """One d_out x d_in weight."""
 
     def __init__(self, sizes: Sizes, **options: object) -> None:
-        super().__init__(sizes, **{**options, "weight_norm": "none"})  # type: ignore[arg-type]
+        super().__init__(sizes, **options)  # type: ignore[arg-type]
         self.weight = nn.Parameter(torch.zeros(sizes.d_out, sizes.d_in))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -101,13 +112,7 @@ class EinsumLinear(Linear):
     def __init__(self, sizes: Sizes, **options: object) -> None:
         super().__init__(sizes, **options)  # type: ignore[arg-type]
         self.a_first = a_first(sizes)
-        s = sizes
-        # Stored as the products read them: the first as (g, r, out, in), the second as (out, in, r).
-        shapes = {
-            True: ((s.g, s.r, s.f, s.d, s.a), (s.f, s.e, s.g, s.b, s.r)),
-            False: ((s.f, s.d, s.g, s.a, s.r), (s.g, s.r, s.f, s.e, s.b)),
-        }
-        shape_A, shape_B = shapes[self.a_first]
+        shape_A, shape_B = product_shapes(sizes)
         self.A = nn.Parameter(torch.zeros(shape_A))
         self.B = nn.Parameter(torch.zeros(shape_B))
 
@@ -158,6 +163,14 @@ class EinsumLinear(Linear):
         else:
             self.A.copy_(A.permute(0, 3, 1, 2, 4))
             self.B.copy_(B.permute(1, 4, 0, 3, 2))
+
+
+def product_shapes(sizes: Sizes) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes of A and B as the products read them: the first contracted is (g, r, out, in), the second (out, in, r)."""
+    s = sizes
+    if a_first(s):
+        return (s.g, s.r, s.f, s.d, s.a), (s.f, s.e, s.g, s.b, s.r)
+    return (s.f, s.d, s.g, s.a, s.r), (s.g, s.r, s.f, s.e, s.b)
 
 
 def make_linear(sizes: Sizes, **options: object) -> DenseLinear | EinsumLinear:

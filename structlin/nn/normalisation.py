@@ -14,11 +14,16 @@ from torch import Tensor
 _EPSILON = 1e-12
 
 
-def cap_rms(factor: Tensor, std: float, scale: Tensor | None = None) -> Tensor:
-    """The factor with its RMS capped at ``std`` and, where given, times ``scale`` (a scalar tensor).
+def cap_rms(factor: Tensor, std: float, scale: Tensor | None = None, *, stacked: bool = False) -> Tensor:
+    """The factor with its RMS capped at ``std`` and, where given, times ``scale``.
 
-    Worked example: a tensor of threes capped at 1.5 becomes one of 1.5; one of ones stays as it is.
+    ``stacked``: a factor an expert along the first dimension, each capped on its own, with a scale each; else ``scale``
+    is a scalar tensor. Worked example: a tensor of threes capped at 1.5 becomes one of 1.5; one of ones stays as it is.
     """
-    rms = torch.sqrt(factor.square().mean() + _EPSILON)
+    squares = factor.square()
+    mean = squares.mean(tuple(range(1, factor.dim())), keepdim=True) if stacked else squares.mean()
+    rms = torch.sqrt(mean + _EPSILON)
     capped = factor / torch.clamp(rms / std, min=1.0)
-    return capped if scale is None else capped * scale
+    if scale is None:
+        return capped
+    return capped * (scale.view(rms.shape) if stacked else scale)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from structlin.config.identity import run_id
 from structlin.config.request import Site
-from structlin.config.schema import Science
+from structlin.config.science import Science
 from structlin.data import epochs, train_tokens
 from structlin.errors import UserError
 from structlin.models.ledger import Ledger, ledger
@@ -85,7 +85,7 @@ def make_bill(plan: Plan, site: Site, workers: int, pending: Sequence[Job] | Non
 
     UserError for a cell that reads its data more than ``data.max_epochs`` times.
     """
-    throughputs = Throughputs(site.runs)
+    throughputs = Throughputs(site.runs, site.machine)
     lines = tuple(_line(cell, site, throughputs) for cell in plan.cells)
     planned = {job.run_id for job in plan.jobs}
     steps = [(job.science, trained_steps(job, planned)) for job in (plan.jobs if pending is None else pending)]
@@ -156,7 +156,7 @@ def show(bill: Bill, console: Console) -> None:
             count(line.costs.params_total),
             count(cell.tokens),
             f"{cell.step:,}",
-            "?" if line.epochs is None else f"{line.epochs:.2f}",
+            _passes(line.epochs),
             f"{cell.training_flops:.2e}",
             duration(line.seconds),
             ", ".join(line.flags),
@@ -171,6 +171,13 @@ def show(bill: Bill, console: Console) -> None:
             f"[yellow]{bill.num_flagged} of {len(bill.lines)} cells spend over {LONG_WARMUP:.0%} of their steps in "
             "warm-up; laws leave out what lies inside it. A larger budget or scale=small gives longer runs.[/yellow]"
         )
+
+
+def _passes(epochs: float | None) -> str:
+    """Passes over the data; 0 is read as samples that are made as far as they are needed."""
+    if epochs is None:
+        return "?"
+    return f"{epochs:.2f}" if epochs else "fresh"
 
 
 def count(number: float) -> str:

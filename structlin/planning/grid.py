@@ -11,12 +11,12 @@ A cell depends on its own budget alone, so a sweep asked for in two commands has
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from structlin.config.identity import run_id
 from structlin.config.request import DESIGNS, GridConfig, SweepRequest, Template
-from structlin.config.schema import Science
+from structlin.config.science import Science
 from structlin.errors import UserError
 from structlin.planning.design import designed_cells
 from structlin.planning.horizon import (
@@ -66,7 +66,13 @@ def plan_sweep(request: SweepRequest) -> Plan:
             raise UserError(
                 f"grid={grid.design} trains under schedule={'|'.join(DESIGNS[grid.design])}, not {template.schedule}"
             )
-    cells = tuple(dict.fromkeys(cell for template in request.templates for cell in _cells(template, request)))
+    cells = tuple(
+        dict.fromkeys(
+            cell
+            for template in request.templates
+            for cell in _with_extra_seeds(list(_cells(template, request)), grid.extra_seeds)
+        )
+    )
     return Plan(cells, tuple(_jobs(cells, grid.design, request.site.evals_per_decade)))
 
 
@@ -96,12 +102,25 @@ def _cells(template: Template, request: SweepRequest) -> Iterator[Cell]:
             continue
         widths = _given_widths(template, grid) if grid.widths else choose_widths(template, budget, grid)
         for width in widths:
-            yield _budget_cell(template, width, budget)
+            yield _budget_cell(template, width, budget, grid.most_tokens)
 
 
-def _budget_cell(template: Template, width: int, budget: float) -> Cell:
+def _with_extra_seeds(cells: Sequence[Cell], seeds: Sequence[int]) -> Iterator[Cell]:
+    """The cells, and those at the smallest and the largest width once more under every extra seed."""
+    yield from cells
+    if not cells:
+        return
+    widths = [cell.science.model.d_model for cell in cells]
+    for cell in cells:
+        if cell.science.model.d_model in (min(widths), max(widths)):
+            yield from (replace(cell, science=replace(cell.science, seed=seed)) for seed in seeds)
+
+
+def _budget_cell(template: Template, width: int, budget: float, most_tokens: float | None) -> Cell:
     trunk = template.trunk(width)
     steps = steps_for_flops(trunk, budget)
+    if most_tokens is not None:
+        steps = min(steps, steps_for_tokens(trunk, most_tokens))
     if steps < 1:
         raise UserError(
             f"budget = {budget:.3g} FLOPs buys no whole step of {trunk.variant} at d_model = {width}, which takes "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from structlin.config.schema import Science
+from structlin.config.science import Science
 from structlin.models.ledger import ledger
 
 LONG_WARMUP = 0.2

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from structlin.config.request import GridConfig, Template
-from structlin.config.schema import Science
+from structlin.config.science import Science
 from structlin.models.ledger import ledger
 from structlin.planning.horizon import steps_for_flops, warmup_share
 
@@ -23,7 +23,7 @@ def choose_widths(template: Template, budget: float, grid: GridConfig) -> tuple[
     """Up to ``grid.points`` widths whose tokens per forward MAC lie in the asked range, evenly spread over it.
 
     At compute C = 6 N D and ratio t = D / N a model has N = sqrt(C / 6t) MACs per token. Widths come from the
-    coarsest of the lattices d_head * {1, 1.5} 2^k, d_head * {1, 1.25, 1.5, 1.75} 2^k and all multiples of d_head
+    coarsest of the lattices step * {1, 1.5} 2^k, step * {1, 1.25, 1.5, 1.75} 2^k and all multiples of the step
     that holds enough of them (four, or all asked for), so that different budgets share widths, and with them
     trunks. Widths that the budget would leave in warm-up for over half of their steps are passed over. Where the
     range holds no width at all, the one nearest to it is taken.
@@ -65,14 +65,14 @@ def _affordable(template: Template, width: int, budget: float) -> bool:
 
 
 def lattice(template: Template, fractions: tuple[int, ...] | None, high: float) -> Iterator[int]:
-    """Widths d_head * {fractions / fractions[0]} 2^k (None: all multiples) up to the first of size above ``high``."""
-    d_head = template.science.model.d_head
-    multiples: Iterable[int] = range(1, MOST_WIDTH // d_head)
+    """Widths step * {fractions / fractions[0]} 2^k (None: all multiples) up to the first of size above ``high``."""
+    width_step = template.science.model.width_step
+    multiples: Iterable[int] = range(1, MOST_WIDTH // width_step)
     if fractions is not None:
         scaled = {fraction << k for k in range(21) for fraction in fractions}
         multiples = sorted(value // fractions[0] for value in scaled if value % fractions[0] == 0)
     for multiple in multiples:
-        width = multiple * d_head
+        width = multiple * width_step
         yield width
         if _size(template, width) > high or width > MOST_WIDTH:
             return

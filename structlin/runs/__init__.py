@@ -1,1 +1,1 @@
-"""The record of runs: the store (folders), the journal (metrics.jsonl), the table (pandas) and the W&B mirror."""
+"""The record of runs: the store (folders), the journal (metrics.jsonl), the table (pandas), the W&B mirror."""

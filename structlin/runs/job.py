@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from structlin.config.identity import run_id, science_from, to_mapping
-from structlin.config.schema import Science
+from structlin.config.science import Science
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class Job:
         assert self.evaluations, "a job without an evaluation asks for nothing"
         assert list(self.evaluations) == sorted(set(self.evaluations)), "evaluations must rise"
 
-    @property
+    @cached_property
     def run_id(self) -> str:
-        """Identity of the trajectory."""
+        """Identity of the trajectory; hashed once, since a large sweep asks for it again and again."""
         return run_id(self.science)
 
     @property

@@ -6,7 +6,7 @@ import os
 import platform
 from pathlib import Path
 
-from structlin.config.schema import Placement
+from structlin.config.placement import Placement
 
 _GPUS = Path("/proc/driver/nvidia/gpus")
 

@@ -1,32 +1,35 @@
 """Where do runs live? A folder of run folders, each named by the run's identity.
 
 runs/<id>/config.json      the Science, fully resolved
-          provenance.json  versions, machine, data manifest, code state: one entry an attempt
-          status.json      running, interrupted, failed, diverged or done; where and why
-          metrics.jsonl    the journal
+          attempts/<n>/    what each process that trained it wrote (attempt.py)
           result.json      what came out, without times: equal bytes for equal runs
-          checkpoints/     step-00001234.pt
-          lock             held (flock) while a process trains the run
+          lock             held (flock) by the process of the newest attempt
+
+Here is the reading of it: one run's attempts as one. Who may write is decided in claim.py.
 """
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
+import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from structlin.config.identity import ID_LENGTH, run_id, science_from, to_mapping
-from structlin.config.schema import Science
+from structlin.config.science import SCHEMA, Science
 from structlin.errors import UserError
+from structlin.runs import checkpoints
+from structlin.runs.attempt import Attempt, numbers, parts
 from structlin.runs.files import read_json, write_json
-from structlin.runs.journal import Journal
+from structlin.runs.journal import MergedJournal, Row
+from structlin.runs.lock import look
 
-STATES = ("running", "interrupted", "failed", "diverged", "done")
+SETTLED = ("done", "diverged", "interrupted")
+"""States that a process writes after it has published everything it knows."""
 
 
 @dataclass(frozen=True)
@@ -41,28 +44,42 @@ class RunFolder:
         return self.path.name
 
     @property
-    def journal(self) -> Journal:
-        """metrics.jsonl."""
-        return Journal(self.path / "metrics.jsonl")
+    def lock(self) -> Path:
+        """The lock file."""
+        return self.path / "lock"
 
     @property
-    def checkpoints(self) -> Path:
-        """The folder of checkpoints."""
-        return self.path / "checkpoints"
+    def attempts_path(self) -> Path:
+        """The folder of attempts."""
+        return self.path / "attempts"
+
+    def attempts(self) -> list[Attempt]:
+        """All attempts, oldest first; the last one has the run."""
+        return [Attempt(self.attempts_path / str(number)) for number in numbers(self.attempts_path)]
+
+    @property
+    def journal(self) -> MergedJournal:
+        """The journals of all attempts, merged."""
+        return MergedJournal(parts(self.attempts()))
+
+    @property
+    def checkpoints(self) -> dict[int, Path]:
+        """The checkpoint file of each step that has one, by rising step."""
+        return checkpoints.merged(attempt.checkpoints for attempt in self.attempts())
+
+    def provenance(self) -> list[dict[str, Any]]:
+        """Where the numbers come from: a record for each attempt that could write one, oldest first."""
+        return [record for attempt in self.attempts() if (record := attempt.provenance()) is not None]
 
     def science(self) -> Science:
         """The stored Science, upgraded. UserError for a broken config.json."""
-        stored = read_json(self.path / "config.json")
-        if not isinstance(stored, dict):
-            raise UserError(f"{self.path / 'config.json'} holds no config")
         try:
-            return science_from(stored)
+            return science_from(self._config())
         except UserError as error:
             raise UserError(f"{self.path / 'config.json'}: {error}") from None
 
-    def create(self, science: Science) -> None:
-        """Make the folder and its config; a broken config.json is put aside and written anew."""
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
+    def write_config(self, science: Science) -> None:
+        """Make config.json; a broken one is put aside and written anew."""
         config = self.path / "config.json"
         try:
             read_json(config)
@@ -71,49 +88,55 @@ class RunFolder:
                 config.replace(config.with_name(f"config.json.broken-{int(time.time())}"))
             write_json(config, to_mapping(science))
 
-    def status(self) -> dict[str, Any]:
-        """status.json, with ``interrupted`` for one that says running while nobody holds the lock, or is broken."""
+    def result(self) -> dict[str, Any] | None:
+        """result.json, or None where nothing readable is published."""
         try:
-            status = read_json(self.path / "status.json")
-            assert status["state"] in STATES
-        except (UserError, AssertionError, KeyError, TypeError):
+            result = read_json(self.path / "result.json")
+            return result if isinstance(result["evaluations"], list) else None
+        except (UserError, KeyError, TypeError):
+            return None
+
+    def has_published(self, evaluations: Iterable[int]) -> bool:
+        """Whether result.json holds an evaluation at each of the steps."""
+        result = self.result()
+        return result is not None and {row["step"] for row in result["evaluations"]}.issuperset(evaluations)
+
+    def published(self) -> list[Row] | None:
+        """Step, tokens and loss of every evaluation where all are published, so that no journal need be read.
+
+        None while an attempt runs or where one failed: its journal may say more.
+        """
+        attempts = self.attempts()
+        status = attempts[-1].status() if attempts else None
+        result = self.result() if status is not None and status["state"] in SETTLED else None
+        return None if result is None else list(result["evaluations"])
+
+    def status(self) -> dict[str, Any]:
+        """status.json of the newest attempt; ``interrupted`` where it says running and no process lives, or is broken.
+
+        A folder that does not exist is ``missing``.
+        """
+        attempts = self.attempts()
+        status = attempts[-1].status() if attempts else None
+        if status is None or status["state"] == "superseded":
             return {"state": "interrupted" if self.path.exists() else "missing", "step": 0}
-        if status["state"] == "running" and not self.is_locked():
+        if status["state"] == "running" and not attempts[-1].lives(look(self.lock)):
             status["state"] = "interrupted"
         return status
 
-    def set_status(self, state: str, **details: Any) -> None:
-        """Write status.json: state, details, process and time."""
-        assert state in STATES
-        write_json(
-            self.path / "status.json",
-            {
-                "state": state,
-                **details,
-                "pid": os.getpid(),
-                "host": os.uname().nodename,
-                "updated": time.time(),
-            },
-        )
+    def stored_id(self) -> str:
+        """The run's identity by its config. UserError for a broken config.json."""
+        stored = self._config()
+        text = json.dumps(stored, sort_keys=True, separators=(",", ":"))
+        if stored.get("schema") == SCHEMA and hashlib.sha256(text.encode()).hexdigest().startswith(self.run_id):
+            return self.run_id  # ten times as fast as building what is stored
+        return run_id(self.science())
 
-    @contextmanager
-    def locked(self) -> Iterator[bool]:
-        """Hold the run's lock, yielding False where another process has it. The kernel frees it when we die."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("a") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
-
-    def is_locked(self) -> bool:
-        """Whether a process trains this run now."""
-        if not (self.path / "lock").exists():
-            return False
-        with self.locked() as free:
-            return not free
+    def _config(self) -> dict[str, Any]:
+        stored = read_json(self.path / "config.json")
+        if not isinstance(stored, dict):
+            raise UserError(f"{self.path / 'config.json'} holds no config")
+        return stored
 
 
 class Store:
@@ -133,9 +156,11 @@ class Store:
 
     def folders(self) -> list[RunFolder]:
         """Every folder that looks like a run; foreign files are left alone."""
-        if not self.root.is_dir():
+        try:
+            names = sorted(os.listdir(self.root))
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        return [RunFolder(path) for path in sorted(self.root.iterdir()) if _is_run(path)]
+        return [RunFolder(self.root / name) for name in names if _is_run(self.root, name)]
 
     def _old_paths(self) -> dict[str, Path]:
         """Runs whose folder name is not the id of their upgraded config."""
@@ -143,7 +168,7 @@ class Store:
             self._old_ids = {}
             for folder in self.folders():
                 try:
-                    identity = run_id(folder.science())
+                    identity = folder.stored_id()
                 except UserError:
                     continue
                 if identity != folder.run_id:
@@ -151,6 +176,6 @@ class Store:
         return self._old_ids
 
 
-def _is_run(path: Path) -> bool:
-    is_id = len(path.name) == ID_LENGTH and all(character in "0123456789abcdef" for character in path.name)
-    return is_id and (path / "config.json").exists()
+def _is_run(root: Path, name: str) -> bool:
+    is_id = len(name) == ID_LENGTH and all(character in "0123456789abcdef" for character in name)
+    return is_id and os.path.exists(os.path.join(root, name, "config.json"))

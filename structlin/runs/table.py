@@ -9,18 +9,22 @@ Laws and figures read this table and nothing else, so they work as well on a fil
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import pandas as pd
 
 from structlin.config.identity import to_mapping
-from structlin.config.schema import Science
+from structlin.config.optim import OptimConfig, ScheduleConfig
+from structlin.config.science import EvaluationConfig, Science
 from structlin.errors import UserError, door, suggest
 from structlin.models.ledger import ledger
 from structlin.planning.throughput import Throughputs
-from structlin.runs.files import read_json, write_atomically
+from structlin.runs.files import write_atomically
 from structlin.runs.store import RunFolder, Store
 from structlin.structure import Theta, factorise
 from structlin.structure.taxonomy import realised_taxonomy
@@ -36,16 +40,16 @@ def load(runs: Path) -> pd.DataFrame:
     if not runs.is_dir():
         raise UserError(f"no run store at {runs}; train something first (python sweep.py ...), or name it: runs=...")
     throughputs = Throughputs(runs)
-    rows: list[dict[str, Any]] = []
+    records = []
     for folder in Store(runs).folders():
         try:
-            rows += _rows(folder, throughputs)
+            records.append(_record(folder, throughputs))
         except UserError as error:
             print(f"passed over: {error}", file=sys.stderr)
-    table = pd.DataFrame(rows)
-    if table.empty:
+    records = [record for record in records if record.steps]
+    if not records:
         return pd.DataFrame(columns=["run_id", "step", "val_loss"])
-    return table.sort_values(["run_id", "step"], ignore_index=True)
+    return _rows(records).sort_values(["run_id", "step"], ignore_index=True)
 
 
 def export(table: pd.DataFrame, path: Path) -> None:
@@ -59,28 +63,58 @@ def export(table: pd.DataFrame, path: Path) -> None:
     write_atomically(path, writers[path.suffix])
 
 
-def _rows(folder: RunFolder, throughputs: Throughputs) -> Iterator[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Record:
+    """A run as the table shows it; what its rows have in common is kept once."""
+
+    run: dict[str, Any]
+    config: dict[str, Any]
+    batch_tokens: int
+    warmup_steps: int
+    steps: list[int]
+    losses: list[float]
+
+
+def _record(folder: RunFolder, throughputs: Throughputs) -> _Record:
     science = folder.science()
     origin = _provenance_columns(folder, science, throughputs)
-    run = (
-        _run_columns(folder, science) | _cost_columns(science, fused=str(origin["backend"]).startswith("cpp")) | origin
+    run = _run_columns(folder, science)
+    evaluations = folder.published()
+    if evaluations is None:
+        evaluations = folder.journal.evaluations()
+        torn = folder.journal.torn_lines()
+        if torn:
+            print(f"{folder.path}: {torn} torn line(s) of its journal passed over", file=sys.stderr)
+    return _Record(
+        run | _cost_columns(science, fused=str(origin["backend"]).startswith("cpp")) | origin,
+        {f"config.{name}": value for name, value in _flat(to_mapping(science))},
+        science.optim.batch_tokens,
+        science.schedule.warmup_steps,
+        [row["step"] for row in evaluations],
+        [row["val_loss"] for row in evaluations],
     )
-    config = {f"config.{name}": value for name, value in _flat(to_mapping(science))}
-    torn = folder.journal.torn_lines()
-    if torn:
-        print(f"{folder.path / 'metrics.jsonl'}: {torn} torn line(s) passed over", file=sys.stderr)
-    for row in folder.journal.evaluations():
-        tokens = row["step"] * science.optim.batch_tokens
-        yield {
-            **run,
-            "step": row["step"],
+
+
+def _rows(records: Sequence[_Record]) -> pd.DataFrame:
+    """A row per evaluation."""
+    counts = [len(record.steps) for record in records]
+    of_run = np.repeat(np.arange(len(records)), counts)
+    runs = pd.DataFrame([record.run for record in records]).take(of_run).reset_index(drop=True)
+    config = pd.DataFrame([record.config for record in records]).take(of_run).reset_index(drop=True)
+    steps = np.concatenate([record.steps for record in records])
+    tokens = steps * np.repeat([record.batch_tokens for record in records], counts)
+    macs = runs["macs_per_token"].astype(float)
+    rows = pd.DataFrame(
+        {
+            "step": steps,
             "tokens": tokens,
-            "in_warmup": row["step"] <= science.schedule.warmup_steps,
-            "val_loss": float(row["val_loss"]),
-            "training_flops": 6.0 * run["macs_per_token"] * tokens,
-            "paper_flops": 1.0 * run["macs_per_token"] * tokens,
-            **config,
+            "in_warmup": steps <= np.repeat([record.warmup_steps for record in records], counts),
+            "val_loss": np.concatenate([np.asarray(record.losses, dtype=float) for record in records]),
+            "training_flops": 6.0 * macs * tokens,
+            "paper_flops": macs * tokens,
         }
+    )
+    return pd.concat([runs, rows, config], axis=1)
 
 
 def _run_columns(folder: RunFolder, science: Science) -> dict[str, Any]:
@@ -90,7 +124,7 @@ def _run_columns(folder: RunFolder, science: Science) -> dict[str, Any]:
         "variant": science.variant,
         "structure": science.structure.name,
         "theta": science.structure.theta,
-        "moe": "none",
+        "moe": science.moe.label,
         "task": science.task,
         "data": science.data.name,
         "tokenizer": science.data.tokenizer,
@@ -99,7 +133,7 @@ def _run_columns(folder: RunFolder, science: Science) -> dict[str, Any]:
         "rate_rule": optim.rate_rule,
         "d_model": model.d_model,
         "num_layers": model.num_layers,
-        "d_head": model.d_head,
+        "d_head": getattr(model, "head_size", float("nan")),
         "context": model.context,
         "seed": science.seed,
         "learning_rate": optim.lr,
@@ -113,6 +147,19 @@ def _run_columns(folder: RunFolder, science: Science) -> dict[str, Any]:
 
 
 def _cost_columns(science: Science, *, fused: bool) -> dict[str, Any]:
+    """Costs are those of the model and the batch: one answer for all seeds, rates and lengths."""
+    alike = replace(
+        science,
+        seed=0,
+        optim=OptimConfig(batch_tokens=science.optim.batch_tokens),
+        schedule=ScheduleConfig(),
+        evaluation=EvaluationConfig(),
+    )
+    return _costs_of(alike, fused)
+
+
+@lru_cache(maxsize=16_384)
+def _costs_of(science: Science, fused: bool) -> dict[str, Any]:
     costs = ledger(science)
     width = science.model.d_model
     place = realised_taxonomy(factorise(Theta.parse(science.structure.theta), width, width, science.structure.rounding))
@@ -135,10 +182,7 @@ def _cost_columns(science: Science, *, fused: bool) -> dict[str, Any]:
 
 
 def _provenance_columns(folder: RunFolder, science: Science, throughputs: Throughputs) -> dict[str, Any]:
-    try:
-        last = read_json(folder.path / "provenance.json")["attempts"][-1]
-    except (UserError, KeyError, IndexError, TypeError):
-        last = {}
+    last = (folder.provenance() or [{}])[-1]
     speed = throughputs.of_machine(str(last.get("machine")), science)
     return {
         "tokens_per_second": float("nan") if speed is None else speed,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, fields
 from fractions import Fraction
+from functools import lru_cache
 
 # The paper writes thirds as 0.33 and 0.67, so a sum may miss one by a hundredth.
 SUM_TOLERANCE = Fraction(1, 100)
@@ -50,6 +51,7 @@ class Theta:
                 )
 
     @classmethod
+    @lru_cache(maxsize=4096)
     def parse(cls, text: str) -> Theta:
         """Read ``(a|b|g|d|e|f|r)`` or ``a,b,g,d,e,f,r``; each number a decimal or a fraction such as 1/3.
 
@@ -77,6 +79,11 @@ class Theta:
     def is_dense(self) -> bool:
         """gamma = phi = 1: every feature joins both factors; as a layer this is one dense weight."""
         return self.gamma == 1 and self.phi == 1
+
+    @property
+    def is_btt(self) -> bool:
+        """Whether this is a block tensor train: no index of the input or output skips a factor (beta = delta = 0)."""
+        return self.beta == self.delta == 0 and not self.is_dense
 
     @property
     def swapped(self) -> Theta:

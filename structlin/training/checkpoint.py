@@ -12,20 +12,27 @@ from typing import Any
 import torch
 from torch import nn
 
+from structlin.runs.checkpoints import path_of
 from structlin.runs.files import write_atomically
+from structlin.training.world import World
 
 
-def save(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> Path:
-    """Write step-XXXXXXXX.pt; an OSError (full disk) leaves older checkpoints as they were."""
-    state = {
+def state_of(step: int, model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> dict[str, Any]:
+    """All that a checkpoint holds: whole tensors by the names of the model, whatever the number of ranks.
+
+    Complete on the first rank of the world only, but every rank has to ask for it.
+    """
+    return {
         "step": step,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "model": world.whole(model.state_dict()),
+        "optimizer": world.whole(optimizer.state_dict()),
         "random_state": torch.get_rng_state(),
     }
-    path = folder / _name(step)
-    write_atomically(path, lambda stream: torch.save(state, stream))
-    return path
+
+
+def write(folder: Path, step: int, state: dict[str, Any]) -> None:
+    """Write step-XXXXXXXX.pt; an OSError (full disk) leaves older checkpoints as they were."""
+    write_atomically(path_of(folder, step), lambda stream: torch.save(state, stream))
 
 
 def restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
@@ -38,24 +45,3 @@ def restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> i
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["random_state"])
     return int(state["step"])
-
-
-def steps(folder: Path) -> list[int]:
-    """Steps that have a checkpoint, rising."""
-    return sorted(int(path.stem.removeprefix("step-")) for path in folder.glob("step-*.pt"))
-
-
-def path_of(folder: Path, step: int) -> Path:
-    """The file of a step."""
-    return folder / _name(step)
-
-
-def prune(folder: Path, keep: set[int]) -> None:
-    """Remove all checkpoints but the newest and those to keep."""
-    for step in steps(folder)[:-1]:
-        if step not in keep:
-            path_of(folder, step).unlink(missing_ok=True)
-
-
-def _name(step: int) -> str:
-    return f"step-{step:08d}.pt"

@@ -1,7 +1,8 @@
-"""How does a job become a trained run in its folder? Lock it, find where to go on, train, and say how it ended."""
+"""How does a job become a trained run? Take its folder, find where to go on, train, publish, and say how it ended."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from structlin.config.schema import Placement
+from structlin.config.placement import Placement
 from structlin.errors import UserError, one_line
 from structlin.models.ledger import Ledger, ledger
-from structlin.runs.files import read_json, write_json
+from structlin.runs import checkpoints
+from structlin.runs.attempt import Attempt, Superseded
+from structlin.runs.claim import Claim
 from structlin.runs.job import Job
 from structlin.runs.mirror import open_mirror
 from structlin.runs.store import RunFolder, Store
@@ -22,9 +25,14 @@ from structlin.training import checkpoint
 from structlin.training.loop import Diverged, Interrupted, Trainer
 from structlin.training.machine import pick_device, provenance
 from structlin.training.optim import make_optimizer
+from structlin.training.world import ONE_PROCESS, World
 
 BUSY = "busy"
-"""Another process holds the run's lock."""
+"""Another process trains the run."""
+BEREFT = "bereft"
+"""Another rank of the run ended too early; the run itself is interrupted."""
+SUPERSEDED = "superseded"
+"""A newer attempt took the run from this process."""
 
 
 def execute(
@@ -33,63 +41,105 @@ def execute(
     data_root: Path,
     placement: Placement,
     should_stop: Callable[[], bool] = lambda: False,
+    world: World = ONE_PROCESS,
 ) -> str:
-    """Train a job in its run folder; returns done, diverged, interrupted, failed or busy.
+    """Train a job in its run folder; returns done, diverged, interrupted, failed, superseded, bereft or busy.
 
-    Every ending is written to status.json with its reason; what was trained before stays. A UserError (data not
-    prepared, other data than before) is raised before anything is trained.
+    Every ending is written to the attempt's status.json with its reason; what was trained before stays. A UserError
+    (data not prepared, other data than before) is raised before anything is trained. A job whose result is published
+    is done and writes nothing. Every process of the ``world`` calls this; the first takes the run and writes.
     """
     folder = store.folder(job.science)
-    with folder.locked() as mine:
-        if not mine:
-            return BUSY
-        folder.create(job.science)
+    claim = Claim(folder)
+    with contextlib.ExitStack() as held:
         try:
-            return _train(job, folder, store, data_root, placement, should_stop)
+            begun = world.from_first(lambda: _begin(job, claim, held))
+            if isinstance(begun, str):
+                return begun
+            return _train(job, folder, begun, store, data_root, placement, should_stop, world)
+        except Superseded as end:
+            return _superseded(claim.attempt, end)
         except UserError as error:
-            folder.set_status("failed", target_step=job.target_step, reason=one_line(error))
+            if claim.attempt is not None:
+                claim.attempt.set_status("failed", target_step=job.target_step, reason=one_line(error))
             raise
         except (OSError, RuntimeError, MemoryError) as error:
-            return _failed(job, folder, error)
+            if claim.attempt is not None and not claim.attempt.is_newest():
+                return _superseded(claim.attempt, error)
+            if world.has_lost(error):
+                return _bereft(job, claim.attempt, error)
+            return _failed(job, folder, claim.attempt, error)
+
+
+def _begin(job: Job, claim: Claim, held: contextlib.ExitStack) -> Attempt | str:
+    """Take the run for as long as ``held`` lasts and begin an attempt; or how it stands, where that cannot be."""
+    if claim.folder.has_published(job.evaluations):
+        return "done"
+    held.enter_context(claim)
+    if not claim.is_free:
+        return BUSY
+    # Whoever held the run until now may have done the job.
+    if claim.folder.has_published(job.evaluations):
+        return "done"
+    return claim.begin(job.science) or BUSY
 
 
 def _train(
     job: Job,
     folder: RunFolder,
+    attempt: Attempt,
     store: Store,
     data_root: Path,
     placement: Placement,
     should_stop: Callable[[], bool],
+    world: World,
 ) -> str:
     torch.manual_seed(job.science.seed)
     device = pick_device(placement)
     task = open_task(job.science, data_root)
-    _record_attempt(folder, provenance(device, placement, job.science.model.dtype, task.manifest_hash))
+    record = provenance(device, placement, job.science.model.dtype, task.manifest_hash, world)
+    world.from_first(lambda: _record_provenance(folder, attempt, record))
     model = task.build_model()
     optimizer = make_optimizer(model, job.science.optim)
-    start = _resume(job, folder, store, model, optimizer)
-    model.to(device)
-    _move(optimizer, device)
+    evaluated = world.from_first(lambda: {row["step"] for row in folder.journal.evaluations()})
+    start = world.from_first(lambda: _resume(job, attempt, store, model, optimizer, evaluated))
     costs = ledger(job.science)
-    folder.set_status("running", step=start, target_step=job.target_step)
-    with open_mirror(job.science, folder, placement) as observe:
+    world.from_first(lambda: _tell_start(job, attempt, start))
+    forward = world.place(model, optimizer, device)
+    with open_mirror(job.science, folder, placement) if world.is_first else contextlib.nullcontext(_ignore) as observe:
         trainer = Trainer(
-            job,
-            folder,
-            task,
-            model,
-            optimizer,
-            device,
-            placement,
-            costs.macs_per_token,
-            observe,
-            should_stop,
-            start,
+            job=job,
+            attempt=attempt,
+            task=task,
+            model=model,
+            forward=forward,
+            optimizer=optimizer,
+            device=device,
+            placement=placement,
+            macs_per_token=costs.macs_per_token,
+            observe=observe,
+            should_stop=should_stop,
+            evaluations=_evaluations(job, evaluated, start),
+            world=world,
+            step=start,
         )
         state, reason = _outcome(trainer)
-    write_result(job, folder, costs, state)
-    folder.set_status(state, step=trainer.step, target_step=job.target_step, **({"reason": reason} if reason else {}))
+    world.from_first(lambda: _tell_end(job, folder, attempt, costs, trainer.step, state, reason))
     return state
+
+
+def _tell_start(job: Job, attempt: Attempt, step: int) -> None:
+    attempt.resume_at(step)
+    attempt.set_status("running", step=step, target_step=job.target_step)
+
+
+def _tell_end(job: Job, folder: RunFolder, attempt: Attempt, costs: Ledger, step: int, state: str, reason: str) -> None:
+    attempt.publish(make_result(job, folder, costs, state))
+    attempt.set_status(state, step=step, target_step=job.target_step, **({"reason": reason} if reason else {}))
+
+
+def _ignore(row: dict[str, Any]) -> None:
+    """The mirror of a rank that writes nothing."""
 
 
 def _outcome(trainer: Trainer) -> tuple[str, str]:
@@ -102,54 +152,81 @@ def _outcome(trainer: Trainer) -> tuple[str, str]:
     return "done", ""
 
 
-def _failed(job: Job, folder: RunFolder, error: BaseException) -> str:
+def _failed(job: Job, folder: RunFolder, attempt: Attempt | None, error: BaseException) -> str:
     """Record a failure as well as the disk allows; the journal and older checkpoints stand."""
     reason = f"{type(error).__name__}: {one_line(error)}"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         reason = f"no space left on the device of {folder.path}; free some and run the same command again"
     try:
-        folder.set_status("failed", target_step=job.target_step, reason=reason[:2000])
+        if attempt is not None:
+            attempt.set_status("failed", target_step=job.target_step, reason=reason[:2000])
+            return "failed"
     except OSError:
-        print(f"{folder.run_id} failed: {reason}", flush=True)
+        pass
+    print(f"{folder.run_id} failed: {reason}", flush=True)
     return "failed"
 
 
-def _record_attempt(folder: RunFolder, record: dict[str, Any]) -> None:
-    """Append to provenance.json. UserError where the run was begun on other data."""
-    path = folder.path / "provenance.json"
-    try:
-        attempts = read_json(path)["attempts"]
-    except (UserError, KeyError, TypeError):
-        attempts = []
-    for attempt in attempts:
-        if attempt["data_manifest"] != record["data_manifest"]:
+def _bereft(job: Job, attempt: Attempt | None, error: BaseException) -> str:
+    """Another rank has gone, for reasons that its own output names; what this one has to say is where to go on."""
+    reason = f"another rank ended: {one_line(error)}"[:2000]
+    print(f"{job.run_id} interrupted: {reason}", flush=True)
+    if attempt is not None:
+        with contextlib.suppress(OSError):
+            attempt.set_status("interrupted", target_step=job.target_step, reason=reason)
+    return BEREFT
+
+
+def _superseded(attempt: Attempt | None, error: BaseException) -> str:
+    """Say so in what is left of the attempt; the rest of the run folder belongs to a newer one."""
+    if attempt is not None and attempt.path.is_dir():
+        with contextlib.suppress(OSError):
+            attempt.set_status("superseded", reason=one_line(error))
+    return SUPERSEDED
+
+
+def _record_provenance(folder: RunFolder, attempt: Attempt, record: dict[str, Any]) -> None:
+    """Write provenance.json. UserError where the run was begun on other data."""
+    for older in folder.provenance():
+        if older.get("data_manifest") != record["data_manifest"]:
             raise UserError(
-                f"run {folder.run_id} was trained on other data (manifest {attempt['data_manifest'][:12]}, now "
+                f"run {folder.run_id} was trained on other data (manifest {str(older.get('data_manifest'))[:12]}, now "
                 f"{record['data_manifest'][:12]}); prepare the old data again, or use another store: runs=..."
             )
-    if not attempts or attempts[-1] != record:
-        attempts.append(record)
-    write_json(path, {"attempts": attempts})
+    attempt.set_provenance(record)
 
 
-def _resume(job: Job, folder: RunFolder, store: Store, model: nn.Module, optimizer: torch.optim.AdamW) -> int:
+def _evaluations(job: Job, evaluated: set[int], start: int) -> frozenset[int]:
+    """Steps to evaluate at: those wanted and missing, and again those that this attempt's rows will stand for."""
+    return frozenset(
+        {step for step in job.evaluations if step not in evaluated} | {step for step in evaluated if step > start}
+    )
+
+
+def _resume(
+    job: Job,
+    attempt: Attempt,
+    store: Store,
+    model: nn.Module,
+    optimizer: torch.optim.AdamW,
+    evaluated: set[int],
+) -> int:
     """Load the newest checkpoint that lies before every missing evaluation; returns its step, or 0."""
-    done = {row["step"] for row in folder.journal.evaluations()}
-    missing = [step for step in job.evaluations if step not in done]
+    missing = [step for step in job.evaluations if step not in evaluated]
     latest = min(missing, default=job.target_step)
-    for path in _candidates(job, folder, store, latest):
+    for path in _candidates(job, attempt, store, latest):
         try:
             return checkpoint.restore(path, model, optimizer)
         except Exception as error:  # a torn file can raise anything; an older one, or a fresh start, gives the same run
             print(
-                f"{folder.run_id}: cannot use {path.name} ({one_line(error)[:200]}); going back further",
+                f"{attempt.run_id}: cannot use {path.name} ({one_line(error)[:200]}); going back further",
                 flush=True,
             )
-            _start_afresh(job, folder, model, optimizer)
+            _start_afresh(job, model, optimizer)
     return 0
 
 
-def _start_afresh(job: Job, folder: RunFolder, model: nn.Module, optimizer: torch.optim.AdamW) -> None:
+def _start_afresh(job: Job, model: nn.Module, optimizer: torch.optim.AdamW) -> None:
     from structlin.nn.spec import initialise
 
     initialise(model, job.science.seed)
@@ -157,45 +234,33 @@ def _start_afresh(job: Job, folder: RunFolder, model: nn.Module, optimizer: torc
     torch.manual_seed(job.science.seed)
 
 
-def _candidates(job: Job, folder: RunFolder, store: Store, latest: int) -> Iterator[Path]:
-    """Checkpoints at or before a step, newest first: the run's own, and those of the trunk a cooldown leaves."""
-    found = {step: checkpoint.path_of(folder.checkpoints, step) for step in checkpoint.steps(folder.checkpoints)}
+def _candidates(job: Job, attempt: Attempt, store: Store, latest: int) -> Iterator[Path]:
+    """Checkpoints at or before a step, newest first: the attempt's own, and those of the trunk a cooldown leaves."""
+    found = checkpoints.merged([attempt.checkpoints])
     if job.trunk is not None:
-        trunk = store.folder(job.trunk).checkpoints
-        for step in checkpoint.steps(trunk):
+        for step, path in store.folder(job.trunk).checkpoints.items():
             if step <= job.science.schedule.cooldown_start:
-                found.setdefault(step, checkpoint.path_of(trunk, step))
+                found.setdefault(step, path)
     for step in sorted(found, reverse=True):
         if step <= latest:
             yield found[step]
 
 
-def _move(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Optimizer state follows the parameters to the device."""
-    for state in optimizer.state.values():
-        for key, value in state.items():
-            if isinstance(value, torch.Tensor):
-                state[key] = value.to(device)
-
-
-def write_result(job: Job, folder: RunFolder, costs: Ledger, state: str) -> None:
-    """result.json: what came out. It holds no time and no machine, so equal runs have equal bytes."""
+def make_result(job: Job, folder: RunFolder, costs: Ledger, state: str) -> dict[str, Any]:
+    """What came out, for result.json. It holds no time and no machine, so equal runs have equal bytes."""
     evaluations = [
         {"step": row["step"], "tokens": row["tokens"], "val_loss": row["val_loss"]}
         for row in folder.journal.evaluations()
     ]
     step = evaluations[-1]["step"] if evaluations else 0
     tokens = step * job.science.optim.batch_tokens
-    write_json(
-        folder.path / "result.json",
-        {
-            "run_id": folder.run_id,
-            "state": state,
-            "step": step,
-            "tokens": tokens,
-            "macs_per_token": costs.macs_per_token,
-            "params": costs.params,
-            "training_flops": 6 * costs.macs_per_token * tokens,
-            "evaluations": evaluations,
-        },
-    )
+    return {
+        "run_id": folder.run_id,
+        "state": state,
+        "step": step,
+        "tokens": tokens,
+        "macs_per_token": costs.macs_per_token,
+        "params": costs.params,
+        "training_flops": 6 * costs.macs_per_token * tokens,
+        "evaluations": evaluations,
+    }

@@ -1,7 +1,7 @@
 """How does one trajectory run? Steps, evaluations and checkpoints, and nothing else.
 
-The loop knows no folder but the run's and no configuration but the job's. What is trained depends on the Science and
-the step alone; evaluations, checkpoints, logging and interruptions never change it.
+The loop knows no folder but its attempt's and no configuration but the job's. What is trained depends on the Science
+and the step alone; evaluations, checkpoints, logging and interruptions never change it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from structlin.config.schema import Placement, Science
+from structlin.config.placement import Placement
+from structlin.config.science import Science
+from structlin.runs import checkpoints
+from structlin.runs.attempt import BEAT_SECONDS, Attempt
 from structlin.runs.job import Job
 from structlin.runs.journal import Journal
-from structlin.runs.store import RunFolder
 from structlin.tasks.protocol import Batch, Task
 from structlin.training import checkpoint
 from structlin.training.optim import set_rates
 from structlin.training.schedule import rate
+from structlin.training.world import BEAT, GO_ON, SAVE, STOP, World
 
 Observer = Callable[[dict[str, Any]], None]
 
@@ -40,9 +43,13 @@ class Trainer:
     """A model in training, and all it needs to go on."""
 
     job: Job
-    folder: RunFolder
+    attempt: Attempt
+    """Where this process writes, as long as no newer attempt has the run."""
     task: Task
     model: nn.Module
+    """Parameters are read from it."""
+    forward: nn.Module
+    """Called on batches: the model, or what the world has wrapped it in."""
     optimizer: torch.optim.AdamW
     device: torch.device
     placement: Placement
@@ -50,16 +57,24 @@ class Trainer:
     observe: Observer
     """Is shown every journal row (the W&B mirror)."""
     should_stop: Callable[[], bool]
+    evaluations: frozenset[int]
+    """Steps to evaluate at."""
+    world: World
+    """The other processes that train this run, if there are any; only the first of them writes."""
     step: int = 0
+    """Updates so far; at first those of the checkpoint that was loaded."""
     _journal: Journal = field(init=False)
     _saved_at: float = field(init=False)
+    _saved_step: int = field(init=False)
+    _beat_at: float = field(init=False)
     _forward: nn.Module = field(init=False)
     _clock: tuple[float, int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._journal = self.folder.journal
-        self._forward = torch.compile(self.model) if self.placement.compile else self.model  # type: ignore[assignment]
-        self._saved_at = time.monotonic()
+        self._journal = self.attempt.journal
+        self._forward = torch.compile(self.forward) if self.placement.compile else self.forward  # type: ignore[assignment]
+        self._saved_at = self._beat_at = time.monotonic()
+        self._saved_step = self.step
         self._clock = (time.monotonic(), self.step)
 
     @property
@@ -68,18 +83,20 @@ class Trainer:
         return self.job.science
 
     def run(self) -> None:
-        """Train to the job's last step. Raises Diverged or Interrupted; always leaves a checkpoint to go on from."""
-        wanted = self._missing_evaluations()
+        """Train to the job's last step. Raises Diverged or Interrupted; always leaves a checkpoint to go on from.
+
+        Superseded is raised before anything is saved for a run that a newer attempt has taken.
+        """
         while True:
             # ---- evaluate and save at the state after ``step`` updates
-            if self.step in wanted:
+            if self.step in self.evaluations:
                 self._evaluate()
             if self.step >= self.job.target_step:
                 self._save()
                 return
             self._save_when_due()
             # ---- one update
-            loss, norm = self._update(self.task.train_batch(self.step))
+            loss, norm = self._update(self.task.train_batch(self.step, self.world))
             self.step += 1
             if self.step % self.placement.log_steps == 0:
                 self._log(loss, norm)
@@ -91,7 +108,7 @@ class Trainer:
         on_device: Batch = (batch[0].to(self.device), batch[1].to(self.device))
         loss = self.task.loss(self._forward, on_device)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), optim.clip if optim.clip > 0 else math.inf)
+        norm = self.world.clip(self.model, optim.clip if optim.clip > 0 else math.inf)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss.detach(), norm
@@ -99,7 +116,7 @@ class Trainer:
     def _evaluate(self) -> None:
         began = time.monotonic()
         self.model.eval()
-        loss = self.task.validation_loss(self._forward, self.device)
+        loss = self.task.validation_loss(self._forward, self.device, self.world)
         self.model.train()
         self._check(loss)
         self._record("eval", val_loss=loss, seconds=time.monotonic() - began)
@@ -108,7 +125,7 @@ class Trainer:
 
     def _log(self, loss: Tensor, norm: Tensor) -> None:
         """One row of training; the only place where the host waits for the device."""
-        value = float(loss)
+        value = float(self.world.mean(loss))
         self._check(value)
         now = time.monotonic()
         since, step = self._clock
@@ -126,6 +143,9 @@ class Trainer:
     def _record(self, kind: str, **values: float) -> None:
         tokens = self.step * self.science.optim.batch_tokens
         row = {"kind": kind, "step": self.step, "tokens": tokens, **values, "time": time.time()}
+        self.world.from_first(lambda: self._write(row))
+
+    def _write(self, row: dict[str, Any]) -> None:
         self._journal.append(row)
         self.observe(row)
 
@@ -134,21 +154,42 @@ class Trainer:
             self._record("divergence", loss=loss)
             raise Diverged(f"loss is {loss} at step {self.step}")
 
-    def _missing_evaluations(self) -> set[int]:
-        done = {row["step"] for row in self._journal.evaluations()}
-        return {step for step in self.job.evaluations if step not in done}
-
     def _save_when_due(self) -> None:
-        if self.should_stop():
+        granted = self.world.agree(self._wish())
+        if granted == STOP:
             self._save()
             raise Interrupted(f"stopped at step {self.step}")
-        due = time.monotonic() - self._saved_at > self.placement.checkpoint_seconds
-        if due or self.step in self.job.checkpoints:
+        if granted == SAVE or self.step in self.job.checkpoints:
             self._save()
+        elif granted == BEAT:
+            self._beat()
+
+    def _wish(self) -> int:
+        """What this process would do now."""
+        if self.should_stop():
+            return STOP
+        now = time.monotonic()
+        if now - self._saved_at > self.placement.checkpoint_seconds:
+            return SAVE
+        return BEAT if now - self._beat_at > BEAT_SECONDS else GO_ON
+
+    def _beat(self) -> None:
+        self.world.from_first(self.attempt.beat)
+        self._beat_at = time.monotonic()
 
     def _save(self) -> None:
-        if self.step not in checkpoint.steps(self.folder.checkpoints):
-            checkpoint.save(self.folder.checkpoints, self.step, self.model, self.optimizer)
-        checkpoint.prune(self.folder.checkpoints, {self.step, *self.job.checkpoints})
-        self.folder.set_status("running", step=self.step, target_step=self.job.target_step)
-        self._saved_at = time.monotonic()
+        if self.world.from_first(self._checkpoint_is_missing):
+            # All ranks have a part of it; one writes.
+            state = checkpoint.state_of(self.step, self.model, self.optimizer, self.world)
+            self.world.from_first(lambda: checkpoint.write(self.attempt.checkpoints, self.step, state))
+        self.world.from_first(self._tell_saved)
+        self._saved_at, self._saved_step = time.monotonic(), self.step
+
+    def _checkpoint_is_missing(self) -> bool:
+        self.attempt.check_newest()
+        # A file of this step that is not ours was not used to go on from: it may be torn, and is written anew.
+        return self.step != self._saved_step or not checkpoints.path_of(self.attempt.checkpoints, self.step).exists()
+
+    def _tell_saved(self) -> None:
+        checkpoints.prune(self.attempt.checkpoints, {self.step, *self.job.checkpoints})
+        self.attempt.set_status("running", step=self.step, target_step=self.job.target_step)

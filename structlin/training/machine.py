@@ -10,10 +10,12 @@ from typing import Any
 import torch
 
 from structlin import __version__
-from structlin.config.schema import Placement
+from structlin.config.placement import Placement
 from structlin.errors import UserError
 from structlin.nn.kernels import backend_name
+from structlin.runs.files import read_json
 from structlin.runs.machine import cpu_name, machine_key
+from structlin.training.world import ONE_PROCESS, World
 
 
 def pick_device(placement: Placement) -> torch.device:
@@ -26,7 +28,9 @@ def pick_device(placement: Placement) -> torch.device:
     return torch.device("cuda")
 
 
-def backend_record(device: torch.device, placement: Placement, dtype: str) -> dict[str, Any]:
+def backend_record(
+    device: torch.device, placement: Placement, dtype: str, world: World = ONE_PROCESS
+) -> dict[str, Any]:
     """All that has to be equal for two runs to be equal bit by bit."""
     backend = backend_name(device, getattr(torch, dtype))
     return {
@@ -35,14 +39,17 @@ def backend_record(device: torch.device, placement: Placement, dtype: str) -> di
         "threads": placement.threads if device.type == "cpu" else 0,
         "backend": f"{backend} compiled" if placement.compile else backend,
         "torch_version": torch.__version__,
-        "world_size": 1,
+        "world_size": world.world_size,
+        "sharding": world.sharding,
     }
 
 
-def provenance(device: torch.device, placement: Placement, dtype: str, manifest_hash: str) -> dict[str, Any]:
+def provenance(
+    device: torch.device, placement: Placement, dtype: str, manifest_hash: str, world: World = ONE_PROCESS
+) -> dict[str, Any]:
     """Where the numbers come from; no environment variable enters it."""
     return {
-        **backend_record(device, placement, dtype),
+        **backend_record(device, placement, dtype, world),
         "structlin": __version__,
         "code": code_state(),
         "python": platform.python_version(),
@@ -53,8 +60,14 @@ def provenance(device: torch.device, placement: Placement, dtype: str, manifest_
 
 
 def code_state() -> str:
-    """The commit of the code and whether it was changed since; unknown outside a git checkout."""
+    """The commit of the code and whether it was changed since; unknown outside a git checkout.
+
+    Code frozen for a submission carries its state in code.json beside the package.
+    """
     root = Path(__file__).resolve().parents[2]
+    if (root / "code.json").exists():
+        frozen = read_json(root / "code.json")
+        return f"{frozen['commit']}, frozen with the changes {frozen['diff_sha256'][:12]}"
     try:
         commit = _git(root, "rev-parse", "HEAD")
         changed = bool(_git(root, "status", "--porcelain", "--untracked-files=no"))

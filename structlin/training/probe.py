@@ -7,11 +7,10 @@ from statistics import median
 
 import torch
 
-from structlin.config.schema import Placement, Science
-from structlin.data import vocab_size
-from structlin.models.gpt2 import build_gpt2
+from structlin.config.placement import Placement
+from structlin.config.science import Science
 from structlin.models.ledger import ledger
-from structlin.tasks.language import autocast
+from structlin.tasks.protocol import open_learner
 from structlin.training.machine import pick_device
 from structlin.training.optim import make_optimizer
 
@@ -21,26 +20,24 @@ MOST_STEPS = 12
 
 
 def tokens_per_second(science: Science, placement: Placement) -> float:
-    """Training tokens a second of a run's model alone on this machine, on random tokens.
+    """Training tokens (or samples) a second of a run's model alone on this machine, on a random batch.
 
     A step takes the run's own batch, or fewer sequences where a whole one would take long; the median over a few
     steps after one of burn-in.
     """
     device = pick_device(placement)
-    vocab = vocab_size(science.data.tokenizer)
+    learner = open_learner(science)
     rows = _rows(science)
-    model = build_gpt2(science).to(device)
+    model = learner.build_model().to(device)
     optimizer = make_optimizer(model, science.optim)
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(vocab, (rows, science.model.context + 1), generator=generator).to(device)
+    inputs, targets = learner.random_batch(rows, torch.Generator().manual_seed(0))
+    batch = (inputs.to(device), targets.to(device))
     flops = 6 * ledger(science).macs_per_token * rows * science.model.context
     steps = int(min(MOST_STEPS, max(3, PROBE_FLOPS // flops)))
     seconds = []
     for _ in range(steps + 1):
         began = time.perf_counter()
-        with autocast(science, device):
-            logits = model(tokens[:, :-1])
-        loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
+        loss = learner.loss(model, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from structlin.config.schema import ScheduleConfig
+from structlin.config.optim import ScheduleConfig
 
 
 def rate(schedule: ScheduleConfig, step: int) -> float:

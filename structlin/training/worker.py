@@ -5,7 +5,8 @@
     out  {"state": "done"}  or  {"tokens_per_second": 12345.6}  or  {"error": "one line"}
 
 The lines say only that a request has ended; what came of it stands in the run's folder. The end of the input ends
-the process. On SIGTERM, SIGINT or the death of its parent it saves a checkpoint and ends.
+the process. On SIGTERM, SIGINT, SIGUSR1, SIGUSR2 (a scheduler's warning) or the death of its parent it saves a
+checkpoint and ends.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from structlin.config.identity import build, science_from
-from structlin.config.schema import Placement
+from structlin.config.placement import Placement
 from structlin.errors import UserError, one_line
 from structlin.runs.job import Job
 from structlin.runs.store import Store
 from structlin.training.entry import execute
 from structlin.training.probe import tokens_per_second
+
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+"""Ctrl-C, the launcher, and the warnings of a batch system, which reach every process of a job."""
 
 
 class StopFlag:
@@ -32,8 +36,10 @@ class StopFlag:
     def __init__(self) -> None:
         self._parent = os.getppid()
         self._stopped = False
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPPING:
             signal.signal(number, self._stop)
+        # The launcher starts us with these held back, so that none ends us before we can listen.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
     def _stop(self, number: int, frame: object) -> None:
         self._stopped = True

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from structlin.config.compose import CONFIG_DIR, options, sweep_request, train_request
+from structlin.config.model import Gpt2Config
 from structlin.config.request import SweepRequest
-from structlin.config.schema import ModelConfig, Science
+from structlin.config.science import Science
 from structlin.errors import UserError
 from structlin.structure import CATALOG, lookup
 from structlin.structure.sample import sample_thetas
@@ -183,8 +184,8 @@ WRONG = {
     "dry_run=maybe": "true or false",
     "format=xml": "valid: json, table",
     "format=json": "add dry_run=true",
-    "scale=big": "valid: paper, small",
-    "data=c4": "valid: openwebtext, sotu, text",
+    "scale=big": "valid: paper, pixels, pixels_small, regression, regression_small, small",
+    "data=c4": "valid: cifar5m, digits, openwebtext, sotu, teacher, text",
     "data.tokenizer=bpe": "char96",
     "data.max_epochs=0": "above 0",
     "device=tpu": "valid: auto, cpu, cuda",
@@ -251,7 +252,7 @@ def test_mistakes_of_train(arguments: list[str], named: str) -> None:
 
 def test_a_width_that_no_head_divides_names_the_nearest() -> None:
     with pytest.raises(UserError, match="nearest widths: 64, 128"):
-        ModelConfig(d_model=100)
+        Gpt2Config(d_model=100)
 
 
 def test_help_lists_groups_and_keys() -> None:
@@ -260,10 +261,36 @@ def test_help_lists_groups_and_keys() -> None:
     assert "tokens_per_param" in text
 
 
+_IMAGES = f"data.path={__file__}"
+_NEEDS = {
+    ("", "einsum"): ["structure.theta=1/3,0,2/3,0,2/3,1/3,1/4"],
+    ("", "text"): [f"data.path={__file__}"],
+    ("data", "cifar5m"): ["task=pixels", "scale=pixels", _IMAGES],
+    ("data", "digits"): ["task=pixels", "scale=pixels_small"],
+    ("data", "teacher"): ["task=regression", "scale=regression"],
+    ("model", "mlp"): ["task=regression", "scale=regression"],
+    ("scale", "pixels"): ["task=pixels", _IMAGES],
+    ("scale", "pixels_small"): ["task=pixels"],
+    ("scale", "regression"): ["task=regression"],
+    ("scale", "regression_small"): ["task=regression"],
+    ("task", "pixels"): ["scale=pixels", _IMAGES],
+    ("task", "regression"): ["scale=regression"],
+}
+"""What an option asks for besides itself."""
+
+
+def test_the_scale_of_another_task_is_told() -> None:
+    with pytest.raises(UserError, match=r"model=mlp has no model.d_head.*scale=regression\|regression_small"):
+        request("task=regression")
+
+
+# The files of configs/study are argument lists, composed in test_study.py.
 @pytest.mark.parametrize(
-    "path", sorted(CONFIG_DIR.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+    "path",
+    sorted(path for path in CONFIG_DIR.glob("*/*.yaml") if path.parent.name != "study"),
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
 )
 def test_every_option_of_every_group_composes(path: Path) -> None:
-    needs = {"einsum": ["structure.theta=1/3,0,2/3,0,2/3,1/3,1/4"], "text": [f"data.path={__file__}"]}
-    found = request(f"{path.parent.name}={path.stem}", *needs.get(path.stem, []))
+    group, name = path.parent.name, path.stem
+    found = request(f"{group}={name}", *_NEEDS.get((group, name), _NEEDS.get(("", name), [])))
     assert all(isinstance(template.science, Science) for template in found.templates)

@@ -13,7 +13,10 @@ import pytest
 
 from structlin.config.compose import sweep_request, train_request
 from structlin.config.identity import canonical_json, run_id, science_from, to_mapping, upgrade
-from structlin.config.schema import SCHEMA, OptimConfig, ScheduleConfig, Science, StructureConfig
+from structlin.config.moe import MoeConfig
+from structlin.config.optim import OptimConfig, ScheduleConfig
+from structlin.config.science import SCHEMA, Science
+from structlin.config.structure import StructureConfig
 from structlin.data import DataRecipe
 from structlin.errors import UserError
 from tests.tiny import tiny
@@ -24,10 +27,19 @@ GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "run_ids.json").read
 CHANGED: dict[str, Any] = {
     "structure.theta": "(1/2|0|1/2|0|1/2|1/2|1/4)",
     "structure.rounding": "paper",
+    "structure.head_layout": "nddn",
+    "moe.kind": "low_rank",
+    "moe.num_experts": 4,
+    "moe.top_k": 1,
+    "moe.layers": "ffn",
+    "moe.capacity": 2.0,
+    "moe.auxiliary_weight": 0.02,
+    "moe.z_weight": 0.2,
     "model.name": None,
     "model.d_model": 32,
     "model.num_layers": 2,
     "model.d_head": 16,
+    "model.num_heads": None,
     "model.ffn_expansion": 2,
     "model.context": 32,
     "model.structured": ("blocks.*", "head"),
@@ -66,7 +78,8 @@ CHANGED: dict[str, Any] = {
 
 
 def science() -> Science:
-    return tiny().scheduled("cooldown", 50)
+    """A Science that reads all of its fields."""
+    return dataclasses.replace(tiny().scheduled("cooldown", 50), moe=MoeConfig("dense", layers="attention"))
 
 
 def fields(value: Any, prefix: str = "") -> Iterator[str]:
@@ -152,7 +165,7 @@ def test_a_constant_rate_has_no_horizon() -> None:
 
 
 def golden_sciences() -> dict[str, Science]:
-    return {"default": Science(), "tiny": tiny(), "tiny cooldown": science()}
+    return {"default": Science(), "tiny": tiny(), "tiny cooldown of experts": science()}
 
 
 def test_identities_are_the_golden_ones() -> None:
@@ -162,7 +175,7 @@ def test_identities_are_the_golden_ones() -> None:
 
 @pytest.mark.parametrize("hash_seed", ["1", "2"])
 def test_identities_are_the_same_in_every_process(hash_seed: str) -> None:
-    code = "from structlin.config.schema import Science; from structlin.config.identity import run_id; "
+    code = "from structlin.config.science import Science; from structlin.config.identity import run_id; "
     found = subprocess.run(
         [sys.executable, "-c", code + "print(run_id(Science()))"],
         env={**os.environ, "PYTHONHASHSEED": hash_seed},
@@ -185,6 +198,22 @@ def test_a_stored_science_reads_back(base: Science) -> None:
     )
 
 
+def test_a_science_of_schema_1_is_upgraded() -> None:
+    """Schema 1 knew neither experts, head layouts nor a fixed number of heads."""
+    old = to_mapping(tiny())
+    del old["moe"], old["structure"]["head_layout"], old["model"]["num_heads"]
+    assert run_id(science_from({**old, "schema": 1})) == run_id(tiny())
+
+
+def test_a_structure_that_experts_replace_is_no_part_of_the_identity() -> None:
+    routed = [dataclasses.replace(tiny(name), moe=MoeConfig("btt")) for name in ("btt", "low_rank", "dense")]
+    assert len({run_id(science) for science in routed}) == 1
+    partly = [dataclasses.replace(tiny(name), moe=MoeConfig("btt", layers="ffn")) for name in ("btt", "low_rank")]
+    assert len({run_id(science) for science in partly}) == 2
+    assert routed[0].variant == "moe-btt8"
+    assert [science.variant for science in partly] == ["btt+moe-btt8-ffn", "low_rank+moe-btt8-ffn"]
+
+
 @pytest.mark.parametrize("schema", [SCHEMA + 1, 0, None, "1", 1.5])
 def test_a_schema_that_this_version_cannot_read_is_refused(schema: Any) -> None:
     with pytest.raises(UserError, match=r"schema.*update structlin"):
@@ -195,7 +224,7 @@ def test_a_schema_that_this_version_cannot_read_is_refused(schema: Any) -> None:
     ("change", "named"),
     [
         ({"modle": {}}, "did you mean 'model'"),
-        ({"model": {"widht": 3}}, "config.model.widht"),
+        ({"model": {"name": "gpt2", "widht": 3}}, "config.model.widht"),
         ({"model": 3}, "should be a group of keys"),
         ({"seed": "x"}, "config.seed = 'x' should be a whole number"),
         ({"seed": True}, "should be a whole number"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -37,11 +38,11 @@ def test_a_prepared_folder_is_checked_by_its_hashes(sotu_root: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "say which data: data=openwebtext|sotu|text"),
-        (["data=sotuu"], "did you mean 'sotu'? valid: openwebtext, sotu, text"),
+        ([], "say which data: data=cifar5m|digits|openwebtext|sotu|teacher|text"),
+        (["data=sotuu"], "did you mean 'sotu'? valid: cifar5m, digits, openwebtext, sotu, teacher, text"),
         (
             ["data=sotu", "tokeniser=gpt2"],
-            "tokeniser: no such key; did you mean 'tokenizer'? valid: column, data, path",
+            "tokeniser: no such key; did you mean 'tokenizer'? valid: column, data, depth, path",
         ),
         (["data=sotu", "gpt2"], f"gpt2: write key=value; valid keys: {', '.join(KEYS)}"),
         (["data=sotu", "tokenizer=bpe"], "tokenizer=bpe: no such tokenizer; valid: char96, gpt2"),
@@ -66,8 +67,20 @@ def test_help_names_every_key(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_defaults() -> None:
     assert parse(["data=sotu"]) == {
-        "data": "sotu", "tokenizer": "char96", "path": "", "column": "text", "validation_every": "0", "root": "data",
+        "data": "sotu", "tokenizer": "", "path": "", "column": "text", "validation_every": "0", "root": "data",
+        "samples": "0", "seed": "0", "width": "1024", "depth": "6",
     }  # fmt: skip
+
+
+def test_labels_are_made_then_extended_then_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["data=teacher", "width=8", "depth=1", f"root={tmp_path}"]
+    for samples, line in (
+        ("1", "prepared * 65,536 train + 65,536 validation labels"),
+        ("1e5", "prepared * 131,072 train + 65,536 validation labels"),
+        ("1e5", "checked * 131,072 train + 65,536 validation labels"),
+    ):
+        main([*command, f"samples={samples}"])
+        assert fnmatch(capsys.readouterr().out.strip(), line)
 
 
 def test_as_a_process_an_error_is_one_line_and_code_2() -> None:

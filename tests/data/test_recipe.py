@@ -51,7 +51,7 @@ def test_a_relative_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"name": "sotus"}, "data=sotus: .*did you mean 'sotu'.*openwebtext, sotu, text"),
+        ({"name": "sotus"}, "data=sotus: .*did you mean 'sotu'.*openwebtext, sotu, teacher, text"),
         ({"name": "sotu", "tokenizer": "gpt3"}, "tokenizer=gpt3: .*char96, gpt2"),
         ({"name": "text"}, "data=text needs data.path"),
         ({"name": "text", "path": "/no/such/file"}, "data.path=/no/such/file: no file there"),

@@ -26,7 +26,7 @@ def results(runs: Path) -> dict[str, bytes]:
 
 
 def updates(runs: Path) -> int:
-    return sum(path.read_text().count('"kind": "train"') for path in runs.glob("*/metrics.jsonl"))
+    return sum(path.read_text().count('"kind": "train"') for path in runs.glob("*/attempts/*/metrics.jsonl"))
 
 
 def kill_all(process: subprocess.Popen) -> None:
@@ -92,6 +92,6 @@ def test_ctrl_c_leaves_every_run_resumable(tmp_path: Path, data_root: Path) -> N
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command goes on" in printed
-    begun = [path.parent for path in runs.glob("*/metrics.jsonl")]
+    begun = [path.parent for path in runs.glob("*/attempts/*/metrics.jsonl")]
     assert all(list((path / "checkpoints").glob("*.pt")) for path in begun)
     subprocess.run(command(runs, data_root), cwd=ROOT, check=True, capture_output=True)

@@ -10,6 +10,7 @@ from structlin.errors import UserError
 from structlin.launch.reconcile import reconcile
 from structlin.launch.sweep import run_sweep
 from structlin.planning.grid import plan_sweep
+from structlin.runs.claim import Claim
 from structlin.runs.store import Store
 from structlin.runs.table import load
 from tests.tiny import ARGUMENTS
@@ -32,7 +33,7 @@ def results(runs: Path) -> dict[str, bytes]:
 
 def updates(runs: Path) -> int:
     """Rows of training loss in all journals: work done, counted where it is written."""
-    return sum(path.read_text().count('"kind": "train"') for path in runs.glob("*/metrics.jsonl"))
+    return sum(path.read_text().count('"kind": "train"') for path in runs.glob("*/attempts/*/metrics.jsonl"))
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +44,9 @@ def at_once(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
 
 
 def test_a_sweep_run_twice_trains_nothing_twice(at_once: Path, data_root: Path, capsys) -> None:
-    before = {path: path.stat().st_mtime_ns for path in at_once.glob("*/metrics.jsonl")}
+    before = {path: path.stat().st_mtime_ns for path in at_once.glob("*/attempts/*/metrics.jsonl")}
     assert run(at_once, data_root, f"budget={SMALL},{LARGE}") == 0
-    assert {path: path.stat().st_mtime_ns for path in at_once.glob("*/metrics.jsonl")} == before
+    assert {path: path.stat().st_mtime_ns for path in at_once.glob("*/attempts/*/metrics.jsonl")} == before
     assert "4 of 4 runs are done already" in capsys.readouterr().out
 
 
@@ -91,8 +92,9 @@ def test_a_run_left_running_by_a_dead_process_is_interrupted_and_resumed(tmp_pat
     wanted = request(tmp_path, data_root, f"budget={SMALL}", "launch.workers=1")
     plan = plan_sweep(wanted)
     folder = Store(tmp_path).folder(plan.jobs[0].science)
-    folder.create(plan.jobs[0].science)
-    folder.set_status("running", step=0, target_step=5)
+    with Claim(folder) as claim:
+        assert claim.begin(plan.jobs[0].science) is not None
+        assert reconcile(plan.jobs, Store(tmp_path))[0].state == "running"
     assert reconcile(plan.jobs, Store(tmp_path))[0].state == "interrupted"
     assert run_sweep(wanted) == 0
     assert {state.state for state in reconcile(plan.jobs, Store(tmp_path))} == {"done"}
@@ -101,13 +103,13 @@ def test_a_run_left_running_by_a_dead_process_is_interrupted_and_resumed(tmp_pat
 def test_a_bill_above_max_hours_is_refused_without_a_terminal(tmp_path: Path, data_root: Path) -> None:
     with pytest.raises(UserError, match=r"launch\.max_hours"):
         run(tmp_path, data_root, f"budget={SMALL}", "launch.max_hours=1e-6")
-    assert not list(tmp_path.glob("*/metrics.jsonl"))
+    assert not list(tmp_path.glob("*/attempts/*/metrics.jsonl"))
 
 
 def test_reading_the_data_too_often_is_refused_before_training(tmp_path: Path, data_root: Path) -> None:
     with pytest.raises(UserError, match=r"data\.max_epochs"):
         run(tmp_path, data_root, f"budget={SMALL}", "data.max_epochs=1e-6")
-    assert not list(tmp_path.glob("*/metrics.jsonl"))
+    assert not list(tmp_path.glob("*/attempts/*/metrics.jsonl"))
 
 
 def test_dry_run_json_is_one_object_and_nothing_else(tmp_path: Path, capsys) -> None:
@@ -128,7 +130,7 @@ def test_dry_run_json_is_one_object_and_nothing_else(tmp_path: Path, capsys) -> 
 
 @pytest.mark.parametrize(("answer", "trains"), [("y", True), ("n", False), ("", False)])
 def test_a_bill_above_max_hours_asks_on_a_terminal(answer: str, trains: bool, monkeypatch) -> None:
-    from structlin.config.request import LaunchConfig
+    from structlin.config.launch import LocalLaunch
     from structlin.launch import sweep as launching
     from structlin.planning.bill import Bill
 
@@ -138,8 +140,8 @@ def test_a_bill_above_max_hours_asks_on_a_terminal(answer: str, trains: bool, mo
     monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or answer)
     bill = Bill((), 1e18, 9 * 3600.0)
     if trains:
-        launching.agree(bill, LaunchConfig(max_hours=8.0))
+        launching.agree(bill, LocalLaunch(max_hours=8.0))
     else:
         with pytest.raises(UserError, match=r"launch\.max_hours=11"):
-            launching.agree(bill, LaunchConfig(max_hours=8.0))
+            launching.agree(bill, LocalLaunch(max_hours=8.0))
     assert "9.0 hours" in asked[0]

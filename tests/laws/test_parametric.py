@@ -150,6 +150,25 @@ def multi_start(
     return float(best)
 
 
+def test_warm_fit_finds_the_same_minimum() -> None:
+    """Under another delta, another floor or fewer rows: from the full fit and few starts, as from the whole grid."""
+    generator = np.random.default_rng(11)
+    for _ in range(20):
+        size, tokens, loss, objective = random_problem(generator)
+        near = parametric.fit(size, tokens, loss, objective)
+        part = tokens * size < np.quantile(tokens * size, 0.8)
+        changes = [
+            (size, tokens, loss, objective.with_delta(10 * objective.delta), None),
+            (size, tokens, loss, Objective("log_squares"), None),
+            (size, tokens, loss, objective, 0.9 * near.law.E),
+            (size[part], tokens[part], loss[part], objective, None),
+        ]
+        for n, d, y, how, pinned in changes:
+            whole = parametric.fit(n, d, y, how, pinned=pinned).objective
+            warm = parametric.fit(n, d, y, how, pinned=pinned, near=near).objective
+            assert warm <= whole * (1 + 1e-4)
+
+
 def test_no_multi_start_finds_a_lower_minimum() -> None:
     generator = np.random.default_rng(8)
     for _ in range(40):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from structlin.errors import UserError
-from structlin.laws import run, wandb_source
+from structlin.laws import run, wandb_file, wandb_source
 from structlin.laws.choices import Choices
 from tests.laws.wandb_stub import ROWS, history, serving
 
@@ -108,10 +108,10 @@ def test_a_torn_tail_ends_a_file_quietly(logged: Path, tmp_path: Path) -> None:
 
 def test_records_span_blocks() -> None:
     body = bytes(range(256)) * 200
-    first = wandb_source._BLOCK - wandb_source._HEADER - wandb_source._RECORD_HEADER
+    first = wandb_file._BLOCK - wandb_file._HEADER - wandb_file._RECORD_HEADER
     parts = [(2, body[:first]), (4, body[first:])]
     data = b"\0" * 7 + b"".join(b"\0" * 4 + len(p).to_bytes(2, "little") + bytes([kind]) + p for kind, p in parts)
-    assert list(wandb_source.records(data)) == [body]
+    assert list(wandb_file.records(data)) == [body]
 
 
 def test_empty_folder_is_one_line(tmp_path: Path) -> None:

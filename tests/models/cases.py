@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from structlin.config.schema import ModelConfig, OptimConfig, Science, StructureConfig
+from structlin.config.model import Gpt2Config
+from structlin.config.optim import OptimConfig
+from structlin.config.science import Science
+from structlin.config.structure import StructureConfig
 from structlin.structure import CATALOG, resolve
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -28,6 +31,6 @@ def science_of(name: str, rounding: str = "exact", **model: Any) -> Science:
     fields = {"d_model": 32, "num_layers": 2, "d_head": 8, "context": 16, "base_width": 32, "dtype": "float32"}
     return Science(
         structure=StructureConfig(str(resolve(name, rounding=rounding)), rounding),
-        model=ModelConfig(**{**fields, **model}),
+        model=Gpt2Config(**{**fields, **model}),
         optim=OptimConfig(batch_tokens=64),
     )

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from structlin.config.schema import Science
+from structlin.config.science import Science
 from structlin.data import vocab_size
+from structlin.models.anatomy import anatomy
 from structlin.models.gpt2 import GPT2, build_gpt2
-from structlin.models.shapes import linears
 from structlin.nn.linear import DenseLinear, EinsumLinear
 from structlin.nn.spec import collect_specs
-from structlin.tasks.language import autocast
+from structlin.tasks.protocol import autocast
 from tests.models.cases import CASES, IDS, KINDS, OPTIONS, science_of
 
 
@@ -94,7 +94,7 @@ def test_the_structure_goes_where_the_patterns_point(options: dict[str, Any]) ->
 
 def test_a_model_is_built_from_the_listed_linears() -> None:
     science = science_of("btt")
-    listed = {shape.name: shape.sizes for shape in linears(science.model, science.structure, 96)}
+    listed = {shape.name: shape.sizes for shape in anatomy(science).linears}
     built = {n: m.sizes for n, m in GPT2(science).named_modules() if isinstance(m, DenseLinear | EinsumLinear)}
     assert built == listed
     assert len(listed) == 2 * 6 + 1

@@ -8,13 +8,14 @@ import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from structlin.config.schema import OptimConfig, Science
+from structlin.config.optim import OptimConfig
+from structlin.config.science import Science
 from structlin.data import vocab_size
 from structlin.errors import UserError
 from structlin.models.gpt2 import GPT2, build_gpt2
 from structlin.models.ledger import GROUPS, ledger
 from structlin.nn.kernels import backend_name
-from structlin.tasks.language import autocast
+from structlin.tasks.protocol import autocast
 from tests.models.cases import CASES, IDS, science_of
 
 

@@ -11,7 +11,7 @@ import pytest
 from structlin.config.compose import sweep_request
 from structlin.config.identity import run_id
 from structlin.config.request import GridConfig, SweepRequest, Template
-from structlin.config.schema import Science
+from structlin.config.science import Science
 from structlin.errors import UserError
 from structlin.models.ledger import ledger
 from structlin.planning.grid import Plan, plan_run, plan_sweep

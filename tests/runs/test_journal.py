@@ -1,10 +1,13 @@
 """The journal is appended to, survives torn lines, and lets the last row of a step count."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from structlin.runs.journal import Journal
+from structlin.runs.journal import Journal, MergedJournal, Part
 
 
 @pytest.fixture
@@ -44,3 +47,70 @@ def test_what_is_not_finite_is_kept_as_null_and_is_no_evaluation(journal: Journa
 
 def test_no_file_is_no_rows(journal: Journal) -> None:
     assert journal.rows() == []
+
+
+# ---- attempts merged -------------------------------------------------------------------------------------------------
+
+History = list[tuple[int, int, int]]
+"""Of each attempt: the step it resumed at, the rows it wrote by its fence, and those it wrote after it."""
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> History:
+    """Attempts that go on from a step that some older one had reached."""
+    attempts: History = []
+    reached = 0
+    for _ in range(draw(st.integers(1, 4))):
+        resumed, rows = draw(st.integers(0, reached)), draw(st.integers(0, 8))
+        attempts.append((resumed, rows, draw(st.integers(0, 3))))
+        reached = max(reached, resumed + rows)
+    return attempts
+
+
+def write(history: History, folder: Path) -> MergedJournal:
+    """Journals with a training row a step and an evaluation at even steps; the loss is the attempt's number."""
+    parts = []
+    for number, (resumed, rows, beyond) in enumerate(history):
+        journal = Journal(folder / f"{number}.jsonl")
+        fence = 0
+        for step in range(resumed + 1, resumed + rows + beyond + 1):
+            journal.append({"kind": "train", "step": step, "loss": number})
+            if step % 2 == 0:
+                journal.append({"kind": "eval", "step": step, "val_loss": number})
+            if step == resumed + rows:
+                fence = journal.path.stat().st_size
+        parts.append(Part(journal.path, resumed, fence))
+    return MergedJournal(parts)
+
+
+@given(histories())
+def test_the_newest_attempt_that_trained_a_step_counts(history: History) -> None:
+    expected = {}
+    for number, (resumed, rows, _) in enumerate(history):
+        expected.update(dict.fromkeys(range(resumed + 1, resumed + rows + 1), number))
+    with tempfile.TemporaryDirectory() as folder:
+        journal = write(history, Path(folder))
+        assert {row["step"]: row["loss"] for row in journal.rows("train")} == expected
+        evaluations = {row["step"]: row["val_loss"] for row in journal.evaluations()}
+        assert evaluations == {step: number for step, number in expected.items() if step % 2 == 0}
+        assert len(journal.rows()) == len(expected) + len(evaluations)
+        assert {(row["kind"], row["step"]) for row in journal.written()} == {
+            (row["kind"], row["step"]) for row in journal.rows()
+        }
+
+
+def test_a_step_trained_again_without_its_evaluation_has_none(tmp_path: Path) -> None:
+    """The older attempt's value may be another trajectory's (another kind of GPU): it is made again, not mixed in."""
+    old, new = Journal(tmp_path / "1.jsonl"), Journal(tmp_path / "2.jsonl")
+    for step in (10, 15, 20, 30):
+        old.append({"kind": "eval", "step": step, "val_loss": 1.0})
+    new.append({"kind": "train", "step": 20, "loss": 2.0})
+    merged = MergedJournal([Part(old.path), Part(new.path, resumed_step=10)])
+    assert [row["step"] for row in merged.evaluations()] == [10, 30]
+
+
+def test_a_fence_in_the_middle_of_a_line_hides_it(journal: Journal) -> None:
+    for step in (1, 2):
+        journal.append({"kind": "eval", "step": step, "val_loss": 1.0})
+    cut = MergedJournal([Part(journal.path, fence=journal.path.stat().st_size - 5)])
+    assert [row["step"] for row in cut.evaluations()] == [1]

@@ -1,13 +1,18 @@
-"""W&B is a mirror: it changes nothing, hangs nothing, kills nothing, and is not imported unless asked for."""
+"""W&B is a mirror: it changes nothing, hangs nothing, kills nothing, and is not imported unless asked for.
+
+What it holds after requeues, dead networks and `make sync` is in test_wandb.py.
+"""
 
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+from structlin.runs import mirror
 from structlin.runs.mirror import wandb_mode
 from tests.tiny import PLACEMENT, tiny, train
 
@@ -22,6 +27,7 @@ def no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(mirror, "_silent_until", [-1e9])
 
 
 @pytest.mark.parametrize(
@@ -53,7 +59,7 @@ def test_offline_without_a_key_and_the_results_are_the_same(tmp_path: Path, data
     state, mirrored = train(tiny(), (5, 10), tmp_path / "mirrored", data_root, placement=WANDB)
     _, alone = train(tiny(), (5, 10), tmp_path / "alone", data_root)
     assert state == "done"
-    assert list(mirrored.path.glob("wandb/offline-run-*/*.wandb"))
+    assert list(mirrored.path.glob("wandb/1/wandb/offline-run-*/*.wandb"))
     assert (mirrored.path / "result.json").read_bytes() == (alone.path / "result.json").read_bytes()
 
 
@@ -73,6 +79,11 @@ def test_a_failing_client_never_fails_a_run(broken: str, tmp_path: Path, data_ro
     import wandb
 
     class Run:
+        summary: ClassVar[dict] = {}
+
+        def define_metric(self, name, step_metric) -> None:
+            pass
+
         def log(self, row, step) -> None:
             fail("log")
 

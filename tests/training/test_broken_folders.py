@@ -9,12 +9,13 @@ import torch
 
 from structlin.errors import UserError
 from structlin.runs import table
+from structlin.runs.claim import Claim
 from structlin.runs.journal import Journal
 from structlin.runs.store import Store
-from structlin.training import checkpoint
 from tests.tiny import tiny, train
 
 SCIENCE = tiny()
+OWN_FILES = ["attempts/1/attempt.json", "attempts/1/status.json", "attempts/1/provenance.json"]
 
 
 @pytest.fixture
@@ -40,10 +41,21 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("name", ["config.json", "status.json", "result.json", "provenance.json"])
+@pytest.mark.parametrize("name", ["config.json", "result.json", *OWN_FILES])
 def test_truncated_json(name: str, begun, undisturbed: bytes, data_root: Path) -> None:
     truncate(begun.path / name)
     assert finish(begun, data_root) == undisturbed
+
+
+@pytest.mark.parametrize("name", OWN_FILES)
+def test_truncated_json_of_each_of_two_attempts(name: str, begun, undisturbed: bytes, data_root: Path) -> None:
+    train(SCIENCE, (10, 20, 25), begun.path.parent, data_root)
+    for attempt in begun.attempts():
+        truncate(attempt.path / Path(name).name)
+    state, _ = train(SCIENCE, (10, 20, 25, 30), begun.path.parent, data_root)
+    _, whole = train(SCIENCE, (10, 20, 25, 30), begun.path.parent / "whole", data_root)
+    assert state == "done"
+    assert (begun.path / "result.json").read_bytes() == (whole.path / "result.json").read_bytes()
 
 
 def test_a_broken_config_is_put_aside_not_lost(begun, data_root: Path) -> None:
@@ -53,7 +65,7 @@ def test_a_broken_config_is_put_aside_not_lost(begun, data_root: Path) -> None:
 
 
 def test_torn_journal_line(begun, undisturbed: bytes, data_root: Path) -> None:
-    with begun.journal.path.open("a") as stream:
+    with begun.attempts()[-1].journal.path.open("a") as stream:
         stream.write('{"kind": "eval", "step": 25, "val_l')
     assert finish(begun, data_root) == undisturbed
     assert begun.journal.torn_lines() == 1
@@ -61,14 +73,14 @@ def test_torn_journal_line(begun, undisturbed: bytes, data_root: Path) -> None:
 
 @pytest.mark.parametrize("harm", [Path.unlink, truncate, lambda path: path.write_bytes(b"not a checkpoint")])
 def test_missing_or_torn_checkpoint(harm, begun, undisturbed: bytes, data_root: Path) -> None:
-    for path in begun.checkpoints.glob("*.pt"):
+    for path in begun.checkpoints.values():
         harm(path)
     assert finish(begun, data_root) == undisturbed
 
 
 def test_a_checkpoint_of_another_model_is_not_used(begun, undisturbed: bytes, data_root: Path, tmp_path: Path) -> None:
     _, other = train(tiny(d_model=32), (20,), tmp_path / "other", data_root)
-    checkpoint.path_of(begun.checkpoints, 20).write_bytes(checkpoint.path_of(other.checkpoints, 20).read_bytes())
+    begun.checkpoints[20].write_bytes(other.checkpoints[20].read_bytes())
     assert finish(begun, data_root) == undisturbed
 
 
@@ -88,7 +100,7 @@ def test_full_disk_of_the_journal(begun, undisturbed: bytes, data_root: Path, mo
 
 
 def test_full_disk_of_a_checkpoint(begun, undisturbed: bytes, data_root: Path, monkeypatch) -> None:
-    before = checkpoint.steps(begun.checkpoints)
+    before = {step: path.read_bytes() for step, path in begun.checkpoints.items()}
 
     def full(state, stream) -> None:
         stream.write(b"half")
@@ -99,8 +111,8 @@ def test_full_disk_of_a_checkpoint(begun, undisturbed: bytes, data_root: Path, m
         state, _ = train(SCIENCE, (10, 20, 30), begun.path.parent, data_root)
     assert state == "failed"
     assert "no space left" in begun.status()["reason"]
-    assert checkpoint.steps(begun.checkpoints) == before
-    assert not list(begun.checkpoints.glob(".*"))
+    assert {step: path.read_bytes() for step, path in begun.checkpoints.items()} == before
+    assert not list(begun.path.glob("attempts/*/checkpoints/.*"))
     assert finish(begun, data_root) == undisturbed
 
 
@@ -124,9 +136,9 @@ def test_the_table_names_a_broken_run_and_reads_the_others(begun, data_root: Pat
 
 
 def test_other_data_is_refused(begun, data_root: Path) -> None:
-    path = begun.path / "provenance.json"
+    path = begun.path / "attempts" / "1" / "provenance.json"
     record = json.loads(path.read_text())
-    record["attempts"][0]["data_manifest"] = "0" * 64
+    record["data_manifest"] = "0" * 64
     path.write_text(json.dumps(record))
     with pytest.raises(UserError, match="other data"):
         train(SCIENCE, (10, 20, 30), begun.path.parent, data_root)
@@ -139,8 +151,8 @@ def test_data_not_prepared_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_two_processes_never_train_one_run(begun, data_root: Path) -> None:
-    with begun.locked() as mine:
-        assert mine
+    with Claim(begun) as claim:
+        assert claim.is_free
         assert begun.status()["state"] == "done"
         state, _ = train(SCIENCE, (10, 20, 30), begun.path.parent, data_root)
         assert state == "busy"

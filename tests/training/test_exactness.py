@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from structlin.runs.journal import Journal
-from structlin.training import checkpoint
 from tests.tiny import PLACEMENT, tiny, train
 
 
@@ -16,7 +14,7 @@ def result(folder) -> bytes:
 
 
 def tensors(folder, step: int) -> dict:
-    state = torch.load(checkpoint.path_of(folder.checkpoints, step), weights_only=True)
+    state = torch.load(folder.checkpoints[step], weights_only=True)
     flat = dict(state["model"])
     for index, values in state["optimizer"]["state"].items():
         flat |= {f"{index}.{name}": value for name, value in values.items()}
@@ -50,7 +48,8 @@ def test_the_second_half_was_not_trained_from_the_beginning(tmp_path: Path, data
     science = tiny()
     train(science, (20,), tmp_path, data_root)
     _, folder = train(science, (20, 40), tmp_path, data_root)
-    lines = folder.journal.path.read_text().splitlines()
+    lines = [line for attempt in folder.attempts() for line in attempt.journal.path.read_text().splitlines()]
+    assert len(folder.attempts()) == 2
     assert sum('"kind": "train"' in line for line in lines) == 40 // PLACEMENT.log_steps
 
 
@@ -61,7 +60,7 @@ def test_evaluations_checkpoints_and_logging_do_not_change_training(tmp_path: Pa
     _, quiet = train(science, (30,), tmp_path / "quiet", data_root)
     assert busy.journal.evaluations()[-1]["val_loss"] == quiet.journal.evaluations()[-1]["val_loss"]
     assert_same_state(busy, quiet, 30)
-    assert {7, 9} <= set(checkpoint.steps(busy.checkpoints))
+    assert {7, 9} <= set(busy.checkpoints)
 
 
 def test_an_evaluation_asked_for_later_is_the_one_that_would_have_been(tmp_path: Path, data_root: Path) -> None:
@@ -122,7 +121,7 @@ def test_divergence_ends_a_run_with_its_metrics(tmp_path: Path, data_root: Path)
     assert folder.status()["state"] == "diverged"
     assert "step" in folder.status()["reason"]
     assert all(row["val_loss"] is not None for row in folder.journal.evaluations())
-    assert Journal(folder.journal.path).rows("divergence")
+    assert folder.journal.rows("divergence")
 
 
 def test_result_holds_no_times(tmp_path: Path, data_root: Path) -> None:

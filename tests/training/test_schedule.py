@@ -2,7 +2,7 @@
 
 import pytest
 
-from structlin.config.schema import ScheduleConfig
+from structlin.config.optim import ScheduleConfig
 from structlin.training.schedule import rate
 
 CONSTANT = ScheduleConfig(warmup_steps=10)

@@ -45,7 +45,7 @@ def forward(x: Tensor, first: Tensor, second: Tensor, sizes: ProductSizes) -> Te
     """x (T, used_in) -> (T, used_out), without a graph."""
     if densifies(sizes):
         return x @ dense_matrix(first, second, sizes).T
-    rows = _chunk_rows(sizes)
+    rows = chunk_rows(sizes)
     y = x.new_empty(x.shape[0], sizes.used_out)
     for start in range(0, x.shape[0], rows):
         y[start : start + rows] = _rows_last(x[start : start + rows], first, second, sizes).t()
@@ -58,7 +58,7 @@ def backward(
     """Gradients of x and of both factors (None where not needed); z is made again."""
     if densifies(sizes):
         return _dense_backward(dy, x, first, second, sizes, needs_x, needs_factors)
-    rows = _chunk_rows(sizes)
+    rows = chunk_rows(sizes)
     dx = torch.empty_like(x) if needs_x else None
     d_first = torch.zeros_like(first) if needs_factors else None
     d_second = torch.zeros_like(second) if needs_factors else None
@@ -96,7 +96,8 @@ def _dense_backward(
     return dx, d_first.contiguous(), d_second.contiguous()
 
 
-def _chunk_rows(sizes: ProductSizes) -> int:
+def chunk_rows(sizes: ProductSizes) -> int:
+    """Rows whose z stays in the cache."""
     return max(LEAST_ROWS, CHUNK_FLOATS // (sizes.g * sizes.b * sizes.r * sizes.f * sizes.d))
 
 

@@ -1,0 +1,112 @@
+"""What does a figure show? Panels of series as plain numbers, before anything is painted.
+
+A figure's module answers with a ``Drawing``; from it come the PNG and the PDF (paint.py), the interactive page
+(page.py) and the CSV of its numbers, so that none of them can show what another does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = npt.NDArray[np.float64]
+STYLES = ("points", "line", "joined", "faint", "dashed", "band", "bars")
+
+
+@dataclass(frozen=True)
+class Series:
+    """One set of points, told apart by colour, marker and name."""
+
+    label: str
+    """Text of the legend; empty leaves it out of the legend."""
+    variant: str
+    """The structure or mixture that it belongs to."""
+    x: Array
+    """(n,) in the unit of the panel's x axis."""
+    y: Array
+    """(n,) in the unit of the panel's y axis."""
+    style: str
+    """points, line, joined (points with a line), faint, dashed, band (line within low and high) or bars."""
+    colour: str
+    marker: str = "o"
+    low: Array | None = None
+    """Lower end of an interval of y, (n,)."""
+    high: Array | None = None
+    """Upper end of an interval of y, (n,)."""
+
+    def __post_init__(self) -> None:
+        assert self.style in STYLES, self.style
+        assert self.x.shape == self.y.shape, (self.label, self.x.shape, self.y.shape)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes."""
+
+    title: str
+    x_label: str
+    """With its unit and its FLOP convention."""
+    y_label: str
+    series: tuple[Series, ...]
+    x_log: bool = True
+    y_log: bool = True
+    level: float | None = None
+    """A horizontal line where better and worse divide."""
+    names: tuple[str, ...] = ()
+    """Categories at x = 0, 1, ... instead of numbers."""
+    paint: Callable[[Axes], None] | None = None
+    """What no series can say (a diagram); painted below the series."""
+    flat: bool = True
+    """False for axes in three dimensions, which ``paint`` fills alone."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with all of its numbers."""
+
+    name: str
+    """Stem of its files: fig4."""
+    title: str
+    caption: str
+    """What is shown, of which runs, in which convention; one paragraph."""
+    panels: tuple[Panel, ...]
+    columns: int = 0
+    """Panels a row; 0 puts all in one row."""
+    missing: tuple[str, ...] = field(default=())
+    """What should be shown and is not: cells without runs, laws that could not be fitted."""
+    command: str = ""
+    """The sweep that makes what is missing."""
+
+    def numbers(self) -> pd.DataFrame:
+        """All points of all series in one table: panel, series, variant, style, x, y, low, high."""
+        frames = [_table(panel, series) for panel in self.panels for series in panel.series]
+        columns = ["panel", "series", "variant", "style", "x", "y", "low", "high"]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+
+    def lacking(self, missing: Sequence[str], command: str) -> Drawing:
+        """The same drawing, marked with what is missing and the command that makes it."""
+        return replace(self, missing=(*self.missing, *missing), command=command)
+
+
+def _table(panel: Panel, series: Series) -> pd.DataFrame:
+    none = np.full(len(series.x), np.nan)
+    ends: dict[str, Any] = {name: getattr(series, name) for name in ("low", "high")}
+    return pd.DataFrame(
+        {
+            "panel": panel.title,
+            "series": series.label or series.variant,
+            "variant": series.variant,
+            "style": series.style,
+            "x": series.x,
+            "y": series.y,
+            **{name: none if value is None else value for name, value in ends.items()},
+        }
+    )

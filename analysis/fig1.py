@@ -1,0 +1,49 @@
+"""What is a structure, and does it pay? Tensor diagrams drawn from theta, and the frontiers of four structures.
+
+Source: arXiv 2410.02117, figure 1.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pandas as pd
+
+from analysis.curves import frontier_panel, without_law
+from analysis.diagram import paint_diagram
+from analysis.drawing import Drawing, Panel
+from analysis.thetas import thetas_of
+from structlin.laws.fit import Laws
+
+STUDY = "fig4"
+SHOWN = ("dense", "btt", "low_rank", "tensor_train")
+"""Those shown where the runs have them; else the first four."""
+
+
+def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
+    """Diagrams of the shown structures, then their frontiers."""
+    variants = shown(laws.points.variants)
+    thetas = thetas_of(runs)
+    diagrams = [
+        Panel(f"{name}  {thetas[name]}", "", "", (), paint=partial(paint_diagram, theta=thetas[name]))
+        for name in variants
+        if not thetas[name].is_dense
+    ]
+    return Drawing(
+        name="fig1",
+        title="Structures as tensor diagrams, and their frontiers",
+        caption=(
+            "Each line is an index, as thick as its exponent; a dot joins three tensors. X is the input, Y the output, "
+            f"A and B the factors. Last panel: runs faint, frontier solid, law dashed "
+            f"({laws.points.choices['runs']} runs)."
+        ),
+        panels=(*diagrams, frontier_panel(laws, variants, "frontiers")),
+        columns=2,
+        missing=without_law(laws, variants),
+    )
+
+
+def shown(variants: list[str]) -> list[str]:
+    """Up to four variants: dense, and the best known of the others."""
+    preferred = [name for name in SHOWN if name in variants]
+    return (preferred + [name for name in variants if name not in preferred])[:4]

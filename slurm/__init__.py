@@ -1,0 +1,1 @@
+"""Site things: the development cluster. No experiment logic."""

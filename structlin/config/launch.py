@@ -1,0 +1,164 @@
+"""Who trains the runs of a sweep, and on what? This machine (``local``), or a SLURM cluster by a site's profile."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+from structlin.config.checks import at_least, one_of
+from structlin.errors import UserError
+
+ANSWER_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class LocalLaunch:
+    """The runs are trained by this command, on this machine."""
+
+    name: str = "local"
+    workers: int = 0
+    """Training processes side by side; 0: one per GPU, or one per CPU core."""
+    max_hours: float = 8.0
+    """A bill above this asks on a terminal and is refused elsewhere."""
+
+    def __post_init__(self) -> None:
+        at_least("launch.workers", self.workers, 0)
+        _positive("launch.max_hours", self.max_hours)
+
+
+@dataclass(frozen=True)
+class SlurmLaunch:
+    """The runs are submitted to SLURM as arrays, by the profile of a site (configs/launch/slurm*.yaml)."""
+
+    name: str
+    """The profile; measured speeds are kept under it."""
+    account: str | None = None
+    partition: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    options: tuple[str, ...] = ()
+    """Further options of sbatch, as "name=value" or "name"."""
+    setup: tuple[str, ...] = ()
+    """Lines of shell before Python starts: modules, environments."""
+    python: str | None = None
+    """The interpreter on a compute node; null: the one that submits."""
+    gpus: int = 1
+    """GPUs of an array element on a node; 0 on nodes without them."""
+    cpus_per_gpu: int = 8
+    """CPU cores asked for with each GPU; without GPUs an element asks for ``threads`` a run."""
+    runs_per_gpu: int = 1
+    """Runs side by side on a GPU; without GPUs: side by side in an element."""
+    gpus_per_run: int = 1
+    """Ranks of one run; above 1 it is trained by torchrun over ``nodes`` nodes (without GPUs, by processes)."""
+    nodes: int = 1
+    """Nodes over which the ranks of one run are spread."""
+    time_minutes: int | None = None
+    """Time limit of an element; null: by the bill."""
+    max_minutes: int = 1440
+    """No element asks for more; a longer run is requeued at its warning and goes on."""
+    min_minutes: int = 10
+    """Short runs queue one after another in an element until it lasts about so long."""
+    memory_gb: int | None = None
+    """Memory of an element on a node; null: by the ledger."""
+    signal_seconds: int = 120
+    """Warning before the time limit: enough to save a checkpoint."""
+    max_running: int = 0
+    """Elements of a submission that run at once; 0: as many as SLURM lets."""
+    max_retries: int = 3
+    """Crashes after which a run is left alone until retry=failed."""
+    grow_on_retry: float = 1.5
+    """What ran out of time or memory is submitted again with so many times more."""
+    max_hours: float = 10_000.0
+    """Hours of GPUs (of elements, without GPUs) that may be asked for without asking on a terminal."""
+
+    def __post_init__(self) -> None:
+        for name in ("gpus", "max_running", "max_retries", "signal_seconds", "min_minutes"):
+            at_least(f"launch.{name}", getattr(self, name), 0)
+        for name in ("cpus_per_gpu", "runs_per_gpu", "gpus_per_run", "nodes", "max_minutes"):
+            at_least(f"launch.{name}", getattr(self, name), 1)
+        for name in ("time_minutes", "memory_gb"):
+            if getattr(self, name) is not None:
+                at_least(f"launch.{name}", getattr(self, name), 1)
+        if self.gpus_per_run % self.nodes:
+            raise UserError(
+                f"launch.gpus_per_run = {self.gpus_per_run} ranks cannot be spread evenly over launch.nodes = "
+                f"{self.nodes}"
+            )
+        if self.gpus_per_run > 1 and self.runs_per_gpu > 1:
+            raise UserError(
+                f"launch.runs_per_gpu = {self.runs_per_gpu} shares a GPU among runs and launch.gpus_per_run = "
+                f"{self.gpus_per_run} spreads one over several; give one of them"
+            )
+        if not self.grow_on_retry > 1:
+            raise UserError(f"launch.grow_on_retry = {self.grow_on_retry} must be above 1")
+        _positive("launch.max_hours", self.max_hours)
+
+    @property
+    def is_parallel(self) -> bool:
+        """Whether one run takes several ranks."""
+        return self.gpus_per_run > 1
+
+    @property
+    def gpus_per_node(self) -> int:
+        """GPUs of an element on each of its nodes."""
+        return self.gpus_per_run // self.nodes if self.is_parallel and self.gpus else self.gpus
+
+    @property
+    def lanes(self) -> int:
+        """Runs of an element side by side."""
+        return 1 if self.is_parallel else max(1, self.gpus) * self.runs_per_gpu
+
+    @property
+    def speed_key(self) -> str:
+        """The name under which speeds measured by this profile are kept: packed runs are slower, ranks faster."""
+        return f"launch={self.name}, {self.lanes} side by side, {self.gpus_per_run} ranks"
+
+
+LaunchConfig = LocalLaunch | SlurmLaunch
+
+
+@dataclass(frozen=True)
+class Action:
+    """What is to be done with a sweep: by default it is trained."""
+
+    retry: str | None = None
+    """failed: what was given up after ``max_retries`` crashes is tried again."""
+    cancel: bool = False
+    """Cancel what waits or runs."""
+    status: bool = False
+    """Show how far it is."""
+    watch: bool = False
+    """Keep showing it until everything has ended."""
+
+    def __post_init__(self) -> None:
+        if self.retry is not None:
+            one_of("retry", self.retry, ("failed",))
+        if sum((self.retry is not None, self.cancel, self.status or self.watch)) > 1:
+            raise UserError("retry=, cancel= and status= are different wishes; give one of them")
+
+    @property
+    def trains(self) -> bool:
+        """Whether missing runs are to be trained."""
+        return not (self.cancel or self.status or self.watch)
+
+
+def launch_kind(option: str) -> type[LocalLaunch] | type[SlurmLaunch]:
+    """The kind of an option of the group ``launch``: slurm and slurm_<site>, else local."""
+    return SlurmLaunch if option.split("_")[0] == "slurm" else LocalLaunch
+
+
+def automatic() -> str:
+    """What launch=auto means here: slurm where a controller answers, else local."""
+    if shutil.which("sbatch") is None or shutil.which("scontrol") is None:
+        return "local"
+    try:
+        done = subprocess.run(["scontrol", "ping"], capture_output=True, timeout=ANSWER_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return "local"
+    return "slurm" if done.returncode == 0 else "local"
+
+
+def _positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise UserError(f"{name} = {value} must be above 0")

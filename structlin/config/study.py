@@ -1,0 +1,63 @@
+"""What does ``study=regression`` stand for? A command line kept in a file: configs/study/<name>.yaml.
+
+    figure: what it draws                                 optional, for readers
+    common: [task=regression, "structure=dense,btt1"]     what every size of the study has
+    sizes:
+      small: [...]                                        what study.size=small adds; the default
+      paper: [...]
+
+The words come before those of the user, so that what is said on the command line counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from structlin.errors import UserError, suggest
+
+SMALL = "small"
+
+
+def expand_study(arguments: Sequence[str], folder: Path) -> tuple[list[str], str]:
+    """The arguments with ``study=NAME [study.size=SIZE]`` replaced by what stands in its file, and those two words.
+
+    The words are empty where no study is asked for. UserError for an unknown study or size, or a size of no study.
+    """
+    given = dict(word.split("=", 1) for word in arguments if word.startswith(("study=", "study.size=")))
+    rest = [word for word in arguments if not word.startswith(("study=", "study.size="))]
+    if not given:
+        return rest, ""
+    if "study" not in given:
+        raise UserError(f"study.size={given['study.size']} says the size of no study; add {_listing('study', folder)}")
+    name, size = given["study"], given.get("study.size", SMALL)
+    if name not in studies(folder):
+        raise UserError(f"study={name} is unknown; {suggest(name, studies(folder))}")
+    content = _read(folder / f"{name}.yaml")
+    if size not in content["sizes"]:
+        raise UserError(f"study.size={size} is unknown; {suggest(size, content['sizes'])}")
+    return [*content["common"], *content["sizes"][size], *rest], f"study={name} study.size={size}"
+
+
+def studies(folder: Path) -> list[str]:
+    """Names of the studies there are."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def sizes(folder: Path, name: str) -> list[str]:
+    """Sizes of a study."""
+    return list(_read(folder / f"{name}.yaml")["sizes"])
+
+
+def _listing(key: str, folder: Path) -> str:
+    return f"{key}={'|'.join(studies(folder))}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(content, dict), path
+    assert content.keys() - {"figure"} == {"common", "sizes"}, path
+    return {str(key): value for key, value in content.items()}

@@ -1,0 +1,206 @@
+"""How does a sweep get onto a cluster? Reconcile, order what is missing, freeze the code, submit arrays, return.
+
+One command at a time submits to a store (a lock), so that two sweeps with common runs submit each of them once. What
+SLURM does not take now (limits of a QOS or of the controller) is reported, and submitted by the same command later.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from structlin.config.identity import run_id
+from structlin.config.launch import SlurmLaunch
+from structlin.config.request import Site
+from structlin.launch.reconcile import reconcile
+from structlin.launch.slurm.arrays import LimitReached, Refused, parameters, script, submit
+from structlin.launch.slurm.controller import Controller
+from structlin.launch.slurm.element import Setting
+from structlin.launch.slurm.record import begin, submissions, submitted
+from structlin.launch.slurm.resources import Order, Pack, arrays, packs, shares
+from structlin.launch.slurm.snapshot import freeze
+from structlin.launch.slurm.speeds import harvest
+from structlin.launch.slurm.standing import Standing, survey
+from structlin.planning.bill import trained_steps
+from structlin.planning.throughput import Throughputs
+from structlin.runs.job import Job
+from structlin.runs.store import Store
+
+
+@dataclass
+class Submitted:
+    """What a command has brought onto the cluster, and what not."""
+
+    runs: dict[str, str] = field(default_factory=dict)
+    """Run id -> array."""
+    elements: int = 0
+    waiting: list[str] = field(default_factory=list)
+    """Runs that SLURM takes later."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Run id -> why SLURM never takes it as it is."""
+    reason: str = ""
+    """Why something waits."""
+
+
+@dataclass(frozen=True)
+class Submitter:
+    """One command that submits to one store."""
+
+    sweep: str
+    site: Site
+    """With absolute paths: elements start elsewhere."""
+    launch: SlurmLaunch
+    controller: Controller
+
+    @property
+    def folder(self) -> Path:
+        """The sweep's own folder in the store."""
+        return self.site.runs / "sweeps" / self.sweep
+
+    def missing(
+        self, jobs: Sequence[Job], *, retry_failed: bool, dry: bool = False
+    ) -> tuple[list[Standing], list[Standing]]:
+        """Where all jobs stand, and those of them that are to be submitted; ``dry`` keeps no speeds."""
+        states = reconcile(jobs, Store(self.site.runs))
+        records = submissions(self.site.runs)
+        if not dry:
+            harvest(states, records, self.site)
+        standings = survey(states, records, self.controller, must_answer=True).standings
+        open_ones = [one for one in standings if one.is_open]
+        return standings, [one for one in open_ones if retry_failed or not one.is_given_up(self.launch.max_retries)]
+
+    def orders(self, standings: Sequence[Standing], missing: Sequence[Standing]) -> tuple[list[Order], list[Order]]:
+        """Orders of what is missing: those that can start, and branches whose trunk is missing too."""
+        throughputs = Throughputs(self.site.runs, self.site.machine)
+        planned = {one.state.job.run_id for one in standings}
+        on_their_way = {one.state.job.run_id: one for one in standings if one.live is not None}
+        missing_runs = {one.state.job.run_id for one in missing}
+        first: list[Order] = []
+        branches: list[Order] = []
+        for one in missing:
+            job = one.state.job
+            trunk = None if job.trunk is None else run_id(job.trunk)
+            after = [one.extends] if one.extends else []
+            if trunk in on_their_way:
+                after.append(on_their_way[trunk].name.split("_")[0])
+            order = Order(
+                job=job,
+                steps=max(1, trained_steps(job, planned) - one.state.step),
+                tokens_per_second=throughputs.find(job.science, self.site.placement),
+                more_time=self.launch.grow_on_retry ** one.count("time"),
+                more_memory=self.launch.grow_on_retry ** one.count("memory"),
+                after=tuple(after),
+            )
+            (branches if trunk in missing_runs else first).append(order)
+        return first, branches
+
+    def submit(self, first: Sequence[Order], branches: Sequence[Order]) -> Submitted:
+        """Submit everything that SLURM takes; a branch waits for its trunk's array."""
+        result = Submitted()
+        if first or branches:
+            snapshot = freeze(self.folder)
+            most = self.controller.limits().array_size
+            self._submit_all(packs(first, self.launch, self.site.placement), most, snapshot, result)
+            following = []
+            for order in branches:
+                trunk = run_id(order.job.trunk) if order.job.trunk is not None else ""
+                if trunk in result.runs:
+                    following.append(replace(order, after=(*order.after, result.runs[trunk])))
+                else:
+                    result.waiting.append(order.job.run_id)
+            self._submit_all(packs(following, self.launch, self.site.placement), most, snapshot, result)
+        return result
+
+    def scripts(self, first: Sequence[Order], branches: Sequence[Order], most: int) -> Iterator[str]:
+        """What sbatch would read, for a dry run; numbers of arrays that do not exist yet are left out."""
+        found = list(arrays(packs([*first, *branches], self.launch, self.site.placement), most))
+        limits = shares([len(group) for group in found], self.launch.max_running)
+        for number, (group, at_once) in enumerate(zip(found, limits, strict=True), 1):
+            folder = self.folder / "submissions" / f"{number:04d}"
+            yield script(self.launch, self._parameters(group[0], at_once, "SNAPSHOT", ()), folder / "log", len(group))
+
+    def _parameters(self, pack: Pack, at_once: int, snapshot: Path | str, after: Sequence[str]) -> dict[str, object]:
+        path = self.folder / "snapshot" / snapshot
+        return parameters(self.launch, pack.resources, self.sweep, path, at_once, [*pack.after, *after])
+
+    def _submit_all(self, found: Sequence[Pack], most: int, snapshot: Path, result: Submitted) -> None:
+        groups = list(arrays(found, most))
+        limits = shares([len(group) for group in groups], self.launch.max_running)
+        names: list[str] = []
+        for group, at_once in zip(groups, limits, strict=True):
+            # More arrays than elements may run at once: this one takes the place of an earlier one.
+            place = len(names) - self.launch.max_running
+            after = [names[place]] if self.launch.max_running and 0 <= place < len(names) else []
+            left = group if result.reason else self._submit_group(group, at_once, snapshot, after, names, result)
+            result.waiting += [job.run_id for pack in left for job in pack.jobs]
+
+    def _submit_group(
+        self,
+        group: list[Pack],
+        at_once: int,
+        snapshot: Path,
+        after: Sequence[str],
+        names: list[str],
+        result: Submitted,
+    ) -> list[Pack]:
+        """Submit as many of the packs as SLURM takes, in ever smaller arrays where it takes fewer; returns the rest."""
+        size, left = len(group), group
+        while size and left:
+            part, rest = left[:size], left[size:]
+            try:
+                job_id = self._submit_array(part, min(len(part), at_once), snapshot, after)
+            except LimitReached as error:
+                result.reason = str(error)
+            except Refused as error:
+                result.refused.update({job.run_id: str(error) for pack in left for job in pack.jobs})
+                return []
+            else:
+                names.append(job_id)
+                result.elements += len(part)
+                result.runs.update({job.run_id: job_id for pack in part for job in pack.jobs})
+                left = rest
+            size //= 2
+        return left
+
+    def _submit_array(self, part: list[Pack], at_once: int, snapshot: Path, after: Sequence[str]) -> str:
+        record = begin(
+            self.folder,
+            [pack.jobs for pack in part],
+            part[0].resources,
+            self.launch.speed_key,
+            getpass.getuser(),
+            time.time(),
+        )
+        try:
+            Setting(self.site, self.launch, part[0].resources.minutes).write(record.folder)
+            values = self._parameters(part[0], at_once, snapshot, after)
+            job_id = submit(self.launch, values, record.folder, len(part))
+        except BaseException:
+            shutil.rmtree(record.folder, ignore_errors=True)
+            raise
+        try:
+            submitted(record, job_id)
+        except OSError:  # a full disk: nobody would know of this array
+            self.controller.cancel([job_id])
+            raise
+        return job_id
+
+
+@contextmanager
+def submission_lock(runs: Path) -> Iterator[None]:
+    """One submission to a store at a time; others say that they wait, and wait."""
+    path = runs / "sweeps" / "lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another command submits to {runs}; waiting for it", flush=True)
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

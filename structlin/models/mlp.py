@@ -1,0 +1,66 @@
+"""The student of the regression of arXiv 2410.02117: a residual pre-LN MLP whose inner layers take the structure.
+
+    h = W_in x;   h += sqrt(3 / num_layers) down(gelu(up(LN(h)))) for every block;   y = head(LN(h))
+
+No biases; up widens by ffn_expansion. Every down and the head start at zero, so the student first says 0 and, with
+standardised labels, its loss is 1. The layer norm before the head is assumed (as in the GPT-2 of the same paper).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from structlin.config.model import MlpConfig
+from structlin.config.science import Science
+from structlin.models.anatomy import anatomy
+from structlin.models.gpt2 import LayerNorm, linear_layer
+from structlin.nn.spec import Module, initialise
+
+
+class MLP(Module):
+    """Inputs (N, 8) -> predictions (N, 1)."""
+
+    def __init__(self, science: Science) -> None:
+        super().__init__()
+        model = science.model
+        assert isinstance(model, MlpConfig)
+        layers = {shape.name: linear_layer(shape, science) for shape in anatomy(science).linears}
+        self.input = layers["input"]
+        self.blocks = nn.ModuleList(Block(model, layers, f"blocks.{i}") for i in range(model.num_layers))
+        self.norm = LayerNorm(model.d_model)
+        self.head = layers["head"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (N, 8) -> (N, 1)."""
+        h = self.input(x)
+        for block in self.blocks:
+            h = block(h)
+        prediction: Tensor = self.head(self.norm(h))
+        return prediction
+
+
+class Block(nn.Module):
+    """Norm, up, GELU, down, added to what came in."""
+
+    def __init__(self, model: MlpConfig, layers: Mapping[str, nn.Module], name: str) -> None:
+        super().__init__()
+        self.branch_scale = math.sqrt(3 / model.num_layers)
+        self.norm = LayerNorm(model.d_model)
+        self.up, self.down = layers[f"{name}.up"], layers[f"{name}.down"]
+
+    def forward(self, h: Tensor) -> Tensor:
+        """h (N, D) -> (N, D)."""
+        return h + self.branch_scale * self.down(functional.gelu(self.up(self.norm(h))))
+
+
+def build_mlp(science: Science) -> MLP:
+    """The model of a run with its first weights, on the CPU; float64 where the science asks for it."""
+    model = MLP(science)
+    if science.model.dtype == "float64":
+        model = model.double()
+    initialise(model, science.seed)
+    return model

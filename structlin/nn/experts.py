@@ -1,0 +1,54 @@
+"""What do the experts of a mixture hold? A linear map each, of equal sizes, their factors stacked.
+
+Every expert starts, learns and is capped as if it stood alone: initial scale, rate and RMS cap come from its own
+sizes. So the experts of a BTT-MoE, which are the rank slices of one block tensor train, have the sizes of rank 1.
+Source: arXiv 2410.02117, section 5.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from structlin.nn.expert_products import expert_products
+from structlin.nn.linear import Factored, fit_features, product_shapes
+from structlin.nn.precision import product_dtype
+from structlin.nn.routing import Routes
+from structlin.structure import Sizes
+from structlin.structure.cost import a_first
+
+
+class Experts(Factored):
+    """Linear maps d_in -> d_out of a number of experts, dense or of any two factors."""
+
+    def __init__(self, sizes: Sizes, num_experts: int, **options: object) -> None:
+        """``sizes`` of one expert; ``options`` as of a linear (structlin/nn/linear.py)."""
+        super().__init__(sizes, copies=num_experts, **options)  # type: ignore[arg-type]
+        self.a_first = a_first(sizes)
+        if sizes.dense:
+            self.weight = nn.Parameter(torch.zeros(num_experts, sizes.d_out, sizes.d_in))
+            return
+        shape_A, shape_B = product_shapes(sizes)
+        self.A = nn.Parameter(torch.zeros(num_experts, *shape_A))
+        self.B = nn.Parameter(torch.zeros(num_experts, *shape_B))
+
+    def forward(self, x: Tensor, routes: Routes, *, gathers: bool = True, combines: bool = True) -> Tensor:
+        """Tokens (T, d_in) -> their weighted sums over chosen experts (T, d_out).
+
+        Without ``gathers`` x holds the sorted assignments (N, d_in); without ``combines`` the result does, unweighted.
+        """
+        first, second = self._products()
+        x = fit_features(x, self.sizes.used_in)
+        dtype = product_dtype(x.device)
+        if dtype is not None:
+            x, first, second = x.to(dtype), first.to(dtype), second.to(dtype)
+        y = expert_products(x, first, second, self.a_first, routes, gathers=gathers, combines=combines)
+        return fit_features(y, self.sizes.d_out)
+
+    def _products(self) -> tuple[Tensor, Tensor]:
+        """The factors in the order of contraction; a dense weight and nothing."""
+        if self.sizes.dense:
+            weight = self.factor("weight")
+            return weight, weight.new_empty(0)
+        A, B = self.factor("A"), self.factor("B")
+        return (A, B) if self.a_first else (B, A)

@@ -1,0 +1,205 @@
+"""Which experts does a token go to, and with which weights? A linear router with float32 logits, and its losses.
+
+    g = W x,   S = top-k(g),   w = softmax(g over S),   p = softmax(g) over all experts,   f = share of assignments
+    loss = E sum_e p_e f_e + z_weight mean(logsumexp(g)^2)
+
+The first term is 1 where experts are used evenly and E / k where all tokens go to the same k. W starts at zero, so at
+step 0 all experts tie: ties are broken by the token's index in the global batch, each expert getting an equal share.
+Source: arXiv 2410.02117, section 5; the balance loss is that of arXiv 2101.03961, eq. 4.
+
+Letters: T tokens, D features, E experts, K chosen experts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from structlin.nn.precision import as_given
+from structlin.nn.ranks import ALONE, Ranks
+from structlin.nn.routing import Routes, sort_by_expert
+from structlin.nn.spec import Module, ParamSpec
+
+TIE = 2.0**-16
+"""Logits whose distances to that of the first expert round to the same multiple of this are equal."""
+
+
+@dataclass(frozen=True)
+class RouterStatistics:
+    """How a router used its experts in the last training batch (this rank's share of it), as plain numbers."""
+
+    usage: tuple[float, ...]
+    """Share of assignments of each expert before any is dropped; 1/E is even."""
+    token_perplexity: float
+    """Mean over tokens of exp(entropy of p): 1 where every token is certain, E where none is."""
+    aggregate_perplexity: float
+    """exp(entropy of the mean p): E where experts are used evenly, however certain each token is."""
+    dropped: float
+    """Share of assignments dropped for want of capacity."""
+    balance: float
+    """E sum p f: 1 at even use, E / k at collapse."""
+    z: float
+    """Mean of logsumexp(g)^2."""
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What a training batch left behind, on the device; numbers are made of it only when they are read."""
+
+    probability_TE: Tensor
+    counts_E: Tensor
+    num_kept: Tensor
+    z: Tensor
+
+
+class Router(Module):
+    """Tokens (T, D) -> the routes to their experts."""
+
+    def __init__(
+        self,
+        d_in: int,
+        num_experts: int,
+        top_k: int,
+        *,
+        base_d_in: int,
+        evaluation_top_k: int = 0,
+        capacity: float = 0.0,
+    ) -> None:
+        """``evaluation_top_k`` 0: as in training. ``capacity`` 0: no assignment is dropped."""
+        super().__init__()
+        self.top_k, self.evaluation_top_k, self.capacity = top_k, evaluation_top_k or top_k, capacity
+        self.rate = base_d_in / d_in
+        self.weight = nn.Parameter(torch.zeros(num_experts, d_in))
+        self.ranks: Ranks = ALONE
+        self._batch: _Batch | None = None
+        self._losses: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def param_specs(self) -> Mapping[str, ParamSpec]:
+        """Starts at zero and learns at the rate of a dense layer."""
+        return {"weight": ParamSpec("router", 0.0, self.rate, decay=True)}
+
+    def forward(self, x: Tensor) -> Routes:
+        """x (T, D) -> routes; in training the losses and statistics of the batch are kept for their readers."""
+        logits_TE = self._logits(x)
+        if self.training:
+            # The ranks of a run have equal, consecutive shares of a training batch.
+            chosen_TK = choose(logits_TE, self.top_k, first_token=self.ranks.rank * x.shape[0])
+        else:
+            chosen_TK = choose(logits_TE, self.evaluation_top_k)
+        weight_TK = logits_TE.gather(1, chosen_TK).softmax(-1)
+        assigned_N = chosen_TK.flatten()
+        counts_E = torch.zeros(logits_TE.shape[1], dtype=torch.int64, device=x.device)
+        counts_E = counts_E.scatter_add(0, assigned_N, torch.ones_like(assigned_N))
+        routes = sort_by_expert(chosen_TK, weight_TK, counts_E, self.capacity)
+        if self.training:
+            self._keep(logits_TE, counts_E, routes)
+        return routes
+
+    def _logits(self, x: Tensor) -> Tensor:
+        """In float32 or wider, whatever autocast says."""
+        wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+        with as_given(x.device):
+            return functional.linear(x.to(wide), self.weight.to(wide))
+
+    def _keep(self, logits_TE: Tensor, counts_E: Tensor, routes: Routes) -> None:
+        probability_TE = logits_TE.softmax(-1)
+        z = torch.logsumexp(logits_TE, -1).square().mean()
+        self._losses = (probability_TE.mean(0), counts_E.to(logits_TE.dtype), z)
+        self._batch = _Batch(probability_TE.detach(), counts_E, routes.ends_E[-1], z.detach())
+
+    def take_losses(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Mean p (E), assignments (E) and z-loss of the last training batch, given out once; None without one."""
+        losses, self._losses = self._losses, None
+        return losses
+
+    def statistics(self) -> RouterStatistics | None:
+        """Of the last training batch, or None before the first; waits for the device."""
+        if self._batch is None:
+            return None
+        p_TE = self._batch.probability_TE.double()
+        num_assigned = int(self._batch.counts_E.sum())
+        share_E = self._batch.counts_E.double() / num_assigned
+        return RouterStatistics(
+            usage=tuple(share_E.tolist()),
+            token_perplexity=float(_entropy(p_TE).exp().mean()),
+            aggregate_perplexity=float(_entropy(p_TE.mean(0)).exp()),
+            dropped=1.0 - int(self._batch.num_kept) / num_assigned,
+            balance=float(p_TE.shape[1] * (p_TE.mean(0) * share_E).sum()),
+            z=float(self._batch.z),
+        )
+
+
+def choose(logits_TE: Tensor, top_k: int, first_token: int = 0) -> Tensor:
+    """The k experts with the largest logits (T, K), the largest first.
+
+    Among equal logits token t of the global batch, where these begin at ``first_token``, prefers the experts from
+    (t k + t // E) mod E on. So of E tokens in a row, the first a multiple of E, every expert gets k choices. Logits
+    nearer than TIE are equal: early on the z-loss alone moves the router, all experts alike, and rounding, which
+    differs between devices and numbers of ranks, must not choose.
+    """
+    num_tokens, num_experts = logits_TE.shape
+    token_T = torch.arange(num_tokens, device=logits_TE.device) + first_token
+    shift_T = token_T * top_k + torch.div(token_T, num_experts, rounding_mode="floor")
+    expert_TE = (torch.arange(num_experts, device=logits_TE.device) + shift_T[:, None]) % num_experts
+    steps_TE = ((logits_TE.detach() - logits_TE.detach()[:, :1]) / TIE).round()
+    ranked_TE = steps_TE.gather(1, expert_TE).sort(dim=-1, descending=True, stable=True).indices
+    return expert_TE.gather(1, ranked_TE[:, :top_k])
+
+
+def routers(model: nn.Module) -> Iterator[tuple[str, Router]]:
+    """Routers of a model with their names, free of the wrappers of torch.compile and DistributedDataParallel."""
+    for name, module in model.named_modules():
+        if isinstance(module, Router):
+            parts = [part for part in name.split(".") if part not in ("_orig_mod", "module")]
+            yield ".".join(parts), module
+
+
+def router_record(model: nn.Module) -> dict[str, Any] | None:
+    """The statistics of all routers as columns for a journal row, ``routers`` naming them; None without routers.
+
+    ``least_share`` is one number for all: the least use of any expert over its fair share. Numbers have four digits,
+    those that are not finite are None. Waits for the device.
+    """
+    found = {name: statistics for name, router in routers(model) if (statistics := router.statistics()) is not None}
+    if not found:
+        return None
+    columns = [field.name for field in fields(RouterStatistics)]
+    return {
+        "routers": list(found),
+        "least_share": _short(min(min(one.usage) * len(one.usage) for one in found.values())),
+        **{column: [_short(getattr(one, column)) for one in found.values()] for column in columns},
+    }
+
+
+def _short(value: float | tuple[float, ...]) -> Any:
+    if isinstance(value, tuple):
+        return [_short(item) for item in value]
+    return float(f"{value:.4g}") if math.isfinite(value) else None
+
+
+def auxiliary_loss(model: nn.Module, z_weight: float) -> Tensor | None:
+    """Mean over routers of balance and z-loss in the last training batch, given out once; None without routers.
+
+    Where ranks share a batch the shares f are those of all of them (one small sum over ranks), so that the mean of
+    their losses, and of their gradients, is the loss of the whole batch.
+    """
+    found = [(router.ranks, losses) for _, router in routers(model) if (losses := router.take_losses()) is not None]
+    if not found:
+        return None
+    ranks, taken = found[0][0], [losses for _, losses in found]
+    p_RE = torch.stack([p for p, _, _ in taken])
+    counts_RE = ranks.sum(torch.stack([counts for _, counts, _ in taken]))
+    share_RE = counts_RE / counts_RE.sum(-1, keepdim=True)
+    balance = p_RE.shape[1] * (p_RE * share_RE).sum(-1).mean()
+    return balance + z_weight * torch.stack([z for _, _, z in taken]).mean()
+
+
+def _entropy(p: Tensor) -> Tensor:
+    """Entropy in nats over the last dimension."""
+    return -(p * p.clamp(min=1e-300).log()).sum(-1)

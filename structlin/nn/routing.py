@@ -1,0 +1,70 @@
+"""Which rows does each expert get? The assignments of tokens to experts, sorted by expert.
+
+Letters: T tokens, K chosen experts a token, N = T K assignments, E experts. Within one expert the assignments stand in
+the order of their tokens, so what an expert computes depends on nothing else in the batch. Nothing here waits for the
+device: sizes are known from the shapes, and where each expert's rows end is a tensor.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Routes:
+    """The assignments, sorted by expert; those that a capacity drops stand last, beyond every expert's rows."""
+
+    token_N: Tensor
+    """Token of each assignment (int64)."""
+    weight_N: Tensor
+    """Weight of each assignment in its token's sum (differentiable)."""
+    order_N: Tensor
+    """Which assignment stands here: token * K + choice (int64)."""
+    ends_E: Tensor
+    """Where the rows of each expert end (int32); beyond the last one assignments are dropped."""
+    num_tokens: int
+    drops: bool
+    """Whether a capacity may have dropped assignments."""
+
+    @property
+    def num_experts(self) -> int:
+        """E."""
+        return self.ends_E.shape[0]
+
+    def slots_TK(self) -> Tensor:
+        """Where the assignments of each token stand: the inverse of ``order_N``, as (T, K)."""
+        places = torch.arange(self.order_N.shape[0], device=self.order_N.device)
+        return torch.empty_like(self.order_N).scatter_(0, self.order_N, places).view(self.num_tokens, -1)
+
+    def kept_N(self) -> Tensor:
+        """Whether each row belongs to an expert (bool)."""
+        return torch.arange(self.token_N.shape[0], device=self.token_N.device) < self.ends_E[-1]
+
+
+def sort_by_expert(chosen_TK: Tensor, weight_TK: Tensor, counts_E: Tensor, capacity: float = 0.0) -> Routes:
+    """The routes of chosen experts (T, K), their weights and the number of assignments of each expert.
+
+    ``capacity`` is the most assignments of an expert over its fair share T K / E, rounded up; 0 drops none. Earlier
+    tokens are kept first, and what is dropped loses its term in the token's sum: the other weights stay as they are.
+    """
+    num_tokens, num_chosen = chosen_TK.shape
+    expert_N, order_N = chosen_TK.flatten().sort(stable=True)
+    if capacity > 0:
+        most = math.ceil(capacity * num_tokens * num_chosen / counts_E.shape[0])
+        places = torch.arange(order_N.shape[0], device=order_N.device)
+        first_N = (counts_E.cumsum(0) - counts_E)[expert_N]
+        last = torch.where(places - first_N < most, expert_N, counts_E.shape[0])
+        order_N = order_N[last.sort(stable=True).indices]
+        counts_E = counts_E.clamp(max=most)
+    return Routes(
+        token_N=order_N // num_chosen,
+        weight_N=weight_TK.flatten()[order_N],
+        order_N=order_N,
+        ends_E=counts_E.cumsum(0).to(torch.int32),
+        num_tokens=num_tokens,
+        drops=capacity > 0,
+    )

@@ -1,0 +1,90 @@
+"""How is one run trained by several processes? Each is this module, started by torchrun, with the same job file.
+
+    torchrun --nproc-per-node 8 [--nnodes 2 --rdzv-backend c10d --rdzv-endpoint HOST] -m structlin.training.rank JOB
+
+JOB is a JSON file with a worker's request: {"job": {...}, "runs": path, "data_root": path, "placement": {...}}. What
+came of it stands in the run's folder, written by rank 0 alone. SIGTERM, SIGINT, SIGUSR1 or SIGUSR2 to any rank makes
+all of them save a checkpoint after the same step and end.
+
+Exit codes: 0 done, diverged, interrupted, superseded or trained by somebody else; 1 failed, or another rank is gone;
+2 the user's mistake.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from structlin.config.identity import build
+from structlin.config.placement import Placement
+from structlin.config.science import Science
+from structlin.errors import UserError, one_line
+from structlin.models.ledger import ledger
+from structlin.runs.job import Job
+from structlin.runs.store import Store
+from structlin.training.distributed import Group, meet
+from structlin.training.entry import BEREFT, execute
+from structlin.training.machine import pick_device
+from structlin.training.worker import StopFlag
+
+UNFINISHED = ("failed", BEREFT)
+"""Ends after which the ranks are no longer in step with each other."""
+
+OPTIMIZER_BYTES_PER_WEIGHT_BYTE = 3
+"""A gradient and the two moments of AdamW, in the precision of the weights."""
+
+MEMORY_SHARE = 0.8
+"""Of a GPU's memory that the accounted bytes may fill; the rest is for buffers of communication and what is not
+accounted (assumed)."""
+
+
+@record
+def main() -> int:
+    """Train the job of the file named on the command line as one rank of torchrun's; returns the exit code."""
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: torchrun --nproc-per-node N -m structlin.training.rank JOB.json")
+    should_stop = StopFlag()
+    request = json.loads(Path(sys.argv[1]).read_text())
+    try:
+        return 1 if _train(request, should_stop) in UNFINISHED else 0
+    except UserError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
+        return 2
+
+
+def _train(request: dict[str, Any], should_stop: StopFlag) -> str:
+    placement = build(Placement, request["placement"], "placement")
+    job = Job.from_mapping(request["job"])
+    device = pick_device(placement)
+    meet(device)
+    world = Group(choose_sharding(job.science, placement, device, dist.get_world_size()))
+    state = execute(job, Store(Path(request["runs"])), Path(request["data_root"]), placement, should_stop, world)
+    if state not in UNFINISHED:
+        world.close()
+    return state
+
+
+def choose_sharding(science: Science, placement: Placement, device: torch.device, world_size: int) -> str:
+    """ddp or fsdp: as asked, else fsdp where a rank of ddp would need more than ``MEMORY_SHARE`` of its GPU."""
+    if placement.sharding != "auto":
+        return placement.sharding
+    if device.type == "cpu":
+        return "ddp"
+    available = torch.cuda.get_device_properties(device).total_memory
+    return "fsdp" if needed_bytes(science, world_size) > MEMORY_SHARE * available else "ddp"
+
+
+def needed_bytes(science: Science, world_size: int) -> int:
+    """Bytes of one rank under ddp: weights, gradients and optimizer whole, activations of its share of the rows."""
+    costs = ledger(science)
+    return (1 + OPTIMIZER_BYTES_PER_WEIGHT_BYTE) * costs.weight_bytes + costs.activation_bytes // world_size
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""A study is a command line in a file: every one composes, plans and trains two tiny steps."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from structlin.config.compose import CONFIG_DIR, options, sweep_request, train_request
+from structlin.config.study import expand_study, sizes, studies
+from structlin.data import prepare
+from structlin.errors import UserError
+from structlin.launch.sweep import run_sweep
+from structlin.models.ledger import ledger
+from structlin.planning.grid import plan_sweep
+from structlin.planning.horizon import flops_per_step
+from structlin.runs.job import Job
+from structlin.runs.store import Store
+from structlin.structure import Theta
+from structlin.structure.taxonomy import taxonomy
+from structlin.training.entry import execute
+from tests.data.test_images import make_npz
+from tests.tiny import PLACEMENT
+
+FOLDER = CONFIG_DIR / "study"
+STUDIES = [(name, size) for name in studies(FOLDER) for size in sizes(FOLDER, name)]
+
+
+def words(name: str, size: str, root: Path) -> list[str]:
+    """The command line of a study, with what it needs besides: generated images where it asks for CIFAR-5M."""
+    extra = [f"data.path={root / 'npz'}"] if (name, size) == ("pixels", "paper") else []
+    return [f"study={name}", f"study.size={size}", f"data.root={root / 'data'}", "tracking=journal", *extra]
+
+
+@pytest.mark.parametrize(("name", "size"), STUDIES)
+def test_a_study_composes_plans_and_trains(name: str, size: str, tmp_path: Path) -> None:
+    make_npz(tmp_path / "npz", (300,))
+    tiny = ["optim.batch_tokens=192", "evaluation.tokens=192", "model.dtype=float32", "schedule.warmup_steps=1"]
+    tiny += ["data.width=8", "data.depth=1"] if name == "regression" else []
+    request = sweep_request([*words(name, size, tmp_path), *tiny, "grid.widths=[16,32]", "structure=btt1"])
+    science = plan_sweep(request).cells[0].science.scheduled("constant", None)
+    assert science.task == name
+    prepare(science.data, tmp_path / "data")
+    assert execute(Job(science, (1, 2)), Store(tmp_path / "runs"), tmp_path / "data", PLACEMENT) == "done"
+
+
+def test_the_small_regression_study_is_what_it_says(tmp_path: Path) -> None:
+    plan = plan_sweep(sweep_request(words("regression", "small", tmp_path)))
+    by_structure: dict[str, list] = {}
+    for cell in plan.cells:
+        by_structure.setdefault(cell.science.structure.theta, []).append(cell)
+    assert len(by_structure) == 10
+    for cells in by_structure.values():
+        widths = sorted({cell.science.model.d_model for cell in cells})
+        assert len(widths) >= 5
+        for width in widths:
+            runs = [cell for cell in cells if cell.science.model.d_model == width]
+            assert max(cell.step for cell in runs) >= 1_000
+            assert sorted(cell.science.seed for cell in runs) == (
+                [0, 1, 2] if width in (widths[0], widths[-1]) else [0]
+            )
+        assert all(cell.science.optim.batch_tokens == 512 for cell in cells)
+    for structure in by_structure:
+        jobs = [job for job in plan.jobs if job.science.structure.theta == structure]
+        flops = [flops_per_step(job.science) * step for job in jobs for step in job.evaluations]
+        assert max(flops) / min(flops) >= 10**1.5
+    places = {taxonomy(Theta.parse(theta)) for theta in by_structure}
+    assert len(places) >= 7
+
+
+def test_the_paper_sizes_are_the_published_ones(tmp_path: Path) -> None:
+    make_npz(tmp_path / "npz", (300,))
+    for name, widths, rows, lr in [
+        ("regression", [64, 128, 512, 1024, 2048, 4096], 4096, 1e-3),
+        ("pixels", [32, 64, 128, 256, 512, 1024], 64, 3e-3),
+    ]:
+        plan = plan_sweep(sweep_request(words(name, "paper", tmp_path)))
+        sciences = [cell.science for cell in plan.cells]
+        assert sorted({science.model.d_model for science in sciences}) == widths
+        assert {science.rows for science in sciences} == {rows}
+        assert {science.optim.lr for science in sciences} == {lr}
+        assert {(science.schedule.kind, science.schedule.final) for science in sciences} == {("cosine", 0.0)}
+        assert {science.model.num_layers for science in sciences} == {3}
+        assert {science.model.base_width for science in sciences} == {64}
+    assert ledger(sciences[0]).macs["attention"] == 2 * 192 * 32 * 3
+
+
+def test_what_is_said_on_the_command_line_counts(tmp_path: Path) -> None:
+    request = sweep_request([*words("regression", "small", tmp_path), "structure=dense", "budget=1e10", "seed=7"])
+    assert {template.science.structure.name for template in request.templates} == {"dense"}
+    assert request.budgets == (1e10,)
+    assert request.templates[0].science.seed == 7
+
+
+def test_arguments_without_a_study_stay_as_they_are() -> None:
+    arguments = ["structure=btt", "budget=1e15"]
+    assert expand_study(arguments, FOLDER) == (arguments, "")
+
+
+def test_the_bill_names_the_study_and_its_size(capsys: pytest.CaptureFixture[str]) -> None:
+    request = sweep_request(["study=regression", "structure=dense", "grid.widths=[16]", "dry_run=true"])
+    assert request.study == "study=regression study.size=small"
+    run_sweep(request)
+    assert capsys.readouterr().out.splitlines()[0].strip() == request.study
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["study=regresion"], "study=regresion is unknown; did you mean 'regression'"),
+        (["study=regression", "study.size=large"], r"study.size=large is unknown; valid: small, paper|paper, small"),
+        (["study.size=small"], r"study.size=small says the size of no study; add study=pixels\|regression"),
+    ],
+)
+def test_mistakes_list_what_is_valid(arguments: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        sweep_request(arguments)
+
+
+def test_a_study_is_a_sweep_and_help_names_it() -> None:
+    with pytest.raises(UserError, match="study"):
+        train_request(["study=regression"])
+    assert "study=pixels|regression" in options("sweep")
+    assert "study=" not in options("train")
+
+
+def test_extra_seeds_are_at_the_ends_of_each_structure(tmp_path: Path) -> None:
+    request = sweep_request(
+        ["scale=small", "structure=dense,btt", "budget=1e11", "grid.widths=[32,64,96]", "grid.extra_seeds=[5]"]
+    )
+    seeds = {(cell.science.structure.name, cell.science.model.d_model): set() for cell in plan_sweep(request).cells}
+    for cell in plan_sweep(request).cells:
+        seeds[cell.science.structure.name, cell.science.model.d_model].add(cell.science.seed)
+    for name in ("dense", "btt"):
+        assert [seeds[name, width] for width in (32, 64, 96)] == [{0, 5}, {0}, {0, 5}]
+
+
+def test_no_run_is_longer_than_asked(tmp_path: Path) -> None:
+    arguments = ["scale=small", "structure=dense", "budget=1e11", "grid.widths=[32,96]"]
+    free = plan_sweep(sweep_request(arguments)).cells
+    bound = plan_sweep(sweep_request([*arguments, f"grid.most_tokens={free[0].tokens // 2}"])).cells
+    assert bound[0].tokens <= free[0].tokens // 2 + 1024 < free[0].tokens
+    assert bound[1] == free[1]
+    with pytest.raises(UserError, match=r"grid.most_tokens = 0"):
+        replace(sweep_request(arguments).grid, most_tokens=0)

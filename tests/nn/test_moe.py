@@ -1,0 +1,382 @@
+"""Mixtures: equal to a loop over experts on every path, forward and backward; cost what is counted; compile; resume."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from structlin.nn import chunk_products, expert_chunks, expert_products
+from structlin.nn.experts import Experts
+from structlin.nn.linear import make_linear
+from structlin.nn.moe import MoeFfn, MoeLinear
+from structlin.nn.router import Router, auxiliary_loss
+from structlin.nn.spec import collect_specs, initialise
+from structlin.structure import Sizes, cost, factorise, lookup
+from structlin.structure.scaling import factor_scales
+from tests.nn.moe_reference import expert_rows, loop_forward
+from tests.nn.test_linear import A_FIRST, B_FIRST, CUT_AND_PADDED, PADDED_AND_CUT
+
+EXACT = {"rtol": 0.0, "atol": 1e-9}
+NUM_EXPERTS = 4
+LOW_RANK = Sizes(a=24, b=1, g=1, d=1, e=36, f=1, r=6, d_in=24, d_out=36)
+LAYERS = {
+    "dense": factorise(lookup("dense"), 24, 36),
+    "btt": factorise(lookup("btt"), 24, 36),
+    "btt-rank-3": Sizes(a=6, b=1, g=4, d=1, e=9, f=4, r=3, d_in=24, d_out=36),
+    "low-rank": LOW_RANK,
+    "btt11": factorise(lookup("btt11"), 36, 24),
+    "a-first": A_FIRST,
+    "b-first": B_FIRST,
+    "cut-and-padded": CUT_AND_PADDED,
+    "padded-and-cut": PADDED_AND_CUT,
+}
+
+
+def randn(*shape: int, seed: int = 1) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def randomised(module: nn.Module, seed: int = 0) -> Any:
+    """In float64, every parameter about as large as a factor of its size."""
+    module = module.double()
+    with torch.no_grad():
+        for index, parameter in enumerate(module.parameters()):
+            parameter.copy_(randn(*parameter.shape, seed=seed + index) / math.sqrt(max(1, parameter.shape[-1])))
+    return module
+
+
+def moe_linear(sizes: Sizes, num_experts: int = NUM_EXPERTS, top_k: int = 2, **options: Any) -> MoeLinear:
+    capacity = options.pop("capacity", 0.0)
+    router = Router(sizes.d_in, num_experts, top_k, base_d_in=8, capacity=capacity)
+    return MoeLinear(router, Experts(sizes, num_experts, base_d_in=8, **options))
+
+
+def moe_ffn(structure: str, width: int = 12, num_experts: int = NUM_EXPERTS, top_k: int = 2) -> MoeFfn:
+    theta, hidden = lookup(structure), 4 * width
+    up, down = factorise(theta, width, hidden), factorise(theta, hidden, width)
+    experts = (Experts(sizes, num_experts, base_d_in=8) for sizes in (up, down))
+    return MoeFfn(Router(width, num_experts, top_k, base_d_in=8), *experts)
+
+
+def gradients(y: Tensor, layer: nn.Module, x: Tensor) -> list[Tensor]:
+    cotangent = randn(*y.shape, seed=9)
+    inputs = [x, *layer.parameters()]
+    found = torch.autograd.grad((y * cotangent).sum(), inputs, allow_unused=True)
+    return [torch.zeros_like(i) if g is None else g for i, g in zip(inputs, found, strict=True)]
+
+
+@contextmanager
+def on_path(monkeypatch: pytest.MonkeyPatch, path: str) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setattr(expert_products, "choose_path", lambda *_: path)
+        if path == "grouped":
+            patch.setattr(functional, "grouped_mm", float64_grouped_mm)
+        yield
+
+
+def float64_grouped_mm(x: Tensor, weights: Tensor, *, offs: Tensor) -> Tensor:
+    """What torch's grouped_mm is defined to compute, in float64, which it does not take; poison beyond the groups."""
+    ends = offs.tolist()
+    parts = [x[a:b] @ w for a, b, w in zip([0, *ends[:-1]], ends, weights, strict=True)]
+    return torch.cat([*parts, x.new_full((x.shape[0] - ends[-1], weights.shape[2]), math.nan)])
+
+
+def assert_equals_the_loop(layer: MoeLinear | MoeFfn, d_in: int, top_k: int) -> None:
+    x = randn(23, d_in, seed=5).requires_grad_()
+    y, wanted = layer(x), loop_forward(layer, x, top_k)
+    torch.testing.assert_close(y, wanted, **EXACT)
+    for found, expected in zip(gradients(y, layer, x), gradients(wanted, layer, x), strict=True):
+        torch.testing.assert_close(found, expected, **EXACT)
+
+
+# ---- equal to the loop ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["chunks", "plain", "grouped"])
+@pytest.mark.parametrize("top_k", [1, 2, NUM_EXPERTS])
+@pytest.mark.parametrize("sizes", LAYERS.values(), ids=LAYERS)
+def test_a_layer_is_a_loop_over_its_experts(
+    sizes: Sizes, top_k: int, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = randomised(moe_linear(sizes, top_k=top_k))
+    with on_path(monkeypatch, path):
+        assert_equals_the_loop(layer, sizes.d_in, top_k)
+
+
+@pytest.mark.parametrize("path", ["chunks", "plain", "grouped"])
+@pytest.mark.parametrize("top_k", [1, 2, NUM_EXPERTS])
+@pytest.mark.parametrize("structure", ["dense", "btt", "g2", "low_rank"])
+def test_an_ffn_is_a_loop_over_its_experts(
+    structure: str, top_k: int, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = randomised(moe_ffn(structure, top_k=top_k))
+    with on_path(monkeypatch, path):
+        assert_equals_the_loop(layer, 12, top_k)
+
+
+@pytest.mark.parametrize("norm", ["fixed", "learned"])
+def test_caps_are_those_of_each_expert_alone(norm: str) -> None:
+    layer = randomised(moe_linear(LAYERS["btt"], weight_norm=norm))
+    with torch.no_grad():
+        layer.experts.A[1] *= 30
+        layer.experts.B[2] *= 0.01
+    assert_equals_the_loop(layer, 24, 2)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 1000])
+def test_the_size_of_a_chunk_changes_nothing(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunk_products.torch_path, "densifies", lambda _: False)
+    monkeypatch.setattr(chunk_products.torch_path, "chunk_rows", lambda _: rows)
+    monkeypatch.setattr(chunk_products.Dense, "rows", rows)
+    for name in ("dense", "btt", "btt-rank-3", "low-rank", "a-first", "b-first"):
+        assert_equals_the_loop(randomised(moe_linear(LAYERS[name])), LAYERS[name].d_in, 2)
+
+
+def test_plain_torch_serves_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both codes on the same float32 layer, at a width where the fused kernel serves."""
+    layer = randomised(moe_linear(factorise(lookup("btt"), 128, 96))).float()
+    x = randn(300, 128).float().requires_grad_()
+    fused = gradients(layer(x), layer, x)
+    monkeypatch.setattr(chunk_products.cpp, "kernel", lambda _: None)
+    monkeypatch.setattr(chunk_products.torch_path, "densifies", lambda _: False)
+    for found, expected in zip(gradients(layer(x), layer, x), fused, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["dense", "btt", "g2", "low_rank"])
+def test_one_expert_is_the_layer_without_a_mixture(name: str) -> None:
+    sizes = factorise(lookup(name), 24, 36)
+    mixture = randomised(moe_linear(sizes, num_experts=1, top_k=1))
+    layer = make_linear(sizes, base_d_in=8).double()
+    with torch.no_grad():
+        for parameter_name, parameter in layer.named_parameters():
+            parameter.copy_(dict(mixture.experts.named_parameters())[parameter_name][0])
+    x = randn(9, 24).requires_grad_()
+    y, wanted = mixture(x), layer(x)
+    torch.testing.assert_close(y, wanted, **EXACT)
+    found, expected = gradients(y, mixture.experts, x), gradients(wanted, layer, x)
+    for gradient, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(gradient.reshape(other.shape), other, **EXACT)
+
+
+def test_a_btt_mixture_that_chooses_all_with_equal_weights_is_the_btt_of_rank_e() -> None:
+    """The experts are its rank slices; zero logits give each the weight 1/E."""
+    sizes = factorise(lookup("btt"), 24, 36)
+    mixture = randomised(moe_linear(sizes, top_k=NUM_EXPERTS))
+    with torch.no_grad():
+        mixture.router.weight.zero_()
+    whole = make_linear(Sizes(**{**vars(sizes), "r": NUM_EXPERTS}), base_d_in=8).double()
+    with torch.no_grad():
+        whole.A.copy_(mixture.experts.A.transpose(0, 1).flatten(1, 2).view(whole.A.shape))
+        whole.B.copy_(mixture.experts.B.permute(1, 2, 3, 4, 0, 5).reshape(whole.B.shape))
+    x = randn(7, 24)
+    torch.testing.assert_close(NUM_EXPERTS * mixture(x), whole(x), **EXACT)
+
+
+@pytest.mark.parametrize("path", ["chunks", "plain", "grouped"])
+def test_a_capacity_drops_terms_and_nothing_else(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = LAYERS["btt"]
+    layer, x = randomised(moe_linear(sizes, capacity=1.0)), randn(40, 24).requires_grad_()
+    with torch.no_grad():
+        layer.router.weight[0] *= 5
+    routes = layer.router(x)
+    assert 0 < int(routes.kept_N().sum()) < 80
+    terms = torch.zeros(40, 36, dtype=torch.float64)
+    start = 0
+    for expert, end in enumerate(routes.ends_E.tolist()):
+        rows = expert_rows(layer.experts, expert, x[routes.token_N[start:end]])
+        terms = terms.index_add(0, routes.token_N[start:end], rows * routes.weight_N[start:end, None])
+        start = end
+    with on_path(monkeypatch, path):
+        y = layer(x)
+        torch.testing.assert_close(y, terms, **EXACT)
+        for found, expected in zip(gradients(y, layer, x), gradients(terms, layer, x), strict=True):
+            torch.testing.assert_close(found, expected, **EXACT)
+
+
+def test_an_expert_without_tokens_gets_a_gradient_of_zero() -> None:
+    layer = randomised(moe_linear(LAYERS["btt"], top_k=1))
+    x = torch.ones(6, 24, dtype=torch.float64)
+    layer(x).sum().backward()
+    used = int((layer.router.weight @ x[0]).argmax())
+    nonzero = {e for e in range(NUM_EXPERTS) if layer.experts.A.grad[e].any()}
+    assert nonzero == {used}
+
+
+# ---- precision and devices ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["dense", "btt", "low-rank"])
+def test_bfloat16_is_near_float32(name: str) -> None:
+    layer = randomised(moe_linear(LAYERS[name])).float()
+    x = randn(64, 24).float().requires_grad_()
+    wide = layer(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = layer(x)
+    assert narrow.dtype == torch.bfloat16
+    scale = wide.detach().abs().max()
+    assert float((narrow - wide).detach().abs().max() / scale) < 0.02
+    for found, expected in zip(gradients(narrow, layer, x), gradients(wide, layer, x), strict=True):
+        assert found.dtype == torch.float32
+        assert float((found - expected).abs().max() / expected.abs().max()) < 0.05
+
+
+@pytest.mark.parametrize("name", ["dense", "btt"])
+@pytest.mark.parametrize("capacity", [0.0, 1.0])
+def test_torchs_own_grouped_product_serves(name: str, capacity: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path of 16-bit CUDA tensors, on the CPU, where torch has the same operator."""
+    sizes = factorise(lookup(name), 64, 256)
+    layer = randomised(moe_linear(sizes, capacity=capacity)).float()
+    x = randn(96, 64).float().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        chunks = layer(x)
+        with on_path(monkeypatch, "plain"):
+            plain = layer(x)
+        monkeypatch.setattr(expert_products, "choose_path", lambda *_: "grouped")
+        grouped = layer(x)
+    for y in (chunks, plain):
+        assert float((y - grouped).detach().abs().max()) < 0.03 * float(plain.detach().abs().max())
+    for found, expected in zip(gradients(grouped, layer, x), gradients(plain, layer, x), strict=True):
+        assert float((found - expected).abs().max()) < 0.05 * float(expected.abs().max())
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "sizes", "path"),
+    [
+        ("cpu", torch.float32, LAYERS["btt"], "chunks"),
+        ("meta", torch.bfloat16, LAYERS["btt"], "chunks"),
+        ("cuda", torch.bfloat16, factorise(lookup("btt"), 256, 1024), "grouped"),
+        ("cuda", torch.bfloat16, factorise(lookup("dense"), 256, 1024), "grouped"),
+        ("cuda", torch.float32, factorise(lookup("btt"), 256, 1024), "plain"),
+        ("cuda", torch.bfloat16, factorise(lookup("btt"), 36, 36), "plain"),
+    ],
+)
+def test_the_path_follows_device_dtype_and_alignment(device: str, dtype: torch.dtype, sizes: Sizes, path: str) -> None:
+    with torch.device("meta"):
+        first, second = Experts(sizes, 2, base_d_in=8)._products()
+
+    class Rows:
+        def __init__(self) -> None:
+            self.device, self.dtype = torch.device(device), dtype
+
+        def element_size(self) -> int:
+            return dtype.itemsize
+
+    assert expert_products.choose_path(Rows(), first, second) == path  # type: ignore[arg-type]
+
+
+def test_the_grouped_path_never_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the meta device a value that the host reads is an error."""
+    monkeypatch.setattr(expert_products, "choose_path", lambda *_: "grouped")
+    with torch.device("meta"):
+        layer = moe_linear(factorise(lookup("btt"), 64, 256), capacity=1.5).to(torch.bfloat16)
+        x = torch.zeros(40, 64, dtype=torch.bfloat16, requires_grad=True)
+        y = layer(x)
+        (y.float().sum() + auxiliary_loss(layer, 0.1)).backward()
+    assert y.shape == (40, 256)
+
+
+@pytest.mark.parametrize("path", ["chunks", "grouped"])
+def test_torch_compile_gives_the_same_in_one_graph(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator is opaque to it, torch's grouped product it knows, and the losses come out of the graph."""
+    monkeypatch.setattr(expert_products, "choose_path", lambda *_: path)
+    layer = randomised(moe_linear(factorise(lookup("btt"), 64, 64))).float()
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    for rows in (40, 40, 24):
+        x = randn(rows, 64, seed=rows).float().requires_grad_()
+        results = []
+        for forward in (layer, compiled):
+            # Compiled, torch's grouped product takes bfloat16 only.
+            with torch.autocast("cpu", torch.bfloat16, enabled=path == "grouped"):
+                y = forward(x)
+            results.append([y, *gradients(y, layer, x), auxiliary_loss(layer, 0.1)])
+        rounding = 0.02 if path == "grouped" else 1e-5
+        for found, wanted in zip(*results, strict=True):
+            assert found.shape == wanted.shape
+            assert float((found - wanted).detach().abs().max()) <= rounding * float(wanted.detach().abs().max())
+
+
+# ---- cost -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["plain", "chunks"])
+@pytest.mark.parametrize("name", ["dense", "btt", "low-rank", "btt11", "a-first", "b-first"])
+def test_only_chosen_experts_are_computed(name: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted by torch on the batched products that run, with the routing of random tokens; forward and backward."""
+    sizes, rows, top_k, num_experts = LAYERS[name], 50, 2, 8
+    layer = randomised(moe_linear(sizes, num_experts, top_k))
+    x = randn(rows, sizes.d_in).requires_grad_()
+    router_macs = sizes.d_in * num_experts
+    with on_path(monkeypatch, path):
+        with FlopCounterMode(display=False) as forward:
+            y = layer(x)
+        with FlopCounterMode(display=False) as backward:
+            y.sum().backward()
+    expected = 2 * rows * (top_k * cost.macs(sizes) + router_macs)
+    assert forward.get_total_flops() == expected
+    assert backward.get_total_flops() == 2 * expected
+
+
+def test_the_operator_runs_no_more_than_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The products inside it, counted as they run: those of k experts, and z once more in the backward pass."""
+    sizes, rows = LAYERS["btt-rank-3"], 50
+    monkeypatch.setattr(chunk_products.torch_path, "densifies", lambda _: False)
+    layer, x = randomised(moe_linear(sizes, 8, 2)), randn(rows, 24)
+    routes = layer.router(x)
+    first, second = layer.experts._products()
+    common = (x, routes.weight_N, first, second, routes.token_N, routes.ends_E, True)
+    with FlopCounterMode(display=False) as forward, torch.no_grad():
+        expert_chunks.experts_forward(*common, rows, True, True)
+    # Torch counts baddbmm, but not in place.
+    in_place = {torch.ops.aten.baddbmm_: lambda total, a, b, **_: 2 * a[0] * a[1] * a[2] * b[2]}
+    with FlopCounterMode(display=False, custom_mapping=in_place) as backward, torch.no_grad():
+        expert_chunks.experts_backward(randn(rows, 36), *common, True, True)
+    useful = 2 * rows * 2 * cost.macs(sizes)
+    again = 2 * rows * 2 * sizes.d_in * sizes.r * sizes.f
+    assert forward.get_total_flops() == useful
+    assert backward.get_total_flops() == 2 * useful + again
+
+
+def test_parameters_are_those_of_all_experts() -> None:
+    for sizes in LAYERS.values():
+        assert sum(p.numel() for p in Experts(sizes, 5, base_d_in=8).parameters()) == 5 * cost.params(sizes)
+
+
+# ---- start, rates, state --------------------------------------------------------------------------------------------
+
+
+def test_experts_start_and_learn_as_if_alone() -> None:
+    sizes = factorise(lookup("btt"), 256, 1024)
+    layer = moe_linear(sizes, 8, 2, starts_at_zero=True)
+    initialise(layer, 0)
+    specs = collect_specs(layer)
+    for scale in factor_scales(sizes):
+        assert specs[f"experts.{scale.name}"].rate == scale.adam_multiplier(8)
+    first, last = factor_scales(sizes)
+    stds = getattr(layer.experts, first.name).detach().flatten(1).std(1)
+    torch.testing.assert_close(stds, torch.full((8,), first.std), rtol=0.05, atol=0)
+    assert not getattr(layer.experts, last.name).any()
+    assert not layer.router.weight.any()
+
+
+def test_its_state_is_a_plain_dictionary_that_restores_it() -> None:
+    layer, other = (randomised(moe_ffn("btt"), seed) for seed in (0, 100))
+    x = randn(10, 12)
+    layer(x)
+    other.load_state_dict(layer.state_dict())
+    assert torch.equal(layer(x), other(x))
+    assert set(layer.state_dict()) == {"router.weight", "up.A", "up.B", "down.A", "down.B"}
+
+
+def test_equal_inputs_give_equal_bits() -> None:
+    layer = randomised(moe_linear(factorise(lookup("btt"), 64, 64), 8, 3)).float()
+    x = randn(500, 64).float().requires_grad_()
+    once, again = (gradients(layer(x), layer, x) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))

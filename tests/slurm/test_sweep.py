@@ -1,0 +1,215 @@
+"""Sweeps on a real cluster: every cell is trained, none twice, and whatever a cluster does only costs time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.conftest import DevCluster, wait_until
+from tests.slurm.sweeps import ROOT, Sweep, attempts, holders, kill_job, local, results, trained_twice
+
+pytestmark = pytest.mark.slurm
+
+Variant = Callable[..., DevCluster]
+QUICK = ("grid.widths=[8,16]", "grid.tokens=[3200]", "checkpoint_seconds=60")
+LONG = (
+    *("structure=dense,btt,low_rank", "seed=0,1", "grid.widths=[8,16]", "grid.tokens=[64000]"),
+    *("data.max_epochs=1000", "evals_per_decade=4", "checkpoint_seconds=1"),
+)
+"""Twelve runs of 1,000 steps."""
+
+
+def test_sixty_cells_in_arrays_of_eleven(variant: Variant, tmp_path: Path, data_root: Path) -> None:
+    cluster = variant("max_array_size=11")
+    wide = ("structure=dense,btt,low_rank,kronecker,g1", "seed=0,1,2,3,4,5", *QUICK)
+    sweep = Sweep(cluster, tmp_path / "runs", data_root, wide)
+    assert sweep.submitted() == 60
+    sizes = [len(path.read_text().splitlines()) for path in sweep.runs.glob("sweeps/*/submissions/*/packs.jsonl")]
+    assert sum(sizes) == 60
+    assert max(sizes) <= 11
+    # What waits is not submitted again.
+    assert sweep.submitted() == 0
+    sweep.wait(300)
+    assert "60 done" in sweep.type("status=true")
+    assert sweep.submitted() == 0
+    assert len(results(sweep.runs)) == 60
+    assert trained_twice(sweep.runs) == []
+    assert set(attempts(sweep.runs).values()) == {1}
+
+
+def test_overlapping_sweeps_at_the_same_moment(cluster: DevCluster, tmp_path: Path, data_root: Path) -> None:
+    one, other = (
+        Sweep(cluster, tmp_path / "runs", data_root, (f"structure={names}", "seed=0,1", *QUICK))
+        for names in ("dense,btt", "btt,low_rank")
+    )
+    both = [
+        subprocess.Popen(sweep.command(), cwd=ROOT, env=sweep.environment, stdout=subprocess.PIPE, text=True)
+        for sweep in (one, other)
+    ]
+    printed = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
+    one.wait()
+    assert len(results(one.runs)) == 12
+    assert trained_twice(one.runs) == []
+    assert set(attempts(one.runs).values()) == {1}
+    assert one.submitted() == other.submitted() == 0
+
+
+def test_whatever_happens_to_a_cluster(cluster: DevCluster, store: Path, tmp_path: Path, data_root: Path) -> None:
+    """scancel, kill -9, preemption, time-out, a power cut, a restarted controller and a full disk in one sweep."""
+    undisturbed = local(tmp_path / "local", data_root, *LONG)
+    sweep = Sweep(cluster, store, data_root, (*LONG, "launch.partition=low"))
+    assert sweep.submitted() == 12
+    wait_until(lambda: len(holders(store)) >= 6, "six runs are trained", 90)
+
+    cluster.run("scancel", *list(holders(store))[:2])
+    killed = next(name for name in holders(store) if name in sweep.running())
+    kill_job(holders(store)[killed])
+    timed_out = next(name for name in holders(store) if name != killed and name in sweep.running())
+    cluster.run("scontrol", "update", f"jobid={timed_out}", "timelimit=1")
+    wait_until(lambda: restarts(cluster, timed_out) == 1, f"{timed_out} is requeued at its warning")
+    with cluster.fill(nodes="n2"):
+        wait_until(lambda: not running_on(cluster, "n2", "low"), "n2 is preempted", 60)
+    wait_until(lambda: len(holders(store)) >= 3, "three runs are trained", 90)
+    cluster.power_off("n3", told=True)
+    cluster.restart_controller()
+    with full(store):
+        time.sleep(4)
+    cluster.power_on("n3")
+
+    commands = sweep.finish()
+    assert commands > 1
+    assert results(store) == results(undisturbed)
+    assert "12 done" in sweep.type("status=true")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Path]:
+    """A run store on a small disk of its own (needs root)."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "none", str(folder)], check=True)
+    try:
+        yield folder / "runs"
+    finally:
+        # What was killed may still hold a file.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextlib.contextmanager
+def full(runs: Path) -> Iterator[None]:
+    """Fill the disk of a store for a while."""
+    filler = runs.parent / "filler"
+    with filler.open("wb") as stream, contextlib.suppress(OSError):
+        while True:
+            stream.write(bytes(1 << 16))
+            stream.flush()
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+def restarts(cluster: DevCluster, name: str) -> int:
+    """How often SLURM has requeued an element."""
+    shown = cluster.run("scontrol", "show", "job", name).stdout
+    return int(shown.partition("Restarts=")[2].split()[0])
+
+
+def running_on(cluster: DevCluster, node: str, partition: str) -> list[str]:
+    """Elements of a partition that run on a node."""
+    words = (f"--nodelist={node}", f"--partition={partition}", "--states=RUNNING,COMPLETING", "--format=%i")
+    return cluster.run("squeue", "--noheader", *words).stdout.split()
+
+
+def test_a_cluster_without_accounting(variant: Variant, tmp_path: Path, data_root: Path) -> None:
+    """The run folder and the log say what sacct would; cancel and status work from any shell."""
+    cluster = variant("accounting=false")
+    arguments = (
+        "structure=dense",
+        "seed=0,1,2,3,4,5",
+        "grid.widths=[8]",
+        "grid.tokens=[64000]",
+        "checkpoint_seconds=1",
+    )
+    sweep = Sweep(cluster, tmp_path / "runs", data_root, (*arguments, "data.max_epochs=1000", "evals_per_decade=4"))
+    assert sweep.submitted() == 6
+    wait_until(lambda: len(holders(sweep.runs)) >= 3, "three runs are trained", 90)
+    killed, pid = next(iter(holders(sweep.runs).items()))
+    kill_job(pid)
+    wait_until(lambda: killed not in sweep.names(), f"{killed} is gone")
+    shown = sweep.type("status=true", code=1)
+    assert "1 failed" in shown
+    assert f"{killed}_0_log.out" in shown
+    assert "cancelled" in sweep.type("cancel=true")
+    sweep.wait()
+    assert "running" not in sweep.type("status=true", code=1)
+    assert sweep.finish() > 1
+    assert set(results(sweep.runs)) == {path.parent.name for path in sweep.runs.glob("*/config.json")}
+
+
+def test_what_a_limit_refuses_is_submitted_later(variant: Variant, tmp_path: Path, data_root: Path) -> None:
+    cluster = variant("max_submit=5")
+    sweep = Sweep(
+        cluster, tmp_path / "runs", data_root, ("structure=dense,btt", "seed=0,1,2,3,4", *QUICK[1:], "grid.widths=[8]")
+    )
+    # launch=auto finds the cluster.
+    assert "#SBATCH --job-name" in sweep.type("launch=auto", "launch.gpus=0", "dry_run=true")
+    printed = sweep.type()
+    first = len(sweep.names())
+    assert 1 <= first <= 5
+    assert f"{10 - first} runs are for the same command later" in printed
+    assert sweep.finish() > 1
+    assert trained_twice(sweep.runs) == []
+
+
+def test_out_of_memory_is_named_and_tried_again_with_more(variant: Variant, tmp_path: Path, data_root: Path) -> None:
+    cluster = variant("enforce_memory=true")
+    # A step of 393,216 tokens takes 1.8 GB (measured).
+    large = (
+        "structure=dense",
+        "grid.widths=[16]",
+        "optim.batch_tokens=393216",
+        "grid.tokens=[786432]",
+        "launch.memory_gb=1",
+        "launch.grow_on_retry=3",
+    )
+    sweep = Sweep(cluster, tmp_path / "runs", data_root, (*large, "evaluation.tokens=64", "data.max_epochs=1000"))
+    sweep.type()
+    sweep.wait()
+    assert "out of memory (1 GB)" in sweep.type("status=true", code=1)
+    assert sweep.submitted() == 1
+    sweep.wait()
+    asked = [json.loads(path.read_text()) for path in sweep.runs.glob("sweeps/*/submissions/*/submission.json")]
+    assert sorted(one["resources"]["memory_gb"] for one in asked) == [1, 3]
+    assert "1 done" in sweep.type("status=true")
+
+
+@pytest.mark.parametrize(("ranks", "nodes"), [(2, 1), (2, 2)])
+def test_one_run_on_several_ranks(ranks: int, nodes: int, cluster: DevCluster, tmp_path: Path, data_root: Path) -> None:
+    """torchrun inside the allocation; a preempted run goes on."""
+    arguments = (
+        "structure=dense",
+        "grid.widths=[8]",
+        "grid.tokens=[64000]",
+        "data.max_epochs=1000",
+        "checkpoint_seconds=60",
+    )
+    launch = (f"launch.gpus_per_run={ranks}", f"launch.nodes={nodes}", "launch.partition=low")
+    sweep = Sweep(cluster, tmp_path / "runs", data_root, (*arguments, *launch))
+    assert sweep.submitted() == 1
+    wait_until(lambda: bool(list(sweep.runs.glob("*/attempts/1/metrics.jsonl"))), "the run is trained", 90)
+    with cluster.fill():
+        wait_until(lambda: not running_on(cluster, "n1", "low"), "it is preempted", 60)
+    sweep.wait()
+    assert "1 done" in sweep.type("status=true")
+    assert list(attempts(sweep.runs).values()) == [2]
+    assert trained_twice(sweep.runs) == []
+    recorded = [path.read_text() for path in sweep.runs.glob("*/attempts/*/provenance.json")]
+    assert all(f'"world_size": {ranks}' in text for text in recorded)

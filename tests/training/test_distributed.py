@@ -1,0 +1,306 @@
+"""Any number of ranks trains the run that one process would, but for rounding; and only the first of them writes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from structlin.config.placement import Placement
+from structlin.errors import UserError
+from structlin.models.ledger import ledger
+from structlin.runs.job import Job
+from structlin.runs.store import RunFolder, Store
+from structlin.tasks.protocol import mean_over, share
+from structlin.training.rank import choose_sharding, needed_bytes
+from structlin.training.world import ONE_PROCESS
+from tests.tiny import tiny, train
+from tests.training import ranks
+
+SHARDINGS = ("ddp", "fsdp")
+
+
+class Ran:
+    """All cases of tests/training/ranks.py on so many processes."""
+
+    def __init__(self, world_size: int, out: Path, data_root: Path) -> None:
+        self.world_size, self.out = world_size, out
+        for sharding in SHARDINGS:
+            train(ranks.BEGUN, ranks.EVALUATIONS[:3], out / f"begun-{sharding}", data_root, placement=ranks.PLACED)
+        self.seen = ranks.start(world_size, out, data_root)
+
+    def folder(self, name: str, science: Any) -> RunFolder:
+        return Store(self.out / name).folder(science)
+
+
+@pytest.fixture(scope="module", params=[2, 4], ids=lambda size: f"{size} ranks")
+def ran(request, tmp_path_factory, data_root: Path) -> Ran:
+    return Ran(request.param, tmp_path_factory.mktemp(f"ranks{request.param}"), data_root)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, data_root: Path) -> dict[Any, RunFolder]:
+    """The same runs by one process."""
+    runs = tmp_path_factory.mktemp("alone")
+    sciences = (ranks.EXACT, ranks.ROUNDED, ranks.EXPERTS, ranks.BEGUN, ranks.STOPPED, ranks.FULL)
+    return {
+        science: train(science, ranks.EVALUATIONS, runs, data_root, placement=ranks.PLACED)[1] for science in sciences
+    }
+
+
+def differences(one: RunFolder, other: RunFolder) -> Iterator[tuple[int, float]]:
+    """Step and difference of every loss; both have the same rows."""
+    for kind, key in (("train", "loss"), ("eval", "val_loss")):
+        left, right = one.journal.rows(kind), other.journal.rows(kind)
+        assert [row["step"] for row in left] == [row["step"] for row in right]
+        yield from ((a["step"], abs(a[key] - b[key])) for a, b in zip(left, right, strict=True))
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_float64_losses_of_50_steps_agree_to_1e_8(sharding: str, ran: Ran, alone) -> None:
+    found = dict(differences(ran.folder(f"exact-{sharding}", ranks.EXACT), alone[ranks.EXACT]))
+    assert sorted(found) == list(range(51))
+    assert max(found.values()) < 1e-8
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_float32_losses_agree_to_1e_5_over_5_steps_and_1e_4_by_step_20(sharding: str, ran: Ran, alone) -> None:
+    found = list(differences(ran.folder(f"rounded-{sharding}", ranks.ROUNDED), alone[ranks.ROUNDED]))
+    assert max(value for step, value in found if step <= 5) < 1e-5
+    assert max(value for step, value in found if step <= 20) < 1e-4
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_a_mixture_of_experts_agrees_to_1e_8(sharding: str, ran: Ran, alone) -> None:
+    """At step 0 all experts tie, so this holds only if ties are broken by the token's place in the whole batch."""
+    found = differences(ran.folder(f"experts-{sharding}", ranks.EXPERTS), alone[ranks.EXPERTS])
+    assert max(value for _, value in found) < 1e-8
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_ranks_go_on_from_the_checkpoint_of_one_process(sharding: str, ran: Ran, alone) -> None:
+    folder = ran.folder(f"begun-{sharding}", ranks.BEGUN)
+    assert [record["world_size"] for record in folder.provenance()] == [1, ran.world_size]
+    assert folder.attempts()[-1].record().resumed_step == 20
+    assert max(value for _, value in differences(folder, alone[ranks.BEGUN])) < 1e-8
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_all_ranks_stop_at_the_step_at_which_one_is_asked_to(sharding: str, ran: Ran) -> None:
+    assert [seen[f"stopped-{sharding}"] for seen in ran.seen] == ["interrupted"] * ran.world_size
+    folder = ran.folder(f"stopped-{sharding}", ranks.STOPPED)
+    assert folder.status()["state"] == "interrupted"
+    # One step after the wish: the ranks learn of it while they compute that step.
+    assert list(folder.checkpoints) == [ranks.STOP_AFTER + 1]
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_one_process_goes_on_from_the_checkpoint_of_ranks(sharding: str, ran: Ran, alone, data_root: Path) -> None:
+    runs = ran.out / f"stopped-{sharding}"
+    state, folder = train(ranks.STOPPED, ranks.EVALUATIONS, runs, data_root, placement=ranks.PLACED)
+    assert state == "done"
+    assert folder.attempts()[-1].record().resumed_step == ranks.STOP_AFTER + 1
+    assert max(value for _, value in differences(folder, alone[ranks.STOPPED])) < 1e-8
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_a_checkpoint_of_ranks_is_one_of_one_process(sharding: str, ran: Ran, alone) -> None:
+    """The same names, shapes and, to rounding, values."""
+    left, right = (
+        torch.load(folder.checkpoints[50], weights_only=True)
+        for folder in (ran.folder(f"exact-{sharding}", ranks.EXACT), alone[ranks.EXACT])
+    )
+    assert list(left["model"]) == list(right["model"])
+    for name, value in left["model"].items():
+        torch.testing.assert_close(value, right["model"][name], rtol=0, atol=1e-8)
+    assert left["optimizer"]["param_groups"] == right["optimizer"]["param_groups"]
+    assert left["optimizer"]["state"].keys() == right["optimizer"]["state"].keys()
+    for index, values in left["optimizer"]["state"].items():
+        for key, value in values.items():
+            torch.testing.assert_close(value, right["optimizer"]["state"][index][key], rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_only_the_first_rank_writes(sharding: str, ran: Ran) -> None:
+    folder = ran.folder(f"exact-{sharding}", ranks.EXACT)
+    assert [seen[f"exact-{sharding}"] for seen in ran.seen] == ["done"] * ran.world_size
+    (attempt,) = folder.attempts()
+    lines = attempt.journal.path.read_text().splitlines()
+    assert len(lines) == 50 + len(ranks.EVALUATIONS)
+    (record,) = folder.provenance()
+    assert (record["world_size"], record["sharding"]) == (ran.world_size, sharding)
+
+
+def test_an_evaluation_by_ranks_is_that_of_one_process_bit_by_bit(ran: Ran) -> None:
+    for seen in ran.seen:
+        one, several = seen["evaluation"]
+        assert one == several
+
+
+def test_a_full_disk_ends_all_ranks_and_the_same_job_goes_on(ran: Ran, alone) -> None:
+    """Both attempts ran in the same processes: the ranks were in step after the failure."""
+    assert [seen["full"] for seen in ran.seen] == ["done"] * ran.world_size
+    folder = ran.folder("full", ranks.FULL)
+    first, second = folder.attempts()
+    assert first.status()["state"] == "failed"
+    assert "no space left" in first.status()["reason"]
+    assert second.record().resumed_step == 0
+    assert max(value for _, value in differences(folder, alone[ranks.FULL])) < 1e-8
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_a_router_and_its_balance_loss_train_alike(sharding: str, ran: Ran) -> None:
+    expected = ranks.mixture(ONE_PROCESS)
+    for seen in ran.seen:
+        assert seen[f"mixture-{sharding}"] == pytest.approx(expected, abs=1e-8)
+
+
+def test_the_gradient_of_a_mean_is_that_of_the_whole(ran: Ran) -> None:
+    """L = (mean of (r + 1) w)^2 with w = 2: dL/dw = 2 m^2 w, where m is the mean of r + 1."""
+    m = (ran.world_size + 1) / 2
+    for seen in ran.seen:
+        (mean,), (gradient,) = seen["mean"]
+        assert mean == pytest.approx(2 * m)
+        assert gradient == pytest.approx(4 * m * m)
+
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+
+def write_request(path: Path, runs: Path, data_root: Path, **changes: Any) -> Path:
+    job = Job(changes.pop("science", ranks.STOPPED), (changes.pop("steps", 50),))
+    placement = replace(ranks.PLACED, **changes)
+    request = {"job": job.to_mapping(), "runs": str(runs), "data_root": str(data_root), "placement": vars(placement)}
+    path.write_text(json.dumps(request))
+    return path
+
+
+def torchrun(request: Path, num_ranks: int, log: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_ranks}"]
+    with log.open("wb") as stream:
+        return subprocess.Popen(
+            [*command, "-m", "structlin.training.rank", str(request)],
+            stdout=stream,
+            stderr=stream,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+
+@contextmanager
+def training(tmp_path: Path, data_root: Path) -> Iterator[tuple[subprocess.Popen[bytes], RunFolder]]:
+    """A long run of two ranks that has saved a checkpoint; what is done to it must end it."""
+    changes = {"steps": 1_000_000, "checkpoint_seconds": 0.1}
+    request = write_request(tmp_path / "job.json", tmp_path / "runs", data_root, **changes)
+    folder = Store(tmp_path / "runs").folder(ranks.STOPPED)
+    process = torchrun(request, 2, tmp_path / "log")
+    try:
+        while not folder.checkpoints:
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        yield process, folder
+        process.wait(timeout=120)
+    finally:
+        process.kill()
+
+
+def children(pid: int) -> set[int]:
+    """Processes started by a process."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(path.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.add(int(path.parent.name))
+    return found
+
+
+def test_a_lost_rank_interrupts_the_run(tmp_path: Path, data_root: Path) -> None:
+    with training(tmp_path, data_root) as (process, folder):
+        (other,) = children(process.pid) - {folder.status()["pid"]}
+        os.kill(other, signal.SIGKILL)
+    assert process.returncode == 1
+    assert folder.status()["state"] == "interrupted"
+    assert "another rank ended" in folder.status()["reason"], (tmp_path / "log").read_text()
+
+
+def test_torchrun_stopped_by_sigterm_leaves_a_checkpoint_to_go_on_from(tmp_path: Path, data_root: Path) -> None:
+    with training(tmp_path, data_root) as (process, folder):
+        process.send_signal(signal.SIGTERM)
+    assert folder.status()["state"] == "interrupted"
+    assert "stopped at step" in folder.status()["reason"]
+    (step,) = folder.checkpoints
+    state, _ = train(ranks.STOPPED, (step + 5,), tmp_path / "runs", data_root, placement=ranks.PLACED)
+    assert state == "done"
+    assert folder.attempts()[-1].record().resumed_step == step
+
+
+def test_rows_that_do_not_divide_are_one_clear_line(tmp_path: Path, data_root: Path) -> None:
+    request = write_request(tmp_path / "job.json", tmp_path / "runs", data_root)
+    process = torchrun(request, 3, tmp_path / "log")
+    assert process.wait(timeout=120) == 1
+    assert "error: 4 rows a step do not divide by 3 ranks" in (tmp_path / "log").read_text()
+    assert "do not divide" in Store(tmp_path / "runs").folder(ranks.STOPPED).status()["reason"]
+
+
+# --- without processes --------------------------------------------------------------------------------------------
+
+
+class Rank:
+    """One rank of several, of which the others are imagined."""
+
+    def __init__(self, rank: int, world_size: int) -> None:
+        self.rank, self.world_size = rank, world_size
+
+
+def test_shares_make_up_the_batch() -> None:
+    rows = list(range(12))
+    for world_size in (1, 2, 3, 4, 6, 12):
+        parts = [rows[share(12, Rank(rank, world_size))] for rank in range(world_size)]
+        assert list(chain.from_iterable(parts)) == rows
+        assert len({len(part) for part in parts}) == 1
+    with pytest.raises(UserError, match="12 rows a step do not divide by 5 ranks"):
+        share(12, Rank(0, 5))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
+@pytest.mark.parametrize("num_batches", [1, 2, 5])
+def test_every_rank_evaluates_equally_often_and_every_batch_counts_once(world_size: int, num_batches: int) -> None:
+    batches = [(float(3**index), index + 1) for index in range(num_batches)]
+    computed: list[list[torch.Tensor]] = []
+
+    class Recording(Rank):
+        def gather(self, values: torch.Tensor) -> torch.Tensor:
+            computed.append(values)
+            ready = len(computed) == self.world_size
+            return torch.stack(computed) if ready else values.expand(self.world_size, -1)
+
+    for rank in range(world_size):
+        found = mean_over(batches, lambda batch: torch.tensor(batch[0]), lambda b: b[1], Recording(rank, world_size))
+    assert len({len(values) for values in computed}) == 1
+    assert found == pytest.approx(sum(a * b for a, b in batches) / sum(b for _, b in batches))
+
+
+def test_auto_shards_what_a_gpu_cannot_hold(monkeypatch) -> None:
+    science = tiny(d_model=64)
+    weights = ledger(science).weight_bytes
+    assert needed_bytes(science, 8) == 4 * weights + ledger(science).activation_bytes // 8
+    gpu = torch.device("cuda")
+
+    def sharding_on(memory: float, asked: str = "auto") -> str:
+        properties = type("Properties", (), {"total_memory": memory})
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+        return choose_sharding(science, Placement(sharding=asked), gpu, 8)
+
+    assert sharding_on(10 * needed_bytes(science, 8)) == "ddp"
+    assert sharding_on(needed_bytes(science, 8)) == "fsdp"
+    assert sharding_on(needed_bytes(science, 8), "ddp") == "ddp"
+    assert choose_sharding(science, Placement(), torch.device("cpu"), 8) == "ddp"
