@@ -8,7 +8,7 @@ TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --retries 1 --timeout 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types test-browser bench figures sync slurm-up slurm-down test-slurm clean
+.PHONY: help setup demo test check lint types test-browser bench figures report sync slurm-up slurm-down test-slurm clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,8 +43,16 @@ types: setup  ## static types
 test-browser: setup  ## the report in a real headless Chromium
 	$(BIN)/python -m pytest -m browser tests
 
-bench: setup  ## layers and laws: tables with ratios and the machine's description, kept in bench/results
+FIGURES ?= figures
+figures: setup  ## every figure, from the runs kept in the repository: no training, no network
+	$(BIN)/python -m analysis.make out=$(FIGURES)
+
+report: setup  ## figures, laws, warnings and provenance of the kept runs as one offline page and a PDF
+	$(BIN)/python -m analysis.report out=$(FIGURES)/report
+
+bench: setup  ## layers, mixtures and laws: tables with ratios and the machine's description, kept in bench/results
 	$(BIN)/python -m bench.layer out=bench/results
+	$(BIN)/python -m bench.moe out=bench/results
 	$(BIN)/python -m bench.laws
 
 RUNS ?= runs

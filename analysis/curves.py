@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from analysis.drawing import Array, Panel, Series
-from analysis.style import colour_of, marker_of
+from analysis.drawing import Panel, Series
+from analysis.names import readable
+from analysis.style import DENSE_COLOUR, colour_of, marker_of
 from structlin.laws.fit import Laws
 
-_MOST_RUNS = 80
+_MOST_RUNS = 40
 
 
 def compute_label(laws: Laws) -> str:
     """Axis label of compute with its unit and convention."""
-    return f"compute, FLOPs ({laws.points.choices['flops']})"
+    counted = str(laws.points.choices["flops"]).replace("6 x", "6 ×").replace(" x ", " × ")
+    kind = "paper" if laws.choices.convention == "paper" else "training"
+    return f"compute, {kind} FLOPs\n({counted})"
+
+
+def runs_said(laws: Laws) -> str:
+    """How many runs and seeds a figure rests on."""
+    frame = laws.points.frame
+    seeds = frame["seed"].nunique() if "seed" in frame else 1
+    return f"{laws.points.choices['runs']} runs, {seeds} seed{'s' * (seeds > 1)}"
 
 
 def frontier_series(
@@ -31,58 +41,45 @@ def frontier_series(
     frame = laws.points.of(variant)
     flops, loss = (frame[name].to_numpy(float)[law.members] for name in ("C", "L"))
     order = np.argsort(flops)
-    yield Series(label or variant, variant, flops[order], loss[order], "joined", colour, marker)
+    yield Series(label or readable(variant), variant, flops[order], loss[order], "joined", colour, marker)
     fine = np.geomspace(law.span[0], law.span[1] * 2, 60)
     yield Series("", variant, fine, np.asarray(law.loss(fine)), "dashed", colour)
 
 
-def multiplier_series(laws: Laws, variant: str, colour: str, label: str = "") -> Iterator[Series]:
-    """The multiplier of a variant over the baseline's compute, with its band."""
-    found = laws.multipliers.get(variant)
-    if found is not None:
-        yield Series(label or variant, variant, found.flops, found.value, "band", colour, "o", found.low, found.high)
-
-
-def frontier_panel(
-    laws: Laws, variants: list[str], title: str, *, names: dict[str, str] | None = None, loss: str = "nats per token"
-) -> Panel:
+def frontier_panel(laws: Laws, variants: Sequence[str], title: str, unit: str = "nats per token") -> Panel:
     """One frontier panel in the colours and markers of the variants' places."""
     series: list[Series] = []
     for variant in variants:
-        own = (colour_of(variants, variant), marker_of(variants, variant))
-        series += frontier_series(laws, variant, *own, (names or {}).get(variant, variant))
-    return Panel(title, compute_label(laws), f"validation loss, {loss}", tuple(series))
+        series += frontier_series(laws, variant, colour_of(list(variants), variant), marker_of(list(variants), variant))
+    return Panel(title, compute_label(laws), f"validation loss, {unit}", tuple(series))
 
 
-def multiplier_panel(laws: Laws, variants: list[str], title: str, names: dict[str, str] | None = None) -> Panel:
-    """Multipliers against the baseline, with bands."""
-    series: list[Series] = []
-    for variant in variants:
-        series += multiplier_series(laws, variant, colour_of(variants, variant), (names or {}).get(variant, variant))
-    label = f"{laws.baseline}: {compute_label(laws)}"
-    return Panel(title, label, f"compute multiplier against {laws.baseline}", tuple(series), y_log=False, level=1.0)
+def multiplier_panel(laws: Laws, variants: Sequence[str], chosen: Sequence[str], title: str) -> Panel:
+    """Multipliers of the chosen ones of the variants against the baseline, with bands."""
+    series = []
+    for variant in chosen:
+        found, colour = laws.multipliers.get(variant), colour_of(list(variants), variant)
+        if found is not None:
+            name = readable(variant)
+            series.append(Series(name, variant, found.flops, found.value, "band", colour, "o", found.low, found.high))
+    base = readable(laws.baseline or laws.choices.baseline)
+    label = f"{base}: {compute_label(laws)}"
+    return Panel(title, label, f"compute multiplier against {base}", tuple(series), level=1.0)
 
 
-def without_law(laws: Laws, variants: list[str]) -> tuple[str, ...]:
+def without_law(laws: Laws, variants: Sequence[str]) -> tuple[str, ...]:
     """What to say of variants that have runs but no frontier law."""
-    return tuple(f"{variant}: too few points for a frontier" for variant in variants if variant not in laws.frontiers)
+    lacking = [variant for variant in variants if variant not in laws.frontiers]
+    return tuple(f"{readable(variant)}: too few points for a frontier" for variant in lacking)
 
 
 def by_number(
-    laws: Laws, variants: list[str], value: Callable[[str], float], colour: Callable[[float], str], symbol: str
+    laws: Laws, variants: Sequence[str], values: Mapping[str, float], colours: Mapping[str, str], symbol: str
 ) -> tuple[Series, ...]:
-    """Frontiers coloured by a number of each structure; dense as black triangles."""
+    """Frontiers coloured by a number of each structure; dense as black triangles. Markers are those of the figure."""
     series: list[Series] = []
-    for variant in sorted(variants, key=lambda name: (value(name), name)):
-        dense = variant == "dense"
-        own = "#000000" if dense else colour(value(variant))
-        label = "dense" if dense else f"{variant}  {symbol} = {value(variant):.2f}"
-        marker = marker_of(variants, variant)
-        series += frontier_series(laws, variant, own, marker, label, runs=False)
+    for variant in sorted(variants, key=lambda name: (values[name], name)):
+        own = DENSE_COLOUR if variant == "dense" else colours[variant]
+        label = f"{readable(variant)}  {symbol} = {values[variant]:.2f}"
+        series += frontier_series(laws, variant, own, marker_of(laws.points.variants, variant), label, runs=False)
     return tuple(series)
-
-
-def ends(interval: tuple[float, float, float]) -> tuple[Array, Array, Array]:
-    """(value, low, high) as arrays of one."""
-    value, low, high = interval
-    return np.array([value]), np.array([low]), np.array([high])

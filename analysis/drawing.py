@@ -21,7 +21,7 @@ Array = npt.NDArray[np.float64]
 STYLES = ("points", "line", "joined", "faint", "dashed", "band", "bars")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Series:
     """One set of points, told apart by colour, marker and name."""
 
@@ -44,7 +44,8 @@ class Series:
 
     def __post_init__(self) -> None:
         assert self.style in STYLES, self.style
-        assert self.x.shape == self.y.shape, (self.label, self.x.shape, self.y.shape)
+        for values in (self.y, self.low, self.high):
+            assert values is None or values.shape == self.x.shape, (self.label, self.x.shape, values.shape)
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Panel:
 
     title: str
     x_label: str
-    """With its unit and its FLOP convention."""
+    """With its unit and its FLOP convention; a line break is kept."""
     y_label: str
     series: tuple[Series, ...]
     x_log: bool = True
@@ -62,10 +63,24 @@ class Panel:
     """A horizontal line where better and worse divide."""
     names: tuple[str, ...] = ()
     """Categories at x = 0, 1, ... instead of numbers."""
+    ticks: tuple[float, ...] = ()
+    """Numbers to stand on the x axis; chosen by its range where empty."""
     paint: Callable[[Axes], None] | None = None
     """What no series can say (a diagram); painted below the series."""
+    spread: float = 0.0
+    """Series of one point that stand at the same x are drawn this far apart, in units of x; the numbers stay."""
     flat: bool = True
     """False for axes in three dimensions, which ``paint`` fills alone."""
+
+    def drawn(self) -> tuple[Series, ...]:
+        """The series as they are drawn."""
+        if not self.spread:
+            return self.series
+        groups: dict[float, list[Series]] = {}
+        for series in self.series:
+            groups.setdefault(float(series.x[0]), []).append(series)
+        place = {id(s): group.index(s) - (len(group) - 1) / 2 for group in groups.values() for s in group}
+        return tuple(replace(s, x=s.x + self.spread * place[id(s)]) for s in self.series)
 
 
 @dataclass(frozen=True)
@@ -80,6 +95,10 @@ class Drawing:
     panels: tuple[Panel, ...]
     columns: int = 0
     """Panels a row; 0 puts all in one row."""
+    shared_legend: bool = False
+    """One legend for all panels, where a name looks the same in each."""
+    shared_y: bool = False
+    """All panels span the same y."""
     missing: tuple[str, ...] = field(default=())
     """What should be shown and is not: cells without runs, laws that could not be fitted."""
     command: str = ""

@@ -9,13 +9,14 @@ from functools import partial
 
 import pandas as pd
 
-from analysis.curves import frontier_panel, without_law
+from analysis.curves import frontier_panel, runs_said, without_law
 from analysis.diagram import paint_diagram
 from analysis.drawing import Drawing, Panel
+from analysis.fig4 import loss_unit
+from analysis.names import readable
 from analysis.thetas import thetas_of
 from structlin.laws.fit import Laws
 
-STUDY = "fig4"
 SHOWN = ("dense", "btt", "low_rank", "tensor_train")
 """Those shown where the runs have them; else the first four."""
 
@@ -25,7 +26,7 @@ def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
     variants = shown(laws.points.variants)
     thetas = thetas_of(runs)
     diagrams = [
-        Panel(f"{name}  {thetas[name]}", "", "", (), paint=partial(paint_diagram, theta=thetas[name]))
+        Panel(f"{readable(name)}  {thetas[name]}", "", "", (), paint=partial(paint_diagram, theta=thetas[name]))
         for name in variants
         if not thetas[name].is_dense
     ]
@@ -34,10 +35,10 @@ def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
         title="Structures as tensor diagrams, and their frontiers",
         caption=(
             "Each line is an index, as thick as its exponent; a dot joins three tensors. X is the input, Y the output, "
-            f"A and B the factors. Last panel: runs faint, frontier solid, law dashed "
-            f"({laws.points.choices['runs']} runs)."
+            f"A and B the factors. Frontiers on task={runs['task'].iloc[0]} ({runs_said(laws)}): runs faint, frontier "
+            "solid with its evaluations, fitted law E + A C^-a dashed."
         ),
-        panels=(*diagrams, frontier_panel(laws, variants, "frontiers")),
+        panels=(*diagrams, frontier_panel(laws, variants, "frontiers", loss_unit(runs))),
         columns=2,
         missing=without_law(laws, variants),
     )

@@ -1,51 +1,137 @@
 """Which runs are kept in the repository? One parquet table a study below analysis/data/, each with its provenance.
 
-analysis/data/NAME.parquet   the table of runs.table: one row an evaluation
-analysis/data/NAME.json      the command that made it, machine, versions, commit, number of runs
+    python -m analysis.keep study=regression runs=runs/regression        (study.size=small is the default)
+
+analysis/data/NAME.parquet   the rows of runs.table that belong to the study: one an evaluation
+analysis/data/NAME.json      the command that made them, machines, versions, code, numbers of runs and of rows, what is
+                             missing of the study
+
+Keeping the same runs again writes the same bytes.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from analysis.missing import Missing, cells, command, missing_cells, words
+from structlin.config.identity import run_id
 from structlin.errors import UserError
 from structlin.laws import source, wandb_source
 from structlin.laws.choices import Choices
 from structlin.runs import table as store
+from structlin.runs.files import read_json, write_atomically
+from structlin.runs.store import Store
 
 FOLDER = Path(__file__).parent / "data"
+COLUMNS = (
+    "run_id", "variant", "structure", "theta", "moe", "task", "data", "tokenizer", "model", "optimizer", "rate_rule",
+    "d_model", "num_layers", "d_head", "context", "seed", "learning_rate", "batch_tokens", "dtype", "schedule",
+    "warmup_steps", "horizon_steps", "in_warmup", "status", "step", "tokens", "val_loss", "macs_per_token",
+    "macs_head", "macs_attention", "training_flops", "paper_flops", "params_total", "params_active",
+    "params_embedding", "params_head", "weight_bytes", "activation_bytes", "tokens_per_second", "nu", "omega", "psi",
+)  # fmt: skip
+"""What figures and laws read, besides every column of the config: laws never mix two of them."""
+ORIGIN = {"machine": "machine", "device": "device_name", "torch": "torch_version", "python": "python",
+          "structlin": "structlin", "code": "code", "backend": "backend", "data_manifest": "data_manifest"}  # fmt: skip
+"""Name in NAME.json -> name in a run's provenance; no host is kept."""
 
 
-def load(study: str | None) -> pd.DataFrame | None:
-    """The kept table of a study, or None where none is kept."""
-    path = FOLDER / f"{study}.parquet"
-    return pd.read_parquet(path) if path.exists() else None
+@dataclass(frozen=True)
+class Kept:
+    """The kept runs of a study."""
+
+    study: str
+    runs: pd.DataFrame
+    """The table, a row an evaluation."""
+    origin: dict[str, Any]
+    """Where they come from: NAME.json."""
+
+    @property
+    def missing(self) -> Missing:
+        """What of the study is missing, by the plan at the time of keeping if the study is still the same."""
+        if self.origin["arguments"] == words(self.study, self.origin["size"]):
+            lines = tuple(self.origin["missing"])
+            return lines, self.origin["command"] if lines else ""
+        return missing_cells(self.study, self.origin["size"], self.runs)
 
 
-def provenance(study: str) -> dict[str, Any]:
-    """Where the kept table of a study comes from."""
-    content: dict[str, Any] = json.loads((FOLDER / f"{study}.json").read_text())
-    return content
+def load(study: str, folder: Path = FOLDER) -> Kept | None:
+    """The kept runs of a study, or None where none are."""
+    path = folder / f"{study}.parquet"
+    if not path.exists():
+        return None
+    return Kept(study, pd.read_parquet(path), read_json(path.with_suffix(".json")))
+
+
+def keep(study: str, size: str, runs: Path, folder: Path = FOLDER) -> Kept:
+    """Write the table and the provenance of a study's runs in a store. UserError where the store has none of them."""
+    table = store.load(runs)
+    wanted = {run_id(cell.science) for cell in cells(study, size)}
+    table = table[table["run_id"].isin(wanted)].reset_index(drop=True)
+    if table.empty:
+        raise UserError(
+            f"runs={runs} holds no run of study={study} study.size={size}; train it: {command(study, size)}"
+        )
+    named = [name for name in table if name in COLUMNS or str(name).startswith("config.")]
+    table = table[named]
+    missing, _ = missing_cells(study, size, table)
+    origin = {
+        "study": study,
+        "size": size,
+        "command": command(study, size),
+        "arguments": words(study, size),
+        "runs": int(table["run_id"].nunique()),
+        "evaluations": len(table),
+        **_origins(runs, set(table["run_id"])),
+        "missing": list(missing),
+    }
+    write_atomically(folder / f"{study}.parquet", lambda stream: table.to_parquet(stream, compression="zstd"))
+    text = json.dumps(origin, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(folder / f"{study}.json", lambda stream: stream.write(text.encode()))
+    return Kept(study, table, origin)
+
+
+def _origins(runs: Path, identities: set[str]) -> dict[str, list[str]]:
+    """All values of each part of provenance over the attempts of the runs, sorted."""
+    records = [
+        record for folder in Store(runs).folders() if folder.run_id in identities for record in folder.provenance()
+    ]
+    return {
+        name: sorted({str(record[key]) for record in records if record.get(key) is not None})
+        for name, key in ORIGIN.items()
+    }
 
 
 def own_runs(choices: Choices) -> pd.DataFrame:
-    """The table that a command line names. UserError where it has no runs or lacks what figures need."""
+    """The table that a command line names: a store, or a file of its table.
+
+    UserError where it has no runs or lacks what figures need.
+    """
     if choices.source == "runs":
-        return store.load(Path(choices.runs))
+        table = store.load(Path(choices.runs))
+        if table.empty:
+            raise UserError(f"runs={choices.runs} holds no evaluations; train first with sweep.py or train.py")
+        return table
     if choices.source == "table":
         frame = source.read_file(Path(choices.table))
     elif choices.source == "wandb":
         frame = wandb_source.fetch(choices.project, Path(choices.cache))
     else:
         frame = wandb_source.offline(Path(choices.dir))
-    lacking = {"variant", "theta", "task", "run_id", "step", "val_loss"} - set(frame.columns)
+    lacking = [name for name in COLUMNS if name not in frame]
     if lacking:
         raise UserError(
-            f"figures read the table of this project's runs, and this one lacks {', '.join(sorted(lacking))}; "
-            "export one by python -m structlin.runs.table, or use fit_laws.py for other people's tables"
+            f"figures read the table of this project's runs, and this one lacks {', '.join(lacking[:5])}; export one "
+            "by python -m structlin.runs.table, or use fit_laws.py for other people's tables"
         )
     return frame
+
+
+def as_own(choices: Choices) -> Choices:
+    """The same choices for a table that ``own_runs`` has read: it is one of this project's runs, whatever held it."""
+    return replace(choices, source="runs", table="")

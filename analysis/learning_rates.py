@@ -9,47 +9,60 @@ import numpy as np
 import pandas as pd
 
 from analysis.drawing import Drawing, Panel, Series
+from analysis.fig4 import loss_unit
+from analysis.names import readable
 from analysis.style import MARKERS, shade
 from structlin.laws.fit import Laws
 
-STUDY = "learning_rates"
+RULES = {"structure": "structure-aware", "naive": "naive"}
+KEYS = ["structure", "rate_rule"]
 
 
 def draw(runs: pd.DataFrame, laws: Laws | None = None) -> Drawing:
-    """One panel a structure and rate rule: mean over seeds of the last loss, over lr0."""
+    """A row a rate rule, a panel a structure: mean over seeds of the last loss, over lr0."""
     last = last_losses(runs)
+    structures, rules = list(dict.fromkeys(last["structure"])), [r for r in RULES if r in set(last["rate_rule"])]
     panels = []
-    for (structure, rule), part in last.groupby(["structure", "rate_rule"], sort=False):
-        widths = sorted(part["d_model"].unique())
-        series = tuple(_curve(part, width, widths) for width in widths)
-        panels.append(Panel(f"{structure}, {rule} rule", "learning rate lr0", "validation loss", series))
-    rules = last["rate_rule"].nunique()
+    for rule in rules:
+        for structure in structures:
+            part = last[(last["structure"] == structure) & (last["rate_rule"] == rule)]
+            widths = sorted(last["d_model"].unique())
+            series = tuple(_curve(part, width, widths) for width in widths if (part["d_model"] == width).any())
+            title = f"{readable(structure)}, {RULES[rule]} rates"
+            panels.append(Panel(title, "base learning rate lr0", f"validation loss, {loss_unit(runs)}", series))
+    seeds, steps = last["seed"].nunique(), int(last["step"].min())
     return Drawing(
         name="learning-rates",
         title="Learning-rate landscape",
         caption=(
-            f"Validation loss after {int(last['step'].min()):,} steps over the base rate, mean and range of "
-            f"{last['seed'].nunique()} seeds; one curve a width. Under the structure-aware rule the optimum "
-            "should stay."
+            f"Validation loss on task={runs['task'].iloc[0]} after {steps:,} steps over the base rate, mean and range "
+            f"of {seeds} seed{'s' * (seeds > 1)}; one curve a width, dark to light. Under the structure-aware rule "
+            "every factor has its own multiplier, under the naive one the dense layer's. Runs that diverged are left "
+            f"out ({diverged(runs)})."
         ),
-        panels=tuple(panels),
-        columns=max(1, len(panels) // max(1, rules)) if len(panels) > 3 else 0,
+        panels=tuple(panel for panel in panels if panel.series),
+        columns=len(structures),
+        shared_legend=True,
+        shared_y=True,
     )
 
 
 def last_losses(runs: pd.DataFrame) -> pd.DataFrame:
-    """The last evaluation of every run."""
-    return runs.sort_values("step").groupby("run_id", sort=False).tail(1)
+    """The last evaluation of every run that did not diverge."""
+    kept = runs[(runs["status"] != "diverged") & np.isfinite(runs["val_loss"])]
+    return kept.sort_values("step").groupby("run_id", sort=False).tail(1)
+
+
+def diverged(runs: pd.DataFrame) -> int:
+    """Number of runs that diverged."""
+    return int(runs.loc[runs["status"] == "diverged", "run_id"].nunique())
 
 
 def best_rates(runs: pd.DataFrame) -> pd.DataFrame:
     """The rate of lowest mean loss by structure, rule and width."""
-    mean = (
-        last_losses(runs)
-        .groupby(["structure", "rate_rule", "d_model", "learning_rate"], as_index=False)["val_loss"]
-        .mean()
-    )
-    return mean.loc[mean.groupby(["structure", "rate_rule", "d_model"])["val_loss"].idxmin()].reset_index(drop=True)
+    keys = [*KEYS, "d_model"]
+    mean = last_losses(runs).groupby([*keys, "learning_rate"], as_index=False)["val_loss"].mean()
+    return mean.loc[mean.groupby(keys)["val_loss"].idxmin()].reset_index(drop=True)
 
 
 def _curve(part: pd.DataFrame, width: int, widths: list[int]) -> Series:

@@ -14,67 +14,100 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pandas as pd
 
-from analysis import exponents, fig1, fig2, fig4, fig5, fig6, fig7, fig10, kept, learning_rates, resources
+from analysis import kept
+from analysis.catalogue import FIGURES, Figure
 from analysis.drawing import Drawing
-from analysis.missing import missing_cells
+from analysis.kept import Kept
+from analysis.missing import command, of_any_size
+from analysis.page import page
 from analysis.paint import render
 from structlin.errors import UserError, door, suggest
 from structlin.laws import choices as keys
 from structlin.laws.choices import Choices
-from structlin.laws.run import fit
+from structlin.laws.fit import Laws, fit_laws
+from structlin.laws.run import read
 from structlin.runs.files import write_atomically
 
-FIGURES: dict[str, ModuleType] = {
-    "fig1": fig1,
-    "fig2": fig2,
-    "fig4": fig4,
-    "fig5": fig5,
-    "fig6": fig6,
-    "fig7": fig7,
-    "fig10": fig10,
-    "resources": resources,
-    "exponents": exponents,
-    "learning-rates": learning_rates,
-}
-WITHOUT_RUNS, WITHOUT_LAWS = ("fig2",), ("fig2", "learning-rates")
+OWN_KEYS = ("figure", "out")
+CHOOSE_RUNS = ("runs", "source", "table", "project", "dir")
 
 
-def make(name: str, runs: pd.DataFrame | None, choices: Choices) -> Drawing:
-    """The drawing of one figure from a table of runs. UserError where the table cannot be fitted."""
-    module = FIGURES[name]
-    if runs is None:
-        return module.draw()  # type: ignore[no-any-return]
-    if name in WITHOUT_LAWS:
-        drawing = module.draw(runs)
-    else:
-        drawing = module.draw(runs, fit(_own(choices, module), runs))
-    return drawing.lacking(*missing_cells(module.STUDY, runs))  # type: ignore[no-any-return]
+class Maker:
+    """Draws figures; what several of them share (kept tables, laws) is made once."""
+
+    def __init__(self, choices: Choices, own: pd.DataFrame | None = None, folder: Path = kept.FOLDER) -> None:
+        self.choices, self.own, self.folder = choices, own, folder
+        self._tables: dict[str, Kept | None] = {}
+        self._laws: dict[tuple[str, str], Laws] = {}
+
+    def drawing(self, name: str) -> Drawing | None:
+        """A figure, marked with what it lacks; None where none of its runs are kept. UserError for unfit runs."""
+        figure = FIGURES[name]
+        if not figure.study:
+            return figure.draw(*([] if figure.table is None else [figure.table()]))
+        if self.own is not None:
+            return self._drawn(figure, "own", self.own).lacking(*of_any_size(figure.study, self.own))
+        for study in (figure.study, *figure.others):
+            found = self.kept(study)
+            if found is None:
+                continue
+            drawn = self._drawn(figure, study, found.runs)
+            if study == figure.study:
+                return drawn.lacking(*found.missing)
+            said = f"no runs of study={figure.study} are kept; drawn from those of study={study}"
+            return drawn.lacking([said], command(figure.study, "small"))
+        return None
+
+    def kept(self, study: str) -> Kept | None:
+        """The kept runs of a study."""
+        if study not in self._tables:
+            self._tables[study] = kept.load(study, self.folder)
+        return self._tables[study]
+
+    def laws(self, study: str, runs: pd.DataFrame, baseline: str = "dense") -> Laws:
+        """The laws of a table against a baseline, fitted once."""
+        key = (study, baseline)
+        if key not in self._laws:
+            choices = kept.as_own(replace(self.choices, baseline=baseline))
+            self._laws[key] = fit_laws(read(choices, runs), choices)
+        return self._laws[key]
+
+    def baseline(self, figure: Figure, runs: pd.DataFrame) -> str:
+        """What a figure compares with: its own baseline, else the one that was chosen."""
+        name = figure.baseline if figure.baseline != "dense" else self.choices.baseline
+        # Under the paper's rounding every variant says so.
+        return f"{name}/paper" if f"{name}/paper" in set(runs["variant"]) else name
+
+    def _drawn(self, figure: Figure, study: str, runs: pd.DataFrame) -> Drawing:
+        if not figure.laws:
+            return figure.draw(runs)
+        return figure.draw(runs, self.laws(study, runs, self.baseline(figure, runs)))
 
 
 def write(drawing: Drawing, out: Path) -> list[Path]:
-    """NAME.png, NAME.pdf and NAME.csv below ``out``, each beside its place and then renamed there."""
-    out.mkdir(parents=True, exist_ok=True)
+    """NAME.png, NAME.pdf, NAME.csv and NAME.html below ``out``, each beside its place and then renamed there."""
     files = {
         "png": render(drawing, "png"),
         "pdf": render(drawing, "pdf"),
         "csv": drawing.numbers().to_csv(index=False, float_format="%.8g").encode(),
+        "html": page(drawing).encode(),
     }
     paths = []
     for ending, content in files.items():
         path = out / f"{drawing.name}.{ending}"
-        write_atomically(path, lambda stream, content=content: stream.write(content))
+        write_atomically(path, lambda stream, content=content: stream.write(content))  # type: ignore[misc]
         paths.append(path)
     return paths
 
 
-def _own(choices: Choices, module: ModuleType) -> Choices:
-    """A figure may compare with a baseline of its own."""
-    baseline = getattr(module, "BASELINE", None)
-    return replace(choices, baseline=baseline) if baseline else choices
+def maker_of(arguments: list[str]) -> Maker:
+    """The maker that a command line asks for: of kept runs, or of those that it names."""
+    choices = keys.parse(arguments)
+    names_runs = any(word.partition("=")[0] in CHOOSE_RUNS for word in arguments)
+    return Maker(choices, kept.own_runs(choices) if names_runs else None)
 
 
 def main(arguments: list[str]) -> int:
@@ -82,35 +115,27 @@ def main(arguments: list[str]) -> int:
     if {"-h", "--help", "help"} & set(arguments):
         print(f"{__doc__}\nfigures: {', '.join(FIGURES)}")
         return 0
-    own = dict(word.split("=", 1) for word in arguments if word.startswith(("figure=", "out=")))
-    others = [word for word in arguments if not word.startswith(("figure=", "out="))]
+    own = dict(word.split("=", 1) for word in arguments if word.partition("=")[0] in OWN_KEYS)
     asked = own.get("figure", "all")
     names = list(FIGURES) if asked == "all" else asked.split(",")
     for name in names:
         if name not in FIGURES:
             raise UserError(f"figure={name} is unknown; {suggest(name, FIGURES)}")
-    choices, out = keys.parse(others), Path(own.get("out", "figures"))
-    table = kept.own_runs(choices) if others_choose_runs(others) else None
+    maker = maker_of([word for word in arguments if word.partition("=")[0] not in OWN_KEYS])
     for name in names:
         began = time.monotonic()
-        runs = None if name in WITHOUT_RUNS else table if table is not None else kept.load(FIGURES[name].STUDY)
-        if runs is None and name not in WITHOUT_RUNS:
-            print(f"{name:<15} no runs kept of study={FIGURES[name].STUDY}; give some: runs=...", file=sys.stderr)
+        drawing = maker.drawing(name)
+        if drawing is None:
+            study = FIGURES[name].study
+            print(f"{name:<16} no runs of study={study} are kept: {command(study, 'small')}", file=sys.stderr)
             continue
-        drawing = make(name, runs, choices)
-        paths = write(drawing, out)
+        path = write(drawing, Path(own.get("out", "figures")))[0]
         state = f"incomplete: {len(drawing.missing)} missing" if drawing.missing else "complete"
-        print(f"{name:<15} {paths[0]}  {state}  {time.monotonic() - began:.1f} s")
-        for line in drawing.missing[:3]:
-            print(f"{'':<15} missing: {line}")
-        if drawing.command:
-            print(f"{'':<15} {drawing.command}")
+        print(f"{name:<16} {path}  {state}  {time.monotonic() - began:.1f} s")
+        for line in [*drawing.missing[:3], drawing.command if drawing.missing else ""]:
+            if line:
+                print(f"{'':<16} {line}")
     return 0
-
-
-def others_choose_runs(arguments: list[str]) -> bool:
-    """Whether the command line names runs of one's own."""
-    return any(word.split("=", 1)[0] in ("runs", "source", "table", "project", "dir") for word in arguments)
 
 
 if __name__ == "__main__":

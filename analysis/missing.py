@@ -1,35 +1,59 @@
-"""Which cells of a figure's study have no runs yet, and which command makes them?"""
+"""Which cells of a study have no runs yet, and which command makes them?"""
 
 from __future__ import annotations
 
+from functools import cache
+
 import pandas as pd
 
-from structlin.config.compose import sweep_request
+from structlin.config.compose import CONFIG_DIR, sweep_request
 from structlin.config.identity import run_id
+from structlin.config.study import expand_study, sizes
 from structlin.planning.grid import Cell, plan_sweep
 
+Missing = tuple[tuple[str, ...], str]
+"""A line for every cell without an evaluation, and the sweep that trains them; nothing and nothing where all are."""
+NEEDED = {("pixels", "paper"): " data.path=/where/cifar5m"}
+"""What a user has to add to a study."""
 
-def missing_cells(study: str | None, runs: pd.DataFrame) -> tuple[tuple[str, ...], str]:
-    """(a line per cell of the study without an evaluation in the table, the sweep that trains them).
 
-    The size of the study is the one that the table has most runs of; nothing is missing of a figure without a study.
-    """
-    if study is None:
-        return (), ""
+def command(study: str, size: str) -> str:
+    """The sweep that makes a study."""
+    return f"python sweep.py study={study} study.size={size}{NEEDED.get((study, size), '')}"
+
+
+def words(study: str, size: str) -> list[str]:
+    """The arguments that a study stands for today."""
+    return expand_study([f"study={study}", f"study.size={size}"], CONFIG_DIR / "study")[0]
+
+
+@cache
+def cells(study: str, size: str) -> tuple[Cell, ...]:
+    """All cells of a study; planning takes a second or more."""
+    return plan_sweep(sweep_request([f"study={study}", f"study.size={size}", "tracking=journal"])).cells
+
+
+def missing_cells(study: str, size: str, runs: pd.DataFrame) -> Missing:
+    """What of a study the table has no evaluation of."""
     have = set(zip(runs["run_id"].astype(str), runs["step"].astype(int), strict=True))
-    best: tuple[tuple[str, ...], str] = ((), "")
-    most = 0
-    for size in ("small", "paper"):
-        cells = plan_sweep(sweep_request([f"study={study}", f"study.size={size}"])).cells
-        lacking = [cell for cell in cells if (run_id(cell.science), cell.step) not in have]
-        found = len(cells) - len(lacking)
-        if found > most:
-            most = found
-            command = f"python sweep.py study={study} study.size={size}" if lacking else ""
-            best = (tuple(_line(cell) for cell in lacking), command)
-    return best
+    lacking = [cell for cell in cells(study, size) if (run_id(cell.science), cell.step) not in have]
+    return tuple(map(_line, lacking)), command(study, size) if lacking else ""
+
+
+def of_any_size(study: str, runs: pd.DataFrame) -> Missing:
+    """The same for runs of unknown size: the one of which they hold the largest share."""
+    have = set(runs["run_id"].astype(str))
+    shares = {}
+    for size in sizes(CONFIG_DIR / "study", study):
+        wanted = {run_id(cell.science) for cell in cells(study, size)}
+        shares[size] = len(wanted & have) / len(wanted)
+    best = max(shares, key=shares.__getitem__)
+    if not shares[best]:
+        return (f"none of these runs belong to study={study}",), ""
+    return missing_cells(study, best, runs)
 
 
 def _line(cell: Cell) -> str:
     science = cell.science
-    return f"{science.variant} at width {science.model.d_model}, seed {science.seed}, step {cell.step:,}"
+    more = f", rate {science.optim.lr:.3g}" if science.optim.rate_rule != "structure" else ""
+    return f"{science.variant} at width {science.model.d_model}, seed {science.seed}{more}, step {cell.step:,}"

@@ -1,11 +1,12 @@
 """Does a mixture compute only what it counts? Its layers against computing all experts and masking, and dense FFNs.
 
-    python -m bench.moe [tokens=8192] [repeats=7] [out=bench/results] [only=btt]
+    python -m bench.moe [tokens=8192] [repeats=5] [out=bench/results] [only=btt]
 
 A row is one layer, forward and backward with its router, in float32 on one thread. "mask" computes every expert and
 multiplies what was not chosen by zero, as the published code does, in the fastest of two formulations in plain torch
 (one block tensor train of rank E with the rows last). "torch" and "fused" are the layer, without and with a C++
-compiler. For whole FFNs the comparison is a dense FFN of the same active FLOPs: hidden width k times larger.
+compiler. For whole FFNs the comparison is a dense FFN of the same active FLOPs: hidden width k times larger. Times are
+medians of the process's CPU time, which other work on the machine disturbs less than a clock on the wall.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from structlin.structure.cost import macs
 TOP_K = 2
 EXPANSION = 4
 CASES: list[workers.Case] = [
-    *({"layer": "btt", "d": d, "experts": experts} for d in (256, 512, 1024) for experts in (8, 16)),
+    *({"layer": "btt", "d": d, "experts": experts} for d in (512,) for experts in (8, 16)),
     *({"layer": "ffn", "d": 512, "experts": experts} for experts in (8, 16)),
 ]
 
@@ -41,7 +42,7 @@ CASES: list[workers.Case] = [
 def main(arguments: list[str]) -> None:
     """Print the table; write it as text and JSON where ``out`` is given."""
     options = dict(argument.split("=", 1) for argument in arguments)
-    tokens, repeats = int(options.get("tokens", 8192)), int(options.get("repeats", 7))
+    tokens, repeats = int(options.get("tokens", 8192)), int(options.get("repeats", 5))
     cases = [{**case, "tokens": tokens} for case in CASES if options.get("only", "") in str(case["layer"])]
     description = workers.machine()
     lines = [", ".join(f"{key} {value}" for key, value in description.items()), HEADER]

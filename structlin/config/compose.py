@@ -25,8 +25,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from structlin.config.identity import build
-from structlin.config.model import MODELS
 from structlin.config.launch import Action, LaunchConfig, SlurmLaunch, automatic, launch_kind
+from structlin.config.model import MODELS
 from structlin.config.request import GridConfig, Site, SweepRequest, Template, TrainRequest
 from structlin.config.science import Science
 from structlin.config.study import expand_study, studies
@@ -123,12 +123,16 @@ def _compose(root: str, arguments: Sequence[str]) -> Iterator[dict[str, Any]]:
     parsed = _parse([_protect(argument) for argument in arguments])
     _check_names(root, parsed)
     fixed = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
-    axes = [override for override in parsed if override.is_sweep_override()]
+    axes = [override for override in parsed if override.is_sweep_override() and override.key_or_group != "budget"]
+    # Budgets vary no run of their own: a list of them is one value, not an axis that composes every run anew.
+    for override in parsed:
+        if override.is_sweep_override() and override.key_or_group == "budget":
+            fixed.append(f"budget=[{','.join(map(str, _choices(override)))}]")
     group_axes = [axis for axis in axes if axis.key_or_group in _groups()]
     value_axes = [axis for axis in axes if axis.key_or_group not in _groups()]
     for choices in itertools.product(*(_choices(axis) for axis in group_axes)):
         picked = [f"{axis.key_or_group}={choice}" for axis, choice in zip(group_axes, choices, strict=True)]
-        composed = _composed(root, [*fixed, *picked])
+        composed = _plain(_composed(root, [*fixed, *picked]))
         for values in itertools.product(*(_choices(axis) for axis in value_axes)):
             yield _with_values(composed, [axis.key_or_group for axis in value_axes], values)
 
@@ -195,11 +199,24 @@ def _composed(root: str, overrides: Sequence[str]) -> DictConfig:
         raise UserError(f"cannot compose {' '.join(overrides)}: {one_line(cause)}") from None
 
 
-def _with_values(composed: DictConfig, keys: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
-    copy = composed.copy()
+def _with_values(composed: Mapping[str, Any], keys: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    """A copy of a plain config with values set at dotted keys."""
+    config = _copied(composed)
     for key, value in zip(keys, values, strict=True):
-        OmegaConf.update(copy, key, value)
-    plain = OmegaConf.to_container(copy, resolve=True, throw_on_missing=False)
+        *path, name = key.split(".")
+        group = config
+        for step in path:
+            group = group[step]
+        group[name] = value
+    return config
+
+
+def _copied(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copied(value) if isinstance(value, dict) else value for key, value in config.items()}
+
+
+def _plain(composed: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
     assert isinstance(plain, dict)
     return _nulled(plain)
 

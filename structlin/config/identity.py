@@ -12,7 +12,7 @@ import json
 import types
 import typing
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +35,7 @@ def canonical_json(science: Science) -> str:
     return json.dumps(to_mapping(science), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+@lru_cache(maxsize=65_536)
 def run_id(science: Science) -> str:
     """16 hexadecimal digits of the SHA-256 of the canonical JSON."""
     return hashlib.sha256(canonical_json(science).encode()).hexdigest()[:ID_LENGTH]

@@ -6,6 +6,7 @@ All groups are frozen dataclasses validated where they are made. Lists are tuple
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from structlin.config.checks import at_least, one_of
 from structlin.config.model import ALL_BLOCKS, Gpt2Config, MlpConfig, ModelConfig
@@ -120,6 +121,7 @@ class Science:
             return "dense"
         return "+".join([*structure, *mixture, *options])
 
+    @lru_cache(maxsize=65_536)  # noqa: B019 (a plan asks for few widths of few sciences, many times)
     def at_width(self, d_model: int) -> Science:
         """The same science at another width."""
         return replace(self, model=replace(self.model, d_model=d_model))

@@ -137,7 +137,7 @@ class Pool:
         job = task.state.job
         try:
             outcome = worker.train(job, self.site.runs, self.site.data_root)
-            while outcome == "busy" and self.waits and not self._stopping:
+            while outcome in ("busy", "superseded") and self.waits and not self._stopping:
                 time.sleep(BUSY_RETRY_SECONDS)
                 outcome = worker.train(job, self.site.runs, self.site.data_root)
             reason = str(task.state.folder.status().get("reason", "")) if outcome == "failed" else ""

@@ -1,17 +1,11 @@
-"""What can a person open from disk? One HTML file: warnings, tables and charts to look into, no network.
-
-The file holds its data, its script (web/report.js), its style and the drawing library (uPlot 1.6.32, MIT, vendored
-in web/ with its licence). Nothing is fetched.
-"""
+"""What do the laws say, for a person who opens one file? Warnings, tables and charts to look into (sheet.py)."""
 
 from __future__ import annotations
 
 import json
 import os
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from structlin.laws import charts
@@ -19,30 +13,10 @@ from structlin.laws.caution import CAUTIONS
 from structlin.laws.console import number, share, span
 from structlin.laws.figures import colour
 from structlin.laws.fit import Laws
-
-Rows = list[list[str]]
-
-
-def _asset(name: str) -> str:
-    return files("structlin.laws").joinpath("web", name).read_text(encoding="utf-8")
+from structlin.laws.sheet import Rows, sheet, table, toggles
 
 
-def _table(title: str, note: str, columns: list[str], rows: Rows) -> str:
-    """A table that scrolls sideways on a narrow screen; the first cell of a row is its variant."""
-    if not rows:
-        return ""
-    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-    body = "".join(
-        f'<tr data-variant="{escape(row[0])}">' + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
-        for row in rows
-    )
-    return (
-        f"<section><h2>{escape(title)}</h2><p>{escape(note)}</p><div class=scroll><table><thead><tr>{head}</tr></thead>"
-        f"<tbody>{body}</tbody></table></div></section>"
-    )
-
-
-def _tables(found: dict[str, Any]) -> str:
+def tables(found: dict[str, Any]) -> str:
     """Multipliers, frontier, parametric law, optima."""
     confidence = f"{100 * found['choices']['confidence']:.0f}%"
     base = found["choices"]["baseline_used"]
@@ -76,22 +50,22 @@ def _tables(found: dict[str, Any]) -> str:
         for v, m in found["isoflop"].items() for r in m["budgets"]
     ]  # fmt: skip
     return (
-        _table(f"Compute multiplier against {base}",
+        table(f"Compute multiplier against {base}",
                "Compute of the baseline over that of the structure, at equal loss.",
                ["variant", "mean", "std", confidence, "at lowest loss", confidence, "P(better)", "crossing FLOPs"],
                multiplier)
-        + _table("Frontier law (approach 1)", "L = E + A C^-a through the lower hull; corrected for gaps "
+        + table("Frontier law (approach 1)", "L = E + A C^-a through the lower hull; corrected for gaps "
                  "between the sizes and for lucky runs, as the interval is.",
                  ["variant", "E", "A", "a", "a corrected", f"a, {confidence}", "points", "runs"], frontier)
-        + _table("Parametric law (approach 3)", "The lowest minimum of the objective, with its certificate.",
+        + table("Parametric law (approach 3)", "The lowest minimum of the objective, with its certificate.",
                  ["variant", "E", confidence, "alpha", confidence, "beta", confidence, "N_opt ~ C^", "objective",
                   "condition", "converged"], parametric)
-        + _table("Optimum per budget (approach 2)", "Interior: the best size lies between sizes that were trained.",
+        + table("Optimum per budget (approach 2)", "Interior: the best size lies between sizes that were trained.",
                  ["variant", "FLOPs", "width", "N", "tokens", "where"], optima)
     )  # fmt: skip
 
 
-def _more_tables(found: dict[str, Any]) -> str:
+def more_tables(found: dict[str, Any]) -> str:
     """Resources, agreement, backtest, joint laws, sensitivity."""
     names = ["FLOPs", "wall-clock", "parameters", "memory"]
     resources: Rows = [
@@ -123,22 +97,22 @@ def _more_tables(found: dict[str, Any]) -> str:
     multiplier: Rows = [[r["change"], *(number(r[v]) for v in variants)] for r in changes]
     base, chosen = found["choices"]["baseline_used"], found.get("joint", {}).get("chosen", "")
     return (
-        _table(f"Multiplier against {base} by resource", "Means; - where it was not measured or has too few points.",
+        table(f"Multiplier against {base} by resource", "Means; - where it was not measured or has too few points.",
                ["variant", *names], resources)
-        + _table("Agreement of the approaches", "What approaches 1, 2 and 3 say on the same data.",
+        + table("Agreement of the approaches", "What approaches 1, 2 and 3 say on the same data.",
                  ["variant", "quantity", "approach", "value", "interval"], agreement)
-        + _table("Backtest", "Fitted below a compute cut, compared with what was measured above it.",
+        + table("Backtest", "Fitted below a compute cut, compared with what was measured above it.",
                  ["variant", "cut, FLOPs", "reach", "law", "error", "bias", "in the interval"], backtest)
-        + _table("Joint laws over structures", f"Nested from all shared to free; AICc chooses {chosen}.",
+        + table("Joint laws over structures", f"Nested from all shared to free; AICc chooses {chosen}.",
                  ["law", "parameters", "residual", "AICc", "held-out error", "LR", "p", "condition"], joint)
-        + _table("Sensitivity of L(N, D)", "The same fit under other conventions, objectives and floors.",
+        + table("Sensitivity of L(N, D)", "The same fit under other conventions, objectives and floors.",
                  ["variant", "change", "E", "alpha", "beta", "N_opt ~ C^", "L ~ C^-"], sensitivity)
-        + _table("Sensitivity of the multipliers", "Mean multiplier under other frontiers and FLOP conventions.",
+        + table("Sensitivity of the multipliers", "Mean multiplier under other frontiers and FLOP conventions.",
                  ["change", *variants], multiplier)
     )  # fmt: skip
 
 
-def _warnings(found: dict[str, Any]) -> str:
+def warnings(found: dict[str, Any]) -> str:
     """The list on top of the page."""
     if not found["warnings"]:
         return "<section id=warnings class=calm><h2>Warnings</h2><p>None.</p></section>"
@@ -156,29 +130,19 @@ def _warnings(found: dict[str, Any]) -> str:
 
 def render(laws: Laws, found: dict[str, Any]) -> str:
     """The page as text."""
-    variants = laws.points.variants
-    toggles = "".join(
-        f'<label><input type=checkbox checked data-variant="{escape(v)}">'
-        f'<i style="background:{colour(variants, v)}"></i>'
-        f"{escape(v)}</label>"
-        for v in variants
-    )
-    facts = laws.points.choices
-    summary = (
-        f"{facts['rows']} evaluations of {facts['runs']} runs · FLOPs: {facts['flops']} · model size: {facts['size']}"
-    )
-    # "</" inside a script element would end it.
-    data = json.dumps(charts.charts(laws), allow_nan=False).replace("</", "<\\/")
-    return Template(_asset("report.html")).substitute(
-        style=_asset("uplot.css") + _asset("report.css"),
-        library=_asset("uplot.js"),
-        script=_asset("report.js"),
-        data=data,
-        summary=escape(summary),
-        warnings=_warnings(found),
-        toggles=toggles,
-        tables=_tables(found) + _more_tables(found),
-        choices=escape(json.dumps(found["choices"], indent=1)),
+    facts, variants = laws.points.choices, laws.points.variants
+    choices = escape(json.dumps(found["choices"], indent=1))
+    return sheet(
+        title="Scaling laws",
+        summary=f"{facts['rows']} evaluations of {facts['runs']} runs · FLOPs: {facts['flops']} · "
+        f"model size: {facts['size']}",
+        before=warnings(found),
+        toggles=toggles({variant: colour(variants, variant) for variant in variants}),
+        charts=charts.charts(laws),
+        after=tables(found)
+        + more_tables(found)
+        + "<section><h2>Choices</h2><p>Everything that led to these numbers; laws.json has them in full precision.</p>"
+        f"<details><summary>Show</summary><pre>{choices}</pre></details></section>",
     )
 
 

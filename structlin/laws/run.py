@@ -39,7 +39,11 @@ def _foreign(choices: Choices) -> pd.DataFrame:
 
 def fit(choices: Choices, table: pd.DataFrame | None = None) -> Laws:
     """Points, every law of them, and what the laws say about each other."""
-    laws = fit_laws(read(choices, table), choices)
+    return enrich(fit_laws(read(choices, table), choices))
+
+
+def enrich(laws: Laws) -> Laws:
+    """The laws with what they say about each other: joint, resources, backtest, agreement, sensitivity, design."""
     agreement.check_design(laws)
     laws.more["joint"] = joint.joint(laws)
     laws.more["resources"] = resources.resources(laws)

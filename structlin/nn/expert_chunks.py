@@ -21,6 +21,8 @@ from torch.utils.flop_counter import register_flop_formula
 from structlin.nn.chunk_products import chunk_products
 from structlin.nn.kernels.layout import ProductSizes
 
+DOT_ROWS = 128
+
 _LIBRARY = torch.library.Library("structlin", "FRAGMENT")
 _LIBRARY.define(
     "experts(Tensor x, Tensor weight, Tensor first, Tensor second, Tensor token, Tensor ends, bool a_first, "
@@ -60,13 +62,16 @@ def experts_forward(
     x, first, second = x.contiguous(), first.contiguous(), second.contiguous()
     experts = chunk_products(first, second, a_first)
     # A sum over experts is taken in the precision of the weights, though its terms may be narrower.
-    y = x.new_zeros(rows_out, _features_out(first, second), dtype=weight.dtype if combines else x.dtype)
+    features = _features_out(first, second)
+    y = x.new_zeros(rows_out, features, dtype=weight.dtype) if combines else x.new_empty(rows_out, features)
     for expert, part in _chunks(ends, experts.rows):
         y_CY = experts.forward(x.index_select(0, token[part]) if gathers else x[part], expert)
         if combines:
             y.index_add_(0, token[part], _scaled(y_CY, weight[part]))
         else:
             y[part] = y_CY
+    if not combines:
+        y[int(ends[-1]) :] = 0
     return y.to(x.dtype)
 
 
@@ -85,7 +90,7 @@ def experts_backward(
     """Gradients of x, of the weights (zeros where nothing is combined) and of both factors."""
     dy, x, first, second = dy.contiguous(), x.contiguous(), first.contiguous(), second.contiguous()
     experts = chunk_products(first, second, a_first)
-    dx = torch.zeros_like(x, dtype=weight.dtype)
+    dx = torch.zeros_like(x, dtype=weight.dtype) if gathers else torch.empty_like(x, dtype=weight.dtype)
     d_weight, d_first, d_second = torch.zeros_like(weight), torch.zeros_like(first), torch.zeros_like(second)
     for expert, part in _chunks(ends, experts.rows):
         x_CX = x.index_select(0, token[part]) if gathers else x[part]
@@ -98,13 +103,16 @@ def experts_backward(
         if gathers:
             dx.index_add_(0, token[part], dx_CX.to(dx.dtype))
         else:
-            dx[part] = dx_CX.to(dx.dtype)
+            dx[part] = dx_CX
+    if not gathers:
+        dx[int(ends[-1]) :] = 0
     return dx.to(x.dtype), d_weight, d_first, d_second
 
 
 def _row_dots(left: Tensor, right: Tensor) -> Tensor:
-    """Inner products of equal rows, without a tensor of all their terms."""
-    return torch.bmm(left[:, None], right[:, :, None]).flatten()
+    """Inner products of equal rows, their terms never leaving the cache."""
+    pairs = zip(left.split(DOT_ROWS), right.split(DOT_ROWS), strict=True)
+    return torch.cat([(one * other).sum(-1) for one, other in pairs])
 
 
 def _scaled(rows: Tensor, weight: Tensor) -> Tensor:

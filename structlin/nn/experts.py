@@ -45,6 +45,11 @@ class Experts(Factored):
         y = expert_products(x, first, second, self.a_first, routes, gathers=gathers, combines=combines)
         return fit_features(y, self.sizes.d_out)
 
+    def stacked(self, x: Tensor) -> Tensor:
+        """The weights of dense experts (E, Y, X), in the dtype of products with x."""
+        weight = self.factor("weight")
+        return weight.to(product_dtype(x.device) or weight.dtype)
+
     def _products(self) -> tuple[Tensor, Tensor]:
         """The factors in the order of contraction; a dense weight and nothing."""
         if self.sizes.dense:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from structlin.nn import expert_products
+from structlin.nn.expert_ffn import expert_ffn
 from structlin.nn.experts import Experts
 from structlin.nn.router import Router
 
@@ -39,5 +41,9 @@ class MoeFfn(nn.Module):
         """x (..., d_model) -> (..., d_model)."""
         x_TX = x.reshape(-1, x.shape[-1])
         routes = self.router(x_TX)
+        if self.up.sizes.dense and self.down.sizes.dense:
+            up, down = self.up.stacked(x_TX), self.down.stacked(x_TX)
+            if expert_products.choose_path(x_TX, up, up.new_empty(0)) == "chunks":
+                return expert_ffn(x_TX.to(up.dtype), up, down, routes).reshape(x.shape)
         hidden_NH = functional.gelu(self.up(x_TX, routes, combines=False))
         return self.down(hidden_NH, routes, gathers=False).reshape(x.shape)

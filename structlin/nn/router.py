@@ -32,7 +32,7 @@ TIE = 2.0**-16
 
 @dataclass(frozen=True)
 class RouterStatistics:
-    """How a router used its experts in the last training batch (this rank's share of it), as plain numbers."""
+    """How a router used its experts in the last training batch, as plain numbers."""
 
     usage: tuple[float, ...]
     """Share of assignments of each expert before any is dropped; 1/E is even."""
@@ -119,19 +119,25 @@ class Router(Module):
         return losses
 
     def statistics(self) -> RouterStatistics | None:
-        """Of the last training batch, or None before the first; waits for the device."""
+        """Of the last training batch over all ranks, or None before the first; waits for the device.
+
+        One small reduction: every rank calls this at the same steps.
+        """
         if self._batch is None:
             return None
-        p_TE = self._batch.probability_TE.double()
-        num_assigned = int(self._batch.counts_E.sum())
-        share_E = self._batch.counts_E.double() / num_assigned
+        p_TE, counts_E = self._batch.probability_TE.double(), self._batch.counts_E.double()
+        num_experts = p_TE.shape[1]
+        single = torch.stack([_entropy(p_TE).exp().mean(), self._batch.num_kept.double(), self._batch.z.double()])
+        means = self.ranks.mean(torch.cat([counts_E, p_TE.mean(0), single])).cpu()
+        counts_E, p_E, (token_perplexity, num_kept, z) = means.split([num_experts, num_experts, 3])
+        share_E = counts_E / counts_E.sum()
         return RouterStatistics(
             usage=tuple(share_E.tolist()),
-            token_perplexity=float(_entropy(p_TE).exp().mean()),
-            aggregate_perplexity=float(_entropy(p_TE.mean(0)).exp()),
-            dropped=1.0 - int(self._batch.num_kept) / num_assigned,
-            balance=float(p_TE.shape[1] * (p_TE.mean(0) * share_E).sum()),
-            z=float(self._batch.z),
+            token_perplexity=float(token_perplexity),
+            aggregate_perplexity=float(_entropy(p_E).exp()),
+            dropped=float(1.0 - num_kept / counts_E.sum()),
+            balance=float(num_experts * (p_E * share_E).sum()),
+            z=float(z),
         )
 
 

@@ -27,6 +27,7 @@ from structlin.runs.attempt import Attempt, numbers, parts
 from structlin.runs.files import read_json, write_json
 from structlin.runs.journal import MergedJournal, Row
 from structlin.runs.lock import look
+from structlin.runs.old_ids import old_ids
 
 SETTLED = ("done", "diverged", "interrupted")
 """States that a process writes after it has published everything it knows."""
@@ -165,14 +166,9 @@ class Store:
     def _old_paths(self) -> dict[str, Path]:
         """Runs whose folder name is not the id of their upgraded config."""
         if self._old_ids is None:
-            self._old_ids = {}
-            for folder in self.folders():
-                try:
-                    identity = folder.stored_id()
-                except UserError:
-                    continue
-                if identity != folder.run_id:
-                    self._old_ids[identity] = folder.path
+            folders = {folder.run_id: folder for folder in self.folders()}
+            found = old_ids(self.root, folders, lambda name: folders[name].stored_id())
+            self._old_ids = {identity: self.root / name for identity, name in found.items()}
         return self._old_ids
 
 

@@ -171,7 +171,7 @@ def _costs_of(science: Science, fused: bool) -> dict[str, Any]:
         "macs_per_token": costs.macs_per_token,
         **macs,
         "params_total": costs.params_total,
-        "params_active": costs.params_total,
+        "params_active": costs.params_active,
         **params,
         "weight_bytes": costs.weight_bytes,
         "activation_bytes": costs.fused_activation_bytes if fused else costs.activation_bytes,

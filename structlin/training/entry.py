@@ -124,7 +124,8 @@ def _train(
             step=start,
         )
         state, reason = _outcome(trainer)
-    world.from_first(lambda: _tell_end(job, folder, attempt, costs, trainer.step, state, reason))
+        # Before the mirror closes: a dead network may hold that up, and what was trained stands by then.
+        world.from_first(lambda: _tell_end(job, folder, attempt, costs, trainer.step, state, reason))
     return state
 
 

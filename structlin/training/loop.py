@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from structlin.config.placement import Placement
 from structlin.config.science import Science
+from structlin.nn.router import router_record
 from structlin.runs import checkpoints
 from structlin.runs.attempt import BEAT_SECONDS, Attempt
 from structlin.runs.job import Job
@@ -139,8 +140,11 @@ class Trainer:
             tokens_per_second=tokens_per_second,
             flops_per_second=6 * self.macs_per_token * tokens_per_second,
         )
+        routing = router_record(self.model)
+        if routing is not None:
+            self._record("router", **routing)
 
-    def _record(self, kind: str, **values: float) -> None:
+    def _record(self, kind: str, **values: Any) -> None:
         tokens = self.step * self.science.optim.batch_tokens
         row = {"kind": kind, "step": self.step, "tokens": tokens, **values, "time": time.time()}
         self.world.from_first(lambda: self._write(row))

@@ -31,6 +31,7 @@ CHANGED: dict[str, Any] = {
     "moe.kind": "low_rank",
     "moe.num_experts": 4,
     "moe.top_k": 1,
+    "moe.evaluation_top_k": 1,
     "moe.layers": "ffn",
     "moe.capacity": 2.0,
     "moe.auxiliary_weight": 0.02,
@@ -69,12 +70,15 @@ CHANGED: dict[str, Any] = {
     "data.content": "abc",
     "data.validation_every": 7,
     "data.version": 99,
+    "data.seed": None,
+    "data.width": None,
+    "data.depth": None,
     "seed": 1,
     "task": None,
     "schema": None,
     "numerics": 2,
 }
-"""None: a field with one legal value, or one that is no part of the identity."""
+"""None: a field with one legal value here (those of a teacher stand in tests/data), or no part of the identity."""
 
 
 def science() -> Science:

@@ -42,6 +42,8 @@ def shortened(command: str, store: Path, data_root: Path, tmp_path: Path) -> str
         return " ".join([command, *tiny_keys])
     if "fit_laws.py" in command:
         return f"{command} runs={store} out={tmp_path}/laws bootstrap=50"
+    if "analysis.make" in command:
+        return f"{command.replace('runs=runs', f'runs={store}')} out={tmp_path}/figures"
     if "structlin.runs.table" in command:
         return command.replace("runs=runs", f"runs={store}").replace("out=", f"out={tmp_path}/")
     if "structlin.data" in command:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from structlin.nn import chunk_products, expert_chunks, expert_products
+from structlin.nn import chunk_products, expert_chunks, expert_ffn, expert_products
 from structlin.nn.experts import Experts
 from structlin.nn.linear import make_linear
 from structlin.nn.moe import MoeFfn, MoeLinear
@@ -200,6 +200,21 @@ def test_a_capacity_drops_terms_and_nothing_else(path: str, monkeypatch: pytest.
             torch.testing.assert_close(found, expected, **EXACT)
 
 
+@pytest.mark.parametrize("structure", ["btt", "dense"])
+def test_a_mixed_ffn_drops_alike_on_every_path(structure: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = randomised(moe_ffn(structure)), randn(40, 12).requires_grad_()
+    layer.router.capacity = 1.0
+    results = []
+    for path in ("plain", "chunks", "grouped"):
+        with on_path(monkeypatch, path):
+            y = layer(x)
+            results.append([y, *gradients(y, layer, x)])
+    assert layer.router.statistics().dropped > 0
+    for other in results[1:]:
+        for found, expected in zip(other, results[0], strict=True):
+            torch.testing.assert_close(found, expected, **EXACT)
+
+
 def test_an_expert_without_tokens_gets_a_gradient_of_zero() -> None:
     layer = randomised(moe_linear(LAYERS["btt"], top_k=1))
     x = torch.ones(6, 24, dtype=torch.float64)
@@ -207,6 +222,16 @@ def test_an_expert_without_tokens_gets_a_gradient_of_zero() -> None:
     used = int((layer.router.weight @ x[0]).argmax())
     nonzero = {e for e in range(NUM_EXPERTS) if layer.experts.A.grad[e].any()}
     assert nonzero == {used}
+
+
+def test_an_expert_of_an_ffn_without_tokens_gets_a_gradient_of_zero() -> None:
+    layer = randomised(moe_ffn("dense", top_k=1))
+    x = torch.ones(6, 12, dtype=torch.float64)
+    torch.full((1 << 16,), math.nan, dtype=torch.float64)  # what an empty tensor may find
+    layer(x).sum().backward()
+    used = int((layer.router.weight @ x[0]).argmax())
+    for weight in (layer.up.weight, layer.down.weight):
+        assert {e for e in range(NUM_EXPERTS) if weight.grad[e].any()} == {used}
 
 
 # ---- precision and devices ------------------------------------------------------------------------------------------
@@ -222,6 +247,18 @@ def test_bfloat16_is_near_float32(name: str) -> None:
     assert narrow.dtype == torch.bfloat16
     scale = wide.detach().abs().max()
     assert float((narrow - wide).detach().abs().max() / scale) < 0.02
+    for found, expected in zip(gradients(narrow, layer, x), gradients(wide, layer, x), strict=True):
+        assert found.dtype == torch.float32
+        assert float((found - expected).abs().max() / expected.abs().max()) < 0.05
+
+
+def test_a_mixed_ffn_in_bfloat16_is_near_float32() -> None:
+    layer, x = randomised(moe_ffn("dense")).float(), randn(64, 12).float().requires_grad_()
+    wide = layer(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = layer(x)
+    assert narrow.dtype == torch.bfloat16
+    assert float((narrow - wide).detach().abs().max() / wide.detach().abs().max()) < 0.03
     for found, expected in zip(gradients(narrow, layer, x), gradients(wide, layer, x), strict=True):
         assert found.dtype == torch.float32
         assert float((found - expected).abs().max() / expected.abs().max()) < 0.05
@@ -303,6 +340,20 @@ def test_torch_compile_gives_the_same_in_one_graph(path: str, monkeypatch: pytes
             assert float((found - wanted).detach().abs().max()) <= rounding * float(wanted.detach().abs().max())
 
 
+def test_torch_compile_takes_a_mixed_ffn_in_one_graph() -> None:
+    layer = randomised(moe_ffn("dense")).float()
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    for rows in (40, 24):
+        x = randn(rows, 12, seed=rows).float().requires_grad_()
+        results = []
+        for forward in (layer, compiled):
+            y = forward(x)
+            results.append([y, *gradients(y, layer, x), auxiliary_loss(layer, 0.1)])
+        for found, wanted in zip(*results, strict=True):
+            torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5 * float(wanted.detach().abs().max()))
+
+
 # ---- cost -----------------------------------------------------------------------------------------------------------
 
 
@@ -322,6 +373,37 @@ def test_only_chosen_experts_are_computed(name: str, path: str, monkeypatch: pyt
     expected = 2 * rows * (top_k * cost.macs(sizes) + router_macs)
     assert forward.get_total_flops() == expected
     assert backward.get_total_flops() == 2 * expected
+
+
+@pytest.mark.parametrize("path", ["plain", "chunks"])
+@pytest.mark.parametrize("structure", ["dense", "btt"])
+def test_only_chosen_ffns_are_computed(structure: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, rows = randomised(moe_ffn(structure, num_experts=8)), 50
+    x = randn(rows, 12).requires_grad_()
+    with on_path(monkeypatch, path):
+        with FlopCounterMode(display=False) as forward:
+            y = layer(x)
+        with FlopCounterMode(display=False) as backward:
+            y.sum().backward()
+    work = 2 * (cost.macs(layer.up.sizes) + cost.macs(layer.down.sizes))
+    expected = 2 * rows * (work + 12 * 8)
+    assert forward.get_total_flops() == expected
+    assert backward.get_total_flops() == 2 * expected
+
+
+def test_the_operator_of_whole_ffns_runs_what_it_counts() -> None:
+    layer, x = randomised(moe_ffn("dense", num_experts=8)), randn(50, 12)
+    routes = layer.router(x)
+    common = (x, routes.weight_N, layer.up.weight, layer.down.weight, routes.token_N, routes.ends_E)
+    # Torch counts mm, but not into a given tensor.
+    written = {torch.ops.aten.mm.out: lambda a, b, **_: 2 * a[0] * a[1] * b[1]}
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=written) as forward:
+        y, inner, kept = expert_ffn.ffn_forward(*common)
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=written) as backward:
+        expert_ffn.ffn_backward(y, *common, inner, kept)
+    useful = 2 * 50 * 2 * 2 * 12 * 48
+    assert forward.get_total_flops() == useful
+    assert backward.get_total_flops() == 2 * useful
 
 
 def test_the_operator_runs_no_more_than_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,6 +116,11 @@ def full(runs: Path) -> Iterator[None]:
         filler.unlink()
 
 
+def options(text: str) -> set[str]:
+    """The options of a script of sbatch."""
+    return {line.strip() for line in text.splitlines() if line.startswith("#SBATCH")}
+
+
 def restarts(cluster: DevCluster, name: str) -> int:
     """How often SLURM has requeued an element."""
     shown = cluster.run("scontrol", "show", "job", name).stdout
@@ -169,6 +174,18 @@ def test_what_a_limit_refuses_is_submitted_later(variant: Variant, tmp_path: Pat
     assert trained_twice(sweep.runs) == []
 
 
+def test_a_full_controller_takes_the_rest_later(variant: Variant, tmp_path: Path, data_root: Path) -> None:
+    cluster = variant("max_job_count=8")
+    names = ("structure=dense,btt", "seed=0,1,2,3,4", *QUICK[1:], "grid.widths=[8]")
+    sweep = Sweep(cluster, tmp_path / "runs", data_root, names)
+    began = time.monotonic()
+    printed = sweep.type("launch.partition=low")
+    assert "7 submitted now" in printed
+    assert "3 runs are for the same command later: the controller has room for 7 more jobs" in printed
+    # sbatch itself would have waited for two minutes.
+    assert time.monotonic() - began < 60
+
+
 def test_out_of_memory_is_named_and_tried_again_with_more(variant: Variant, tmp_path: Path, data_root: Path) -> None:
     cluster = variant("enforce_memory=true")
     # A step of 393,216 tokens takes 1.8 GB (measured).
@@ -181,7 +198,11 @@ def test_out_of_memory_is_named_and_tried_again_with_more(variant: Variant, tmp_
         "launch.grow_on_retry=3",
     )
     sweep = Sweep(cluster, tmp_path / "runs", data_root, (*large, "evaluation.tokens=64", "data.max_epochs=1000"))
+    shown = options(sweep.type("dry_run=true"))
     sweep.type()
+    (script,) = sweep.runs.glob("sweeps/*/submissions/0001/log/*_submission.sh")
+    assert options(script.read_text()) == shown
+    assert "#SBATCH --mem=1G" in shown
     sweep.wait()
     assert "out of memory (1 GB)" in sweep.type("status=true", code=1)
     assert sweep.submitted() == 1

@@ -43,7 +43,8 @@ def parameters(
     launch: SlurmLaunch, resources: Resources, sweep: str, snapshot: Path, at_once: int, after: Sequence[str]
 ) -> dict[str, Any]:
     """submitit's parameters of an array."""
-    extra: dict[str, Any] = {"requeue": True}
+    # As an option of our own: submitit converts gigabytes only for mem_gb of its other executor.
+    extra: dict[str, Any] = {"requeue": True, "mem": f"{resources.memory_gb}G"}
     for option in launch.options:
         name, _, value = option.lstrip("-").partition("=")
         extra[name] = value if value else True
@@ -58,7 +59,6 @@ def parameters(
         "ntasks_per_node": 1,
         "cpus_per_task": resources.cpus,
         "gpus_per_node": resources.gpus or None,
-        "mem": resources.memory_gb,
         "dependency": f"afterany:{':'.join(after)}" if after else None,
         "array_parallelism": at_once,
         "signal_delay_s": launch.signal_seconds,
@@ -75,7 +75,6 @@ def script(launch: SlurmLaunch, values: dict[str, Any], folder: Path, elements: 
     """The text that sbatch would read, made by submitit."""
     command = f"{python(launch)} -u -m submitit.core._submit {shlex.quote(str(folder))}"
     given = {key: value for key, value in values.items() if value is not None} | {"wckey": None}
-    given["mem"] = slurm._convert_mem(given["mem"])
     text: str = slurm._make_sbatch_string(
         command=command, folder=folder, map_count=elements if elements > 1 else None, **given
     )

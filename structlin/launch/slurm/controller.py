@@ -33,8 +33,8 @@ class Limits:
 
     array_size: int
     """Tasks of one array at most."""
-    has_accounting: bool
-    """Whether sacct can tell how a job has ended."""
+    max_jobs: int
+    """Jobs and array tasks of all users that the controller holds at most."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,16 @@ class Controller:
     def limits(self) -> Limits:
         """Read from ``scontrol show config``."""
         text = self._run(["scontrol", "show", "config"])
-        size = re.search(r"^MaxArraySize\s*=\s*(\d+)", text, re.MULTILINE)
-        accounting = re.search(r"^AccountingStorageType\s*=\s*(\S+)", text, re.MULTILINE)
-        has_accounting = accounting is not None and accounting[1] not in ("accounting_storage/none", "(null)")
-        return Limits(int(size[1]) if size else 1, has_accounting)
+        found = {
+            name: re.search(rf"^{name}\s*=\s*(\d+)", text, re.MULTILINE) for name in ("MaxArraySize", "MaxJobCount")
+        }
+        size, jobs = found["MaxArraySize"], found["MaxJobCount"]
+        return Limits(int(size[1]) if size else 1, int(jobs[1]) if jobs else 10_000)
+
+    def room(self, limits: Limits) -> int:
+        """Array tasks that the controller still has room for; beyond, sbatch would wait for minutes and give up."""
+        held = self._run(["squeue", "--noheader", "--array", "--states=all", "--format=%i"]).split()
+        return max(0, limits.max_jobs - len(held) - 1)
 
     def live(self, users: Iterable[str]) -> dict[str, Live]:
         """Elements of these users that wait or run."""

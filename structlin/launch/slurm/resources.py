@@ -31,7 +31,7 @@ ASSUMED_CORE_FLOPS = 2e9
 """The same for a CPU core (assumed; a core of 2020 and later measures 1e10 and more)."""
 ASSUMED_STEP_SECONDS = 0.02
 """No step is taken for shorter before it was measured: small models wait for Python (assumed)."""
-PROCESS_BYTES = 1.0e9
+PROCESS_BYTES = 0.75e9
 """A training process before its model: interpreter, torch (measured .4 GB on CPU) and its allocator."""
 GPU_PROCESS_BYTES = 6.0e9
 """The same with CUDA (assumed)."""

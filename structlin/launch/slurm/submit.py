@@ -46,6 +46,8 @@ class Submitted:
     """Run id -> why SLURM never takes it as it is."""
     reason: str = ""
     """Why something waits."""
+    room: int = 0
+    """Elements that the controller still has room for."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ class Submitter:
         result = Submitted()
         if first or branches:
             snapshot = freeze(self.folder)
-            most = self.controller.limits().array_size
+            limits = self.controller.limits()
+            most, result.room = limits.array_size, self.controller.room(limits)
             self._submit_all(packs(first, self.launch, self.site.placement), most, snapshot, result)
             following = []
             for order in branches:
@@ -150,7 +153,9 @@ class Submitter:
         result: Submitted,
     ) -> list[Pack]:
         """Submit as many of the packs as SLURM takes, in ever smaller arrays where it takes fewer; returns the rest."""
-        size, left = len(group), group
+        size, left = min(len(group), result.room), group
+        if size < len(group):
+            result.reason = f"the controller has room for {result.room} more jobs"
         while size and left:
             part, rest = left[:size], left[size:]
             try:
@@ -163,9 +168,10 @@ class Submitter:
             else:
                 names.append(job_id)
                 result.elements += len(part)
+                result.room -= len(part)
                 result.runs.update({job.run_id: job_id for pack in part for job in pack.jobs})
                 left = rest
-            size //= 2
+            size = min(size // 2, result.room)
         return left
 
     def _submit_array(self, part: list[Pack], at_once: int, snapshot: Path, after: Sequence[str]) -> str:

@@ -35,6 +35,10 @@
         add(s.y, { width: 2 });
       } else if (s.style === "points") {
         add(s.y, { width: 0, paths: () => null, points: { show: true, size: 6, fill: s.colour, width: 0 } });
+      } else if (s.style === "joined") {
+        add(s.y, { width: 1.5, points: { show: true, size: 6, fill: s.colour, width: 0 } });
+      } else if (s.style === "bars") {
+        add(s.y, { width: 0, fill: s.colour, paths: bars });
       } else if (s.style === "faint" && s.x.length === 1) {
         add(s.y, { paths: () => null, points: { show: true, size: 4, fill: alpha(s.colour, 0.4), width: 0 } });
       } else if (s.style === "faint") {
@@ -47,6 +51,18 @@
       }
     }
     return { data: tables.length ? joined(tables) : [[]], series, bands, sources };
+  }
+
+  // Bars from zero, a third of a category wide whatever else the series holds.
+  function bars(u, k, first, last) {
+    const path = new Path2D(), place = (v, axis) => u.valToPos(v, axis, true), zero = place(Math.max(0, u.scales.y.min), "y");
+    for (let i = first; i <= last; i++) {
+      const x = u.data[0][i], y = u.data[k][i];
+      if (y === null || y === undefined) continue;
+      const left = place(x - 0.18, "x"), top = place(y, "y");
+      path.rect(left, top, place(x + 0.18, "x") - left, zero - top);
+    }
+    return { stroke: path, fill: path, flags: 0 };
   }
 
   // uPlot.join wants each table sorted by x without repeats; points may share an x, so they move by one part in 1e9.
@@ -66,14 +82,17 @@
 
   function axis(options, side) {
     return {
-      label: options.label, labelSize: 22, size: side === "y" ? 62 : 40, font: "12px system-ui", labelFont: "12px system-ui",
+      label: options.label, labelSize: 22, size: side === "y" ? 62 : options.names ? 66 : 40, font: "12px system-ui", labelFont: "12px system-ui",
       grid: { stroke: "#ececec", width: 1 }, ticks: { stroke: "#bbb", width: 1 },
-      values: (u, ticks) => ticks.map(tick),
+      values: (u, ticks) => ticks.map((v) => (options.names ? options.names[v] || "" : tick(v))),
       filter: (u, ticks) => ticks,  // uPlot would label powers of ten only on a logarithmic axis
     };
   }
 
-  const range = (log) => (u, low, high) => {
+  const range = (axis) => (u, low, high) => {
+    const log = axis.log;
+    if (axis.names) return [-0.6, axis.names.length - 0.4];
+    if (axis.zero) return [Math.min(0, low), Math.max(0, high) * 1.06];
     if (low === null || high === null) return [log ? 1 : 0, log ? 10 : 1];
     if (!log) { const pad = (high - low || Math.abs(high) || 1) * 0.06; return [low - pad, high + pad]; }
     const pad = Math.max(Math.pow(high / low, 0.04), 1.0005);
@@ -81,7 +100,9 @@
   };
 
   // Losses span less than a decade, where powers of ten would leave an axis empty: even steps instead.
-  const splits = (log) => (u, index, low, high) => {
+  const splits = (axis) => (u, index, low, high) => {
+    const log = axis.log;
+    if (axis.names) return axis.names.map((_, i) => i);
     if (log && high / low >= 50) {
       const out = [];
       const every = Math.max(1, Math.ceil(Math.log10(high / low) / (u.width < 500 ? 4 : 8)));
@@ -115,7 +136,7 @@
     chart.tip.style.display = found ? "block" : "none";
     if (!found) return;
     const x = u.data[0][found.i], y = u.data[found.s][found.i];
-    chart.tip.textContent = `${u.series[found.s].label}\n${chart.spec.x.label}: ${short(x)}\n${chart.spec.y.label}: ${short(y)}`;
+    chart.tip.textContent = `${u.series[found.s].label}\n${chart.spec.x.names ? "" : `${chart.spec.x.label}: ${short(x)}\n`}${chart.spec.y.label}: ${short(y)}`;
     chart.tip.style.whiteSpace = "pre-line";
     const at = u.valToPos(x, "x") + u.over.offsetLeft, from = u.valToPos(y, "y") + u.over.offsetTop;
     const wide = chart.tip.offsetWidth, room = chart.host.clientWidth;
@@ -147,12 +168,12 @@
       width, height: Math.round(Math.min(430, Math.max(280, width * 0.62))),
       series: made.series, bands: made.bands,
       scales: {
-        x: { time: false, distr: spec.x.log ? 3 : 1, range: range(spec.x.log) },
-        y: { distr: spec.y.log ? 3 : 1, range: range(spec.y.log) },
+        x: { time: false, distr: spec.x.log ? 3 : 1, range: range(spec.x) },
+        y: { distr: spec.y.log ? 3 : 1, range: range(spec.y) },
       },
       axes: [
-        Object.assign(axis(spec.x, "x"), { splits: splits(spec.x.log) }),
-        Object.assign(axis(spec.y, "y"), { splits: splits(spec.y.log) }),
+        Object.assign(axis(spec.x, "x"), { splits: splits(spec.x) }),
+        Object.assign(axis(spec.y, "y"), { splits: splits(spec.y) }),
       ],
       hooks: { setCursor: [(u) => hover(chart, u)], drawAxes: [(u) => level(u, spec)] },
       cursor: { points: { show: false }, drag: { x: true, y: true, uni: 20 } },
@@ -173,7 +194,7 @@
 
   for (const spec of specs) {
     const section = document.createElement("section"), host = document.createElement("div"), tip = document.createElement("div");
-    const title = document.createElement("h2"), note = document.createElement("p"), bar = document.createElement("div");
+    const title = document.createElement(spec.host ? "h3" : "h2"), note = document.createElement("p"), bar = document.createElement("div");
     title.textContent = spec.title;
     note.textContent = spec.note;
     bar.className = "axes";
@@ -184,10 +205,10 @@
     const positive = (name) => spec.series.every((s) => [s[name], s.low, s.high].filter((v) => v && name === "y" || v === s[name])
       .every((v) => v.every((n) => n === null || n > 0)));
     for (const name of ["x", "y"]) {
-      if (positive(name)) bar.append(toggle(`log ${name}`, spec[name].log, (on) => { spec[name].log = on; draw(chart); }));
+      if (positive(name) && !spec[name].names) bar.append(toggle(`log ${name}`, spec[name].log, (on) => { spec[name].log = on; draw(chart); }));
     }
     section.append(title, note, bar, host);
-    document.getElementById("charts").append(section);
+    document.getElementById(spec.host || "charts").append(section);
     live.push(chart);
     draw(chart);
   }

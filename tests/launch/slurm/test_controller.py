@@ -40,10 +40,11 @@ def controller(answers: dict[str, str], calls: list[Sequence[str]] | None = None
 
 
 def test_limits_are_read_from_the_configuration() -> None:
-    limits = controller({"scontrol": CONFIG}).limits()
-    assert (limits.array_size, limits.has_accounting) == (11, True)
-    without = CONFIG.replace("slurmdbd", "none")
-    assert not controller({"scontrol": without}).limits().has_accounting
+    answering = controller({"scontrol": CONFIG, "squeue": "1\n2_0\n2_1\n"})
+    limits = answering.limits()
+    assert (limits.array_size, limits.max_jobs) == (11, 10000)
+    # An array fits while the jobs stay below the limit.
+    assert answering.room(limits) == 10000 - 3 - 1
 
 
 def test_one_call_says_what_lives_and_waiting_tasks_are_counted_one_by_one() -> None:

@@ -1,0 +1,41 @@
+"""Keep the runs of a study in the repository: python -m analysis.keep study=regression runs=runs/regression
+
+Keys: study, study.size (small), runs (runs/), out (analysis/data/).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from analysis import kept
+from structlin.config.compose import CONFIG_DIR
+from structlin.config.study import studies
+from structlin.errors import UserError, door, suggest
+
+
+def main(arguments: list[str]) -> int:
+    """Write NAME.parquet and NAME.json."""
+    values = {"study": "", "study.size": "small", "runs": "runs", "out": str(kept.FOLDER)}
+    if {"-h", "--help", "help"} & set(arguments):
+        print(__doc__)
+        return 0
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key not in values or not value:
+            raise UserError(f"'{argument}' is unknown; {suggest(key, values)}, as key=value")
+        values[key] = value
+    known = studies(CONFIG_DIR / "study")
+    if values["study"] not in known:
+        raise UserError(f"study={values['study']} is unknown; {suggest(values['study'], known)}")
+    found = kept.keep(values["study"], values["study.size"], Path(values["runs"]), Path(values["out"]))
+    path = Path(values["out"]) / f"{found.study}.parquet"
+    lacking = len(found.origin["missing"])
+    print(
+        f"{path}  {found.origin['runs']} runs, {len(found.runs)} evaluations, {path.stat().st_size / 1e3:.0f} kB"
+        + (f"; {lacking} cells of the study are missing" if lacking else "; the study is complete")
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    door(main)

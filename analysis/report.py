@@ -1,0 +1,212 @@
+"""Everything in one place: figures, laws, warnings, provenance, sensitivity; an offline HTML page and a PDF.
+
+    python -m analysis.report                       of the runs kept in the repository
+    python -m analysis.report runs=runs/            of a store of one's own
+
+Keys: out (figures/report), and those of fit_laws.py that choose runs and fits. Writes OUT.html and OUT.pdf.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis import page, published
+from analysis.catalogue import FIGURES, Figure
+from analysis.drawing import Drawing
+from analysis.make import Maker, maker_of
+from analysis.names import readable
+from analysis.paint import figure_of, text_pages
+from analysis.style import RC
+from structlin.errors import UserError, door
+from structlin.laws import record
+from structlin.laws.page import more_tables, tables, warnings
+from structlin.laws.run import enrich
+from structlin.laws.sheet import Rows, sheet, table
+from structlin.runs.files import write_atomically
+
+MOST_RUNS_ON_PAGE = 12
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the runs of a study say."""
+
+    name: str
+    runs: pd.DataFrame
+    found: dict[str, Any] | None
+    """As in laws.json; None where the study is not one of frontiers."""
+    origin: dict[str, Any]
+    """Where the runs come from."""
+
+
+def drawings(maker: Maker) -> list[Drawing]:
+    """Every figure that the runs allow."""
+    found = []
+    for name in FIGURES:
+        try:
+            drawing = maker.drawing(name)
+        except UserError as error:
+            print(f"{name}: left out: {error}", file=sys.stderr)
+            continue
+        if drawing is not None:
+            found.append(drawing)
+    return found
+
+
+def studies(maker: Maker) -> list[Study]:
+    """Every study that is kept (or the runs that were named), with its laws."""
+    found = []
+    fitted = {figure.study: figure for figure in FIGURES.values() if figure.study}
+    if maker.own is not None:
+        return [_said(maker, "own", FIGURES["fig4"], maker.own, {})]
+    for name, figure in fitted.items():
+        kept = maker.kept(name)
+        if kept is not None:
+            found.append(_said(maker, name, figure, kept.runs, kept.origin))
+    return found
+
+
+def _said(maker: Maker, name: str, figure: Figure, runs: pd.DataFrame, origin: dict[str, Any]) -> Study:
+    """The laws of a table, where its study is one of frontiers."""
+    if not figure.laws:
+        return Study(name, runs, None, origin)
+    laws = enrich(maker.laws(name, runs, maker.baseline(figure, runs)))
+    return Study(name, runs, record.plain(record.record(laws)), origin)
+
+
+# --- the page -------------------------------------------------------------------------------------------------------
+
+
+def html(figures: list[Drawing], found: list[Study]) -> str:
+    """The report as one page: figures, then each study's warnings, laws and provenance."""
+    charts = [chart for drawing in figures for chart in page.charts(drawing, f"host-{drawing.name}")]
+    for chart in charts:
+        chart["series"] = _lighter(chart["series"])
+    parts = [_figure(drawing) for drawing in figures]
+    parts += [_published()] + [_study(study) for study in found]
+    missing = sum(len(drawing.missing) > 0 for drawing in figures)
+    return sheet(
+        title="Structured layers: figures and laws",
+        summary=f"{len(figures)} figures ({missing} incomplete) of {len(found)} studies.",
+        charts=charts,
+        toggles=page.boxes(figures),
+        after="".join(parts),
+    )
+
+
+def _lighter(series: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Fewer faint runs a variant than a figure's own page has: a report of all figures should open on a phone."""
+    kept, counts = [], dict.fromkeys({one["variant"] for one in series}, 0)
+    for one in series:
+        counts[one["variant"]] += one["style"] == "faint"
+        if one["style"] != "faint" or counts[one["variant"]] <= MOST_RUNS_ON_PAGE:
+            kept.append(one)
+    return kept
+
+
+def _figure(drawing: Drawing) -> str:
+    return (
+        f"<section><h2>{escape(drawing.title)}</h2><p>{escape(drawing.caption)}</p>{page.lacking(drawing)}"
+        f'{page.stills(drawing)}<div id="host-{escape(drawing.name)}"></div></section>'
+    )
+
+
+def _published() -> str:
+    rows: Rows = [
+        [row.variant, row.figure, row.quantity, f"{row.value:.4g}", row.convention, row.source, row.note]
+        for row in published.load()
+    ]
+    columns = ["variant", "figure", "quantity", "published", "convention", "source", "note"]
+    return table("Published values", "What figures show beside ours.", columns, rows)
+
+
+def _study(study: Study) -> str:
+    text = f"<h1>{'The runs' if study.name == 'own' else f'study={escape(study.name)}'}</h1>"
+    if study.found is not None:
+        count = len(study.found["warnings"])
+        said = warnings(study.found).replace("<section id=warnings>", "<section>")
+        text += f"<details class=lacking><summary>{count} warnings</summary>{said}</details>{tables(study.found)}"
+        text += f"<details><summary>Resources, backtest, sensitivity</summary>{more_tables(study.found)}</details>"
+    return text + table("Provenance", "Where the runs come from.", ["what", "value"], provenance_rows(study))
+
+
+def provenance_rows(study: Study) -> Rows:
+    """What is known of the runs: command, machines, versions, code, counts."""
+    known = {key: value for key, value in study.origin.items() if key not in ("missing", "arguments")}
+    known |= {} if study.origin else {"runs": study.runs["run_id"].nunique(), "evaluations": len(study.runs)}
+    return [
+        [key, ", ".join(map(str, value)) if isinstance(value, list) else str(value)] for key, value in known.items()
+    ]
+
+
+# --- the paper ------------------------------------------------------------------------------------------------------
+
+
+def pdf(figures: list[Drawing], found: list[Study]) -> bytes:
+    """The report for print: a page a figure with its caption, then each study's numbers as text."""
+    import matplotlib
+    from matplotlib.backends.backend_pdf import PdfPages
+
+    stream = io.BytesIO()
+    metadata = {"Title": "Structured layers: figures and laws", "CreationDate": None}
+    with matplotlib.rc_context(RC), PdfPages(stream, metadata=metadata) as pages:
+        for drawing in figures:
+            pages.savefig(figure_of(drawing, captioned=True))
+        for study in found:
+            for one in text_pages(f"study={study.name}", study_lines(study)):
+                pages.savefig(one)
+    return stream.getvalue()
+
+
+def study_lines(study: Study) -> list[str]:
+    """Laws, multipliers, sensitivity, warnings and provenance as lines."""
+    lines = []
+    if study.found is not None:
+        lines += ["Frontier L = E + A C^-a (a corrected, interval)"]
+        for variant, m in study.found["frontier"].items():
+            ends = m["interval"]["a"]
+            a = f"{m['corrected']['a']:.4f} {_span(ends)}"
+            lines.append(f"  {readable(variant):<28} E {m['E']:<8.4g} A {m['A']:<10.4g} a {a}  {m['runs']} runs")
+        lines += ["", f"Compute multiplier against {study.found['choices']['baseline_used']} (mean, interval)"]
+        for variant, m in study.found["multipliers"].items():
+            lines.append(f"  {readable(variant):<28} {m['mean']:.3f} {_span(m['interval']['mean'])}")
+        lines += ["", "Sensitivity of the mean multipliers"]
+        for row in study.found.get("sensitivity", {}).get("multipliers", []):
+            values = "  ".join(f"{readable(k)} {v:.3f}" for k, v in row.items() if k != "change" and v is not None)
+            lines.append(f"  {row['change']}: {values}")
+        lines += ["", f"Warnings ({len(study.found['warnings'])})"]
+        lines += [f"  {w['name']} {readable(w['variant'] or '')}: {w['text']}" for w in study.found["warnings"]]
+    return [*lines, "", "Provenance", *(f"  {key}: {value}" for key, value in provenance_rows(study))]
+
+
+def _span(ends: dict[str, float | None]) -> str:
+    return "-" if ends["low"] is None or ends["high"] is None else f"[{ends['low']:.3f}, {ends['high']:.3f}]"
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page and the PDF."""
+    if {"-h", "--help", "help"} & set(arguments):
+        print(__doc__)
+        return 0
+    began = time.monotonic()
+    out = Path(next((word.split("=", 1)[1] for word in arguments if word.startswith("out=")), "figures/report"))
+    maker = maker_of([word for word in arguments if not word.startswith("out=")])
+    figures, found = drawings(maker), studies(maker)
+    contents = {".html": html(figures, found).encode(), ".pdf": pdf(figures, found)}
+    for ending, content in contents.items():
+        write_atomically(out.with_suffix(ending), lambda stream, content=content: stream.write(content))  # type: ignore[misc]
+    names = " ".join(str(out.with_suffix(ending)) for ending in contents)
+    print(f"{names}  {len(figures)} figures, {len(found)} studies, {time.monotonic() - began:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    door(main)

@@ -1,0 +1,231 @@
+"""Runs kept in the repository: what is written, again and again, and what figures then say is missing."""
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis import keep, kept, make, missing, published, report
+from analysis.catalogue import FIGURES
+from structlin.config.compose import CONFIG_DIR
+from structlin.config.identity import run_id
+from structlin.config.science import EvaluationConfig
+from structlin.config.study import studies
+from structlin.data import prepare
+from structlin.errors import UserError
+from structlin.laws.choices import Choices
+from structlin.planning.grid import Cell
+from structlin.runs.job import Job
+from structlin.runs.store import Store
+from structlin.runs.table import load
+from structlin.training.entry import execute
+from tests.analysis import tables
+from tests.tiny import PLACEMENT, tiny
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[Cell, ...]]:
+    """Four runs of which three belong to a study of four cells."""
+    root = tmp_path_factory.mktemp("kept")
+    sciences = [tiny(name, seed=seed) for name in ("dense", "btt") for seed in (0, 1)]
+    prepare(sciences[0].data, root / "data")
+    for science in [*sciences[:3], tiny("low_rank")]:
+        job = Job(science, (6, 9, 12))
+        assert execute(job, Store(root / "runs"), root / "data", PLACEMENT) == "done"
+    return root / "runs", tuple(Cell(science, 12, None) for science in sciences)
+
+
+@pytest.fixture
+def study(store, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A study of those four cells under the name of figure 4."""
+    for module in (kept, missing):
+        monkeypatch.setattr(module, "cells", lambda study, size: store[1])
+    return store[0]
+
+
+def test_a_study_is_kept_with_its_provenance(study: Path, tmp_path: Path) -> None:
+    found = kept.keep("fig4", "small", study, tmp_path)
+    again = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    kept.keep("fig4", "small", study, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == again
+    assert set(again) == {"fig4.parquet", "fig4.json"}
+    table = load(study)
+    table = table[table["structure"] != "low_rank"].reset_index(drop=True)
+    loaded = kept.load("fig4", tmp_path)
+    assert loaded is not None
+    assert loaded.origin == found.origin
+    # Floats as they are, bit by bit.
+    for name in ("val_loss", "training_flops", "nu"):
+        assert loaded.runs[name].tolist() == table[name].tolist()
+    assert set(kept.COLUMNS) <= set(loaded.runs)
+    assert (found.origin["runs"], found.origin["evaluations"]) == (3, 9)
+    assert found.origin["command"] == "python sweep.py study=fig4 study.size=small"
+    assert found.origin["missing"] == ["btt at width 16, seed 1, step 12"]
+    assert found.origin["torch"]
+    assert "host" not in found.origin
+
+
+def test_laws_of_kept_runs_are_those_of_the_store(study: Path, tmp_path: Path) -> None:
+    found = kept.keep("fig4", "small", study, tmp_path).runs
+    whole = load(study)
+    whole = whole[whole["structure"] != "low_rank"].reset_index(drop=True)
+    lacking = set(whole) - set(found)
+    assert lacking <= {"macs_linear", "macs_router", "params_linear", "params_norm", "params_router", "device",
+                       "device_name", "threads", "backend", "torch_version", "world_size"}  # fmt: skip
+    pd.testing.assert_frame_equal(found, whole[list(found)])
+
+
+def test_nothing_to_keep_is_an_error(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "cells", lambda study, size: (Cell(tiny("btt", seed=9), 12, None),))
+    with pytest.raises(UserError, match=r"holds no run of study=fig4 study.size=small; train it: python sweep.py"):
+        kept.keep("fig4", "small", study, tmp_path)
+    with pytest.raises(UserError, match="study=fig5 is unknown"):
+        keep.main(["study=fig5"])
+    with pytest.raises(UserError, match="'size=small' is unknown"):
+        keep.main(["size=small"])
+
+
+def put(folder: Path, name: str, runs: pd.DataFrame, lacking: list[str]) -> None:
+    """Kept runs as keep would write them."""
+    runs.to_parquet(folder / f"{name}.parquet")
+    origin = {"study": name, "size": "small", "command": missing.command(name, "small"),
+              "arguments": missing.words(name, "small"), "missing": lacking}  # fmt: skip
+    (folder / f"{name}.json").write_text(json.dumps(origin))
+
+
+CHOICES = Choices(bootstrap=20)
+
+
+def test_a_figure_says_what_its_study_lacks(tmp_path: Path) -> None:
+    runs = tables.runs({"dense": 1.0, "btt": 1.5})
+    put(tmp_path, "fig6", runs, ["moe-btt8 at width 64, seed 0, step 10"])
+    maker = make.Maker(CHOICES, folder=tmp_path)
+    drawing = maker.drawing("fig6")
+    assert drawing is not None
+    assert drawing.missing == ("moe-btt8 at width 64, seed 0, step 10",)
+    assert drawing.command == "python sweep.py study=fig6 study.size=small"
+    assert maker.drawing("fig4") is None
+    put(tmp_path, "regression", tables.runs({"dense": 1.0, "btt": 1.5}, task="regression"), [])
+    other = make.Maker(CHOICES, folder=tmp_path).drawing("fig1")
+    assert other is not None
+    assert other.missing == ("no runs of study=fig4 are kept; drawn from those of study=regression",)
+    assert other.command == "python sweep.py study=fig4 study.size=small"
+    complete = make.Maker(CHOICES, folder=tmp_path).drawing("fig5-regression")
+    assert complete is not None
+    assert (complete.missing, complete.command) == ((), "")
+
+
+def test_a_changed_study_is_planned_anew(study: Path, tmp_path: Path) -> None:
+    found = kept.keep("fig4", "small", study, tmp_path)
+    changed = replace(found, origin=found.origin | {"arguments": ["scale=small"], "missing": []})
+    assert changed.missing == (("btt at width 16, seed 1, step 12",), "python sweep.py study=fig4 study.size=small")
+
+
+def test_figures_of_own_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = tables.runs(tables.TAXONOMY)
+    runs.to_parquet(tmp_path / "t.parquet")
+    arguments = [f"table={tmp_path / 't.parquet'}", "source=table", "bootstrap=20"]
+    assert make.main(["figure=fig10", f"out={tmp_path / 'out'}", *arguments]) == 0
+    said = capsys.readouterr().out
+    assert "incomplete" in said
+    assert "none of these runs belong to study=fig10" in said
+    assert (tmp_path / "out" / "fig10.pdf").exists()
+    with pytest.raises(UserError, match="figure=fig3 is unknown"):
+        make.main(["figure=fig3"])
+    runs.drop(columns=["theta"]).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(UserError, match="this one lacks theta"):
+        make.main(["figure=fig4", *arguments])
+
+
+def test_figures_without_runs_need_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert make.main(["figure=fig2,feature-updates", f"out={tmp_path}"]) == 0
+    assert capsys.readouterr().out.count("complete") == 2
+    assert {path.stem for path in tmp_path.iterdir()} == {"fig2", "feature-updates"}
+
+
+def test_the_report_gathers_figures_laws_and_provenance(tmp_path: Path) -> None:
+    put(tmp_path, "regression", tables.runs({"dense": 1.0, "btt": 1.5}, task="regression"), [])
+    put(tmp_path, "learning_rates", tables.landscape(), [])
+    maker = make.Maker(CHOICES, folder=tmp_path)
+    figures, found = report.drawings(maker), report.studies(maker)
+    assert {drawing.name for drawing in figures} == {
+        "fig1", "fig2", "fig5-regression", "feature-updates", "learning-rates", "resources", "exponents"
+    }  # fmt: skip
+    assert [study.name for study in found] == ["regression", "learning_rates"]
+    assert found[1].found is None
+    text = report.html(figures, found)
+    for word in ("study=regression", "Sensitivity of the multipliers", "Provenance", "warnings", "17% less compute"):
+        assert word in text
+    assert text.count("<h2>") > len(figures)
+    mean = found[0].found["multipliers"]["btt"]["mean"]
+    assert any(f"{mean:.3f}" in line for line in report.study_lines(found[0]))
+    assert report.pdf(figures[:1], found) == report.pdf(figures[:1], found)
+
+
+def test_published_values_have_a_source_and_change_with_the_convention() -> None:
+    rows = published.load()
+    assert rows
+    assert all(row.source.startswith("arXiv ") and row.figure in FIGURES for row in rows)
+    compute = published.Published("fig4", "dense", "compute", 1e17, "paper", "arXiv 2410.02117", "")
+    assert (compute.under("training"), compute.under("paper")) == (6e17, 1e17)
+    assert rows[0].under("training") == rows[0].under("paper") == rows[0].value
+
+
+def test_every_study_of_a_figure_exists() -> None:
+    known = studies(CONFIG_DIR / "study")
+    for figure in FIGURES.values():
+        assert {figure.study, *figure.others} - {""} <= set(known)
+
+
+# --- the studies ------------------------------------------------------------------------------------------------------
+
+SMALL = {"fig4": 90, "fig7": 40, "fig10": 45, "bpe": 18, "learning_rates": 1170}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_each_kind_of_cell_trains_two_steps(name: str, tmp_path: Path) -> None:
+    cells = missing.cells(name, "small")
+    assert len(cells) == SMALL[name]
+    kinds = {(cell.science.variant, cell.science.optim.rate_rule): cell.science for cell in cells}
+    first = next(iter(kinds.values()))
+    small = (
+        replace(first.data, tokenizer="char96") if first.task == "language" else replace(first.data, width=8, depth=1)
+    )
+    prepare(small, tmp_path / "data")
+    for science in kinds.values():
+        context = min(16, science.model.context)
+        model = replace(science.model, d_model=64, num_layers=1, **({"context": 16} if context == 16 else {}))
+        own = replace(
+            science, model=model, data=small, optim=replace(science.optim, batch_tokens=2 * context),
+            evaluation=EvaluationConfig(2 * context),
+        )  # fmt: skip
+        own = own.scheduled("constant", None)
+        assert execute(Job(own, (1, 2)), Store(tmp_path / "runs"), tmp_path / "data", PLACEMENT) == "done"
+
+
+def test_the_studies_are_what_figures_need() -> None:
+    thetas = {cell.science.structure.theta for cell in missing.cells("fig4", "small")}
+    widths = {cell.science.model.d_model for cell in missing.cells("fig4", "small")}
+    assert len(thetas) >= 9
+    assert len(widths) >= 4
+    rates = missing.cells("learning_rates", "small")
+    by_rule = {}
+    for cell in rates:
+        science = cell.science
+        assert science.model.d_model in (64, 128, 256, 512, 1024)
+        by_rule.setdefault((science.structure.name, science.optim.rate_rule), set()).add(
+            (science.model.d_model, science.optim.lr, science.seed)
+        )
+    assert set(by_rule) == {(s, r) for s in ("dense", "btt", "low_rank") for r in ("structure", "naive")}
+    assert {len(found) for found in by_rule.values()} == {5 * 13 * 3}
+    steps = sorted({cell.science.optim.lr for cell in rates})
+    assert all(high / low == pytest.approx(2**0.5, rel=0.02) for low, high in pairwise(steps))
+    assert len({run_id(cell.science) for cell in rates}) == len(rates)
+    layouts = {cell.science.structure.head_layout for cell in missing.cells("fig10", "small")}
+    assert layouts == {"none", "nddn", "dndn", "ndnd", "dnnd"}
+    bpe = missing.cells("bpe", "small")
+    assert {cell.science.data.tokenizer for cell in bpe} == {"gpt2"}
+    assert {(cell.science.schedule.kind, cell.science.schedule.final) for cell in bpe} == {("cosine", 0.1)}
