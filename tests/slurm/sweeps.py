@@ -12,6 +12,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from structlin.laws.wandb_file import history
+from structlin.runs.mirror import files_of
+from structlin.runs.store import Store
 from tests.slurm.conftest import DevCluster, wait_until
 from tests.tiny import ARGUMENTS
 
@@ -37,7 +40,7 @@ class Sweep:
     @property
     def environment(self) -> dict[str, str]:
         """That of a shell on the login node."""
-        return {**self.cluster.environment, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+        return {**self.cluster.environment, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "WANDB_MODE": "offline"}
 
     def type(self, *wishes: str, code: int | None = 0) -> str:
         """Run the command; what it printed."""
@@ -75,6 +78,16 @@ class Sweep:
                 return number
             self.wait(seconds)
         raise AssertionError(f"not done after {commands} commands:\n{self.type('status=true', code=None)}")
+
+
+def without_wandb(runs: Path) -> list[str]:
+    """Ids of the runs whose offline W&B files do not hold every row of the journal once."""
+    lacking = []
+    for folder in Store(runs).folders():
+        rows = [row["_step"] for path in files_of(folder) for row in history(path)]
+        if rows != list(range(len(folder.journal.written()))):
+            lacking.append(folder.run_id)
+    return lacking
 
 
 def local(runs: Path, data_root: Path, *arguments: str) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.conftest import DevCluster, wait_until
-from tests.slurm.sweeps import ROOT, Sweep, attempts, holders, kill_job, local, results, trained_twice
+from tests.slurm.sweeps import ROOT, Sweep, attempts, holders, kill_job, local, results, trained_twice, without_wandb
 
 pytestmark = pytest.mark.slurm
 
@@ -27,7 +27,7 @@ LONG = (
 
 def test_sixty_cells_in_arrays_of_eleven(variant: Variant, tmp_path: Path, data_root: Path) -> None:
     cluster = variant("max_array_size=11")
-    wide = ("structure=dense,btt,low_rank,kronecker,g1", "seed=0,1,2,3,4,5", *QUICK)
+    wide = ("structure=dense,btt,low_rank,kronecker,g1", "seed=0,1,2,3,4,5", *QUICK, "tracking=wandb")
     sweep = Sweep(cluster, tmp_path / "runs", data_root, wide)
     assert sweep.submitted() == 60
     sizes = [len(path.read_text().splitlines()) for path in sweep.runs.glob("sweeps/*/submissions/*/packs.jsonl")]
@@ -41,6 +41,7 @@ def test_sixty_cells_in_arrays_of_eleven(variant: Variant, tmp_path: Path, data_
     assert len(results(sweep.runs)) == 60
     assert trained_twice(sweep.runs) == []
     assert set(attempts(sweep.runs).values()) == {1}
+    assert without_wandb(sweep.runs) == []
 
 
 def test_overlapping_sweeps_at_the_same_moment(cluster: DevCluster, tmp_path: Path, data_root: Path) -> None:

@@ -143,7 +143,7 @@ def mixture(world: World) -> list[float]:
         world.clip(model, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        losses.append(float(world.mean(loss)))
+        losses.append(float(world.mean(loss.detach())))
     return losses
 
 
