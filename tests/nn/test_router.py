@@ -272,3 +272,40 @@ def test_its_state_is_its_weight() -> None:
     router = make_router()
     router(torch.ones(4, D))
     assert set(router.state_dict()) == {"weight"}
+
+
+class _Half:
+    """One of two ranks: remembers what it gives to a mean, and answers with the mean of both once both are known."""
+
+    def __init__(self, rank: int, given: dict[int, Tensor]) -> None:
+        self.rank, self.world_size, self._given = rank, 2, given
+
+    def mean(self, values: Tensor) -> Tensor:
+        self._given[self.rank] = values
+        return (self._given[0] + self._given[1]) / 2 if len(self._given) == 2 else values
+
+    def sum(self, values: Tensor) -> Tensor:
+        return values
+
+    def gather(self, values: Tensor) -> Tensor:
+        return values[None]
+
+
+def test_statistics_are_those_of_the_whole_batch_on_every_rank() -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(64, 16, dtype=torch.float64), torch.randn(4, 16, dtype=torch.float64)
+    given: dict[int, Tensor] = {}
+    whole, *halves = (Router(16, 4, 2, base_d_in=16).double() for _ in range(3))
+    for router in (whole, *halves):
+        router.weight.data.copy_(weight)
+    whole(x)
+    for rank, router in enumerate(halves):
+        router.ranks = _Half(rank, given)
+        router(x[32 * rank : 32 * (rank + 1)])
+    halves[0].statistics()  # gives its part
+    expected, found = whole.statistics(), halves[1].statistics()
+    assert expected is not None
+    assert found is not None
+    for name, value in vars(expected).items():
+        assert getattr(found, name) == pytest.approx(value, abs=1e-12), name
+    assert halves[0].statistics() == found
