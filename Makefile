@@ -50,9 +50,11 @@ figures: setup  ## every figure, from the runs kept in the repository: no traini
 report: setup  ## figures, laws, warnings and provenance of the kept runs as one offline page and a PDF
 	$(BIN)/python -m analysis.report out=$(FIGURES)/report
 
-bench: setup  ## layers, mixtures and laws: tables with ratios and the machine's description, kept in bench/results
+bench: setup  ## layers, mixtures, train steps, many small runs, laws: tables with ratios and the machine, kept in bench/results
 	$(BIN)/python -m bench.layer out=bench/results
 	$(BIN)/python -m bench.moe out=bench/results
+	$(BIN)/python -m bench.step out=bench/results
+	$(BIN)/python -m bench.pool out=bench/results
 	$(BIN)/python -m bench.laws
 
 RUNS ?= runs

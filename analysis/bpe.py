@@ -9,12 +9,13 @@ import pandas as pd
 
 from analysis.curves import frontier_panel, multiplier_panel, runs_said, without_law
 from analysis.drawing import Drawing
+from analysis.style import ordered
 from structlin.laws.fit import Laws
 
 
 def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
     """Frontiers of the ends of the runs, and multipliers against dense."""
-    variants = laws.points.variants
+    variants = ordered(laws.points.variants)
     others = [variant for variant in variants if variant != laws.baseline]
     return Drawing(
         name="bpe",

@@ -69,6 +69,10 @@ class Panel:
     """What no series can say (a diagram); painted below the series."""
     spread: float = 0.0
     """Series of one point that stand at the same x are drawn this far apart, in units of x; the numbers stay."""
+    y_most: float | None = None
+    """The highest y that is shown; what lies above leaves the panel."""
+    own_y: bool = False
+    """Whether its y axis stays its own where the drawing shares one."""
     flat: bool = True
     """False for axes in three dimensions, which ``paint`` fills alone."""
 

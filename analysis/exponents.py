@@ -8,7 +8,7 @@ import pandas as pd
 from analysis.curves import runs_said, without_law
 from analysis.drawing import Drawing, Panel, Series
 from analysis.names import readable
-from analysis.style import colour_of, marker_of
+from analysis.style import colour_of, marker_of, ordered
 from analysis.thetas import places_of
 from structlin.laws.fit import Laws
 
@@ -21,7 +21,7 @@ AXES = {
 
 def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
     """Exponent a of L = E + A C^-a, corrected, with its interval, against each taxonomy exponent."""
-    places, variants = places_of(runs), [v for v in laws.points.variants if v in laws.frontiers]
+    places, variants = places_of(runs), [v for v in ordered(laws.points.variants) if v in laws.frontiers]
     panels = []
     for attribute, (title, label) in AXES.items():
         series = tuple(_point(laws, v, float(getattr(places[v], attribute)), variants) for v in variants)

@@ -14,7 +14,7 @@ import pandas as pd
 from analysis.drawing import Drawing, Panel, Series
 from analysis.learning_rates import RULES
 from analysis.names import readable
-from analysis.style import colour_of, marker_of
+from analysis.style import colour_of, marker_of, ordered
 from structlin.errors import UserError
 from structlin.laws.fit import Laws
 
@@ -31,7 +31,7 @@ def table() -> pd.DataFrame:
 
 def draw(runs: pd.DataFrame, laws: Laws | None = None) -> Drawing:
     """One panel a rule: mean over seeds of the feature update, over the width, and its slope."""
-    structures = list(dict.fromkeys(runs["structure"]))
+    structures = ordered(runs["structure"].unique())
     panels = []
     for rule in [rule for rule in RULES if rule in set(runs["rule"])]:
         chosen = runs[runs["rule"] == rule]

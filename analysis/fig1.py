@@ -14,6 +14,7 @@ from analysis.diagram import paint_diagram
 from analysis.drawing import Drawing, Panel
 from analysis.fig4 import loss_unit
 from analysis.names import readable
+from analysis.style import ordered
 from analysis.thetas import thetas_of
 from structlin.laws.fit import Laws
 
@@ -23,7 +24,7 @@ SHOWN = ("dense", "btt", "low_rank", "tensor_train")
 
 def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
     """Diagrams of the shown structures, then their frontiers."""
-    variants = shown(laws.points.variants)
+    variants = shown(ordered(laws.points.variants))
     thetas = thetas_of(runs)
     diagrams = [
         Panel(f"{readable(name)}  {thetas[name]}", "", "", (), paint=partial(paint_diagram, theta=thetas[name]))

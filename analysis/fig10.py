@@ -14,6 +14,7 @@ from analysis.curves import frontier_panel, multiplier_panel, runs_said, without
 from analysis.drawing import Drawing, Panel, Series
 from analysis.published import Published
 from analysis.published import of as published_of
+from analysis.style import ordered
 from structlin.laws.fit import Laws
 
 BASELINE = "btt"
@@ -21,7 +22,7 @@ BASELINE = "btt"
 
 def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
     """Frontiers, and the compute of the naive layout over that of each head-aware one, beside the published mean."""
-    variants = laws.points.variants
+    variants = ordered(laws.points.variants)
     others = [variant for variant in variants if variant != laws.baseline]
     multiplier = multiplier_panel(laws, variants, others, "against the naive layout")
     for value in published_of("fig10"):

@@ -85,7 +85,7 @@ def _paint_space(axes: Axes, groups: list[tuple[str, str, str, list[Theta]]]) ->
         points = _coordinates(thetas, "psi", "omega", "nu")
         space.scatter(*points, s=size, c=colour, marker=marker, depthshade=False, **edge)
     space.set(xlabel="ψ", ylabel="ω", zlabel="ν")
-    space.set(xticks=[0, 0.5, 1], yticks=[0.5, 1], zticks=[0, 0.5, 1])
+    space.set(xticks=[0, 0.5, 1], yticks=[0.5, 1], zticks=[0.5, 1])
     for axis in (space.xaxis, space.yaxis, space.zaxis):
         axis.labelpad = -8
         axis.set_tick_params(pad=-3)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.curves import by_number, compute_label, runs_said, without_law
 from analysis.drawing import Drawing, Panel
-from analysis.style import shade
+from analysis.style import ordered, shade
 from analysis.thetas import places_of
 from structlin.laws.fit import Laws
 
@@ -47,7 +47,7 @@ def loss_unit(runs: pd.DataFrame) -> str:
 def taxonomy_panels(runs: pd.DataFrame, laws: Laws) -> tuple[Panel, ...]:
     """All by omega; omega = 0 by psi; omega = 0 and psi = 1 by nu."""
     places = places_of(runs)
-    every = laws.points.variants
+    every = ordered(laws.points.variants)
     unshared = [name for name in every if abs(places[name].omega) < NEAR]
     full_rank = [name for name in unshared if places[name].psi > 1 - NEAR]
     chosen = (

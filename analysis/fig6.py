@@ -10,12 +10,13 @@ import pandas as pd
 from analysis.curves import frontier_panel, multiplier_panel, runs_said, without_law
 from analysis.drawing import Drawing, Panel
 from analysis.names import experts_of
+from analysis.style import ordered
 from structlin.laws.fit import Laws
 
 
 def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
     """Frontiers of all variants, and multipliers against dense for each number of experts."""
-    variants = laws.points.variants
+    variants = ordered(laws.points.variants)
     panels: list[Panel] = [frontier_panel(laws, variants, "frontiers")]
     counts = sorted({experts_of(variant) for variant in variants} - {0})
     for experts in counts:

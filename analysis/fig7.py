@@ -11,13 +11,13 @@ import pandas as pd
 from analysis.curves import runs_said
 from analysis.drawing import Drawing, Panel, Series
 from analysis.names import experts_of, mixture_of, readable
-from analysis.style import COLOURS
+from analysis.style import COLOURS, ordered
 from structlin.laws.fit import Laws
 
 
 def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
     """One group of bars a kind of mixture, one bar a number of experts."""
-    found = {variant: m for variant, m in laws.multipliers.items() if experts_of(variant)}
+    found = {v: laws.multipliers[v] for v in ordered(laws.multipliers) if experts_of(v)}
     kinds = list(dict.fromkeys(mixture_of(variant) for variant in found))
     counts = sorted({experts_of(variant) for variant in found})
     series = []

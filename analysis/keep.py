@@ -10,20 +10,15 @@ from pathlib import Path
 from analysis import kept
 from structlin.config.compose import CONFIG_DIR
 from structlin.config.study import studies
-from structlin.errors import UserError, door, suggest
+from structlin.errors import UserError, asks_help, door, key_values, suggest
 
 
 def main(arguments: list[str]) -> int:
     """Write NAME.parquet and NAME.json."""
-    values = {"study": "", "study.size": "small", "runs": "runs", "out": str(kept.FOLDER)}
-    if {"-h", "--help", "help"} & set(arguments):
+    if asks_help(arguments):
         print(__doc__)
         return 0
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key not in values or not value:
-            raise UserError(f"'{argument}' is unknown; {suggest(key, values)}, as key=value")
-        values[key] = value
+    values = key_values(arguments, {"study": "", "study.size": "small", "runs": "runs", "out": str(kept.FOLDER)})
     known = studies(CONFIG_DIR / "study")
     if values["study"] not in known:
         raise UserError(f"study={values['study']} is unknown; {suggest(values['study'], known)}")

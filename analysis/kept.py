@@ -23,6 +23,7 @@ from structlin.config.identity import run_id
 from structlin.errors import UserError
 from structlin.laws import source, wandb_source
 from structlin.laws.choices import Choices
+from structlin.runs import logged
 from structlin.runs import table as store
 from structlin.runs.files import read_json, write_atomically
 from structlin.runs.store import Store
@@ -117,12 +118,9 @@ def own_runs(choices: Choices) -> pd.DataFrame:
         if table.empty:
             raise UserError(f"runs={choices.runs} holds no evaluations; train first with sweep.py or train.py")
         return table
-    if choices.source == "table":
-        frame = source.read_file(Path(choices.table))
-    elif choices.source == "wandb":
-        frame = wandb_source.fetch(choices.project, Path(choices.cache))
-    else:
-        frame = wandb_source.offline(Path(choices.dir))
+    if choices.source != "table":
+        return _mirrored(choices)
+    frame = source.read_file(Path(choices.table))
     lacking = [name for name in COLUMNS if name not in frame]
     if lacking:
         raise UserError(
@@ -130,6 +128,18 @@ def own_runs(choices: Choices) -> pd.DataFrame:
             "by python -m structlin.runs.table, or use fit_laws.py for other people's tables"
         )
     return frame
+
+
+def _mirrored(choices: Choices) -> pd.DataFrame:
+    """The table of runs as W&B or its offline files hold them."""
+    if choices.source == "wandb":
+        runs, said = wandb_source.online(choices.project, Path(choices.cache)), f"project={choices.project}"
+    else:
+        runs, said = wandb_source.offline(Path(choices.dir)), f"dir={choices.dir}"
+    table = logged.table(runs)
+    if table.empty:
+        raise UserError(f"{said} holds no evaluations of this project's runs; use fit_laws.py for other people's runs")
+    return table
 
 
 def as_own(choices: Choices) -> Choices:

@@ -24,14 +24,14 @@ from analysis.kept import Kept
 from analysis.missing import command, of_any_size
 from analysis.page import page
 from analysis.paint import render
-from structlin.errors import UserError, door, suggest
+from structlin.errors import UserError, asks_help, door, key_values, suggest
 from structlin.laws import choices as keys
 from structlin.laws.choices import Choices
 from structlin.laws.fit import Laws, fit_laws
 from structlin.laws.run import read
 from structlin.runs.files import write_atomically
 
-OWN_KEYS = ("figure", "out")
+OWN_KEYS = {"figure": "all", "out": "figures"}
 CHOOSE_RUNS = ("runs", "source", "table", "project", "dir")
 
 
@@ -112,12 +112,11 @@ def maker_of(arguments: list[str]) -> Maker:
 
 def main(arguments: list[str]) -> int:
     """Draw what was asked for; 0 also where a figure is incomplete, which is said."""
-    if {"-h", "--help", "help"} & set(arguments):
+    if asks_help(arguments):
         print(f"{__doc__}\nfigures: {', '.join(FIGURES)}")
         return 0
-    own = dict(word.split("=", 1) for word in arguments if word.partition("=")[0] in OWN_KEYS)
-    asked = own.get("figure", "all")
-    names = list(FIGURES) if asked == "all" else asked.split(",")
+    own = key_values([word for word in arguments if word.partition("=")[0] in OWN_KEYS], OWN_KEYS)
+    names = list(FIGURES) if own["figure"] == "all" else own["figure"].split(",")
     for name in names:
         if name not in FIGURES:
             raise UserError(f"figure={name} is unknown; {suggest(name, FIGURES)}")
@@ -129,7 +128,7 @@ def main(arguments: list[str]) -> int:
             study = FIGURES[name].study
             print(f"{name:<16} no runs of study={study} are kept: {command(study, 'small')}", file=sys.stderr)
             continue
-        path = write(drawing, Path(own.get("out", "figures")))[0]
+        path = write(drawing, Path(own["out"]))[0]
         state = f"incomplete: {len(drawing.missing)} missing" if drawing.missing else "complete"
         print(f"{name:<16} {path}  {state}  {time.monotonic() - began:.1f} s")
         for line in [*drawing.missing[:3], drawing.command if drawing.missing else ""]:

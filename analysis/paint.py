@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.drawing import Drawing, Panel, Series
-from analysis.style import COLUMN_INCHES, PAGE_INCHES, RC, SMALLEST_POINT
+from analysis.style import COLUMN_INCHES, PAGE_INCHES, RC, RING, SMALLEST_POINT
 from structlin.laws.figures import power_label
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ DIAGRAM_HEIGHT, CLOUD = 1.3, 60
 LINES_A_PAGE = 78
 INCHES_PER_TICK = 0.42
 MOST_MISSING = 3
+_RING: Any = {"marker": "o", "ms": 8.5, "mfc": "none", "mew": 1.0, "lw": 0}
 
 
 def render(drawing: Drawing, ending: str) -> bytes:
@@ -60,12 +61,14 @@ def figure_of(drawing: Drawing, *, captioned: bool = False) -> Figure:
     """The matplotlib figure, ``captioned`` with title and caption below; call within ``rc_context(RC)``."""
     from matplotlib.figure import Figure
 
-    columns = drawing.columns or max(1, len(drawing.panels))
-    rows = [drawing.panels[start : start + columns] for start in range(0, len(drawing.panels), columns)]
+    # A panel that has nothing to show leaves its place to the others; one stays to say what is missing.
+    panels = [p for p in drawing.panels if p.series or p.paint is not None] or drawing.panels[:1]
+    columns = drawing.columns or max(1, len(panels))
+    rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
     width = COLUMN_INCHES if columns == 1 else PAGE_INCHES
     cell = width / columns
     panel_height = {1: 2.6, 2: 2.45}.get(columns, 2.15)
-    shared = _unique(drawing.panels) if drawing.shared_legend else []
+    shared = _unique(panels) if drawing.shared_legend else []
     legends = [0.0 if shared else max(_legend_height(panel.series, cell) for panel in row) for row in rows]
     heights = [_bare_height(row, panel_height) + legend for row, legend in zip(rows, legends, strict=True)]
     note = _note(drawing, width)
@@ -78,7 +81,7 @@ def figure_of(drawing: Drawing, *, captioned: bool = False) -> Figure:
     top, drawn = height, []
     for row, own, legend in zip(rows, heights, legends, strict=True):
         for column, panel in enumerate(row):
-            bare = drawing.shared_y and column > 0
+            bare = drawing.shared_y and column > 0 and not panel.own_y
             box = (column * cell, top - own + legend, cell, own - legend)
             axes = _axes(figure, panel, box, bare)
             _panel(axes, panel, bare)
@@ -172,6 +175,8 @@ def _handle(s: Series) -> Any:
 
     if s.style == "bars":
         return Patch(color=s.colour)
+    if s.marker == RING:
+        return Line2D([], [], **_RING, mec=s.colour)
     marker = s.marker if s.style in ("points", "joined") else None
     line = {"points": "none", "dashed": "--"}.get(s.style, "-")
     return Line2D([], [], color=s.colour, marker=marker, ls=line, lw=1.3, ms=4, mec="white", mew=0.3)
@@ -210,11 +215,15 @@ def _panel(axes: Axes, panel: Panel, bare: bool) -> None:
 
 
 def _series(axes: Axes, s: Series) -> None:
-    if s.style == "points":
+    if s.marker == RING:
+        axes.plot(s.x, s.y, **_RING, mec=s.colour, zorder=5)
+    elif s.style == "points":
         size = 4.5 if len(s.x) < CLOUD else 2.5
         axes.plot(s.x, s.y, color=s.colour, marker=s.marker, ms=size, lw=0, mec="white", mew=0.4, zorder=4)
     elif s.style == "faint":
-        axes.plot(s.x, s.y, color=s.colour, alpha=0.25, lw=0.7, zorder=1)
+        # A decayed run has one evaluation, which a line would not show.
+        axes.plot(s.x, s.y, "." if len(s.x) == 1 else "-", color=s.colour, alpha=0.35 if len(s.x) == 1 else 0.25,
+                  lw=0.7, ms=3.5, zorder=1)  # fmt: skip
     elif s.style == "dashed":
         axes.plot(s.x, s.y, color=s.colour, lw=1.0, ls="--", zorder=2)
     elif s.style == "bars":
@@ -234,9 +243,13 @@ def _finish(drawing: Drawing, drawn: Sequence[tuple[Axes, Panel, tuple[float, fl
     """Common limits where asked for, then ticks, which depend on them."""
     charts = [(axes, panel, size) for axes, panel, size in drawn if panel.series]
     if drawing.shared_y and charts:
-        limits = [axes.get_ylim() for axes, _, _ in charts]
-        for axes, _, _ in charts:
+        alike = [axes for axes, panel, _ in charts if not panel.own_y]
+        limits = [axes.get_ylim() for axes in alike]
+        for axes in alike:
             axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+    for axes, panel, _ in charts:
+        if panel.y_most is not None:
+            axes.set_ylim(top=min(axes.get_ylim()[1], panel.y_most))
     for axes, panel, (width, height) in charts:
         if panel.names:
             room = int((width - LEFT - RIGHT) / len(panel.names) / CHARACTER)
@@ -254,7 +267,8 @@ def _log_ticks(axis: Any, limits: tuple[float, float], most: float, given: Seque
 
     ticks = list(given) or next(found for found in _candidates(*limits) if len(found) <= max(3.0, most))
     axis.set_major_locator(FixedLocator(ticks))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: power_label(float(f"{value:.6g}"))))
+    digits = 1 if len({power_label(tick) for tick in ticks}) == len(ticks) else 2
+    axis.set_major_formatter(FuncFormatter(lambda value, _: power_label(float(f"{value:.6g}"), digits)))
     axis.set_minor_locator(NullLocator())
 
 

@@ -25,7 +25,7 @@ from analysis.make import Maker, maker_of
 from analysis.names import readable
 from analysis.paint import figure_of, text_pages
 from analysis.style import RC
-from structlin.errors import UserError, door
+from structlin.errors import UserError, asks_help, door, key_values
 from structlin.laws import record
 from structlin.laws.page import more_tables, tables, warnings
 from structlin.laws.run import enrich
@@ -193,12 +193,13 @@ def _span(ends: dict[str, float | None]) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the page and the PDF."""
-    if {"-h", "--help", "help"} & set(arguments):
+    if asks_help(arguments):
         print(__doc__)
         return 0
     began = time.monotonic()
-    out = Path(next((word.split("=", 1)[1] for word in arguments if word.startswith("out=")), "figures/report"))
-    maker = maker_of([word for word in arguments if not word.startswith("out=")])
+    own = [word for word in arguments if word.partition("=")[0] == "out"]
+    out = Path(key_values(own, {"out": "figures/report"})["out"])
+    maker = maker_of([word for word in arguments if word not in own])
     figures, found = drawings(maker), studies(maker)
     contents = {".html": html(figures, found).encode(), ".pdf": pdf(figures, found)}
     for ending, content in contents.items():

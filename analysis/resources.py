@@ -7,14 +7,14 @@ import pandas as pd
 from analysis.curves import compute_label, runs_said, without_law
 from analysis.drawing import Drawing, Panel, Series
 from analysis.names import readable
-from analysis.style import colour_of
+from analysis.style import colour_of, ordered
 from structlin.laws.fit import Laws
 from structlin.laws.resources import RESOURCES, UNITS, multipliers_of
 
 
 def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
     """One panel a resource: multiplier against the baseline's own spending."""
-    variants = laws.points.variants
+    variants = ordered(laws.points.variants)
     base = readable(laws.baseline or laws.choices.baseline)
     panels, missing = [], list(without_law(laws, variants))
     for column, name in RESOURCES.items():
@@ -23,7 +23,8 @@ def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
             missing.append(f"by {name}: not known for these runs, or too few points")
         series = tuple(
             Series(readable(v), v, m.flops, m.value, "band", colour_of(variants, v), "o", m.low, m.high)
-            for v, m in found.items()
+            for v in ordered(found)
+            for m in [found[v]]
         )
         unit = compute_label(laws) if column == "C" else UNITS[column]
         panels.append(Panel(f"by {name}", f"{base}: {unit}", f"multiplier against {base}", series, level=1.0))

@@ -1,4 +1,4 @@
-"""How do all figures look? One place for colours, markers, sizes and type.
+"""How do all figures look? Sizes, type and scales; the colours and markers of variants are those of the laws' figures.
 
 Colours are Okabe and Ito's, told apart by colour-blind readers, and markers tell the same again. Scales of a number
 (omega, psi, nu) run through a part of viridis that stays dark enough on white. Figures are as wide as a column
@@ -9,9 +9,17 @@ from __future__ import annotations
 
 from typing import Any
 
-COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F6A00")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
-DENSE_COLOUR, DENSE_MARKER = "#000000", "^"
+from structlin.laws.figures import COLOURS, DENSE_COLOUR, MARKERS, ordered
+from structlin.laws.figures import colour as colour_of
+from structlin.laws.figures import marker as marker_of
+
+__all__ = [
+    "COLOURS", "COLUMN_INCHES", "DENSE_COLOUR", "MARKERS", "PAGE_INCHES", "RC", "RING", "SMALLEST_POINT", "colour_of",
+    "marker_of", "ordered", "shade",
+]  # fmt: skip
+
+RING = "ring"
+"""A marker around other markers."""
 COLUMN_INCHES, PAGE_INCHES = 3.4, 7.0
 SMALLEST_POINT = 7.0
 
@@ -35,26 +43,6 @@ RC: Any = {
     "pdf.fonttype": 42,
     "svg.hashsalt": "structlin",
 }
-
-
-def colour_of(names: list[str], name: str) -> str:
-    """A colour by the place of a name; dense is black everywhere."""
-    if name == "dense":
-        return DENSE_COLOUR
-    return COLOURS[1 + _place(names, name) % (len(COLOURS) - 1)]
-
-
-def marker_of(names: list[str], name: str) -> str:
-    """A marker by the place of a name; dense is a triangle everywhere. No two of 49 names share colour and marker."""
-    if name == "dense":
-        return DENSE_MARKER
-    free = [marker for marker in MARKERS if marker != DENSE_MARKER]
-    place = _place(names, name)
-    return free[(place + place // len(free)) % len(free)]
-
-
-def _place(names: list[str], name: str) -> int:
-    return [other for other in names if other != "dense"].index(name)
 
 
 def shade(value: float, low: float = 0.0, high: float = 1.0) -> str:

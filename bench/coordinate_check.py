@@ -24,7 +24,7 @@ from structlin.config.optim import OptimConfig, ScheduleConfig
 from structlin.config.science import Science
 from structlin.config.structure import StructureConfig
 from structlin.data import DataRecipe, prepare
-from structlin.errors import door
+from structlin.errors import asks_help, door, key_values
 from structlin.nn.linear import Linear
 from structlin.structure import lookup
 from structlin.tasks.language import LanguageTask
@@ -91,9 +91,11 @@ def _features(model: torch.nn.Module, tokens: Tensor) -> dict[str, Tensor]:
 
 def main(arguments: list[str]) -> int:
     """Measure, write and print."""
-    options = dict(argument.split("=", 1) for argument in arguments)
-    out = Path(options.get("out", "coordinate-check"))
-    data_root = Path(options.get("data", "data"))
+    if asks_help(arguments):
+        print(__doc__)
+        return 0
+    options = key_values(arguments, {"out": "coordinate-check", "data": "data"})
+    out, data_root = Path(options["out"]), Path(options["data"])
     prepare(DataRecipe("sotu"), data_root)
     rows = []
     for structure in STRUCTURES:

@@ -9,19 +9,18 @@ users run it.
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench import workers
-from structlin.nn.kernels import cpp, op, torch_path
+from bench import published, tables, workers
+from structlin.errors import door
+from structlin.nn.kernels import cpp, op, shared_factors, torch_path
 from structlin.nn.kernels.layout import ProductSizes
 from structlin.structure import Sizes, factorise, lookup
 from structlin.structure.cost import a_first, macs
@@ -37,22 +36,7 @@ PEAK_SIZE = 2048
 
 def main(arguments: list[str]) -> None:
     """Print the table; write it as text and JSON where ``out`` is given."""
-    options = dict(argument.split("=", 1) for argument in arguments)
-    tokens, repeats = int(options.get("tokens", 8192)), int(options.get("repeats", 9))
-    cases = [{**case, "tokens": tokens} for case in CASES if options.get("only", "") in str(case["structure"])]
-    description = workers.machine()
-    lines = [", ".join(f"{key} {value}" for key, value in description.items()), HEADER]
-    print("\n".join(lines), flush=True)
-    rows = []
-    for case, medians in workers.measure("bench.layer", cases, repeats):
-        rows.append({**case, **_summary(case, medians), "seconds": medians})
-        lines.append(_line(rows[-1]))
-        print(lines[-1], flush=True)
-    if "out" in options:
-        folder = Path(options["out"])
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"layer-{description['date']}.txt").write_text("\n".join(lines) + "\n")
-        (folder / f"layer-{description['date']}.json").write_text(json.dumps({**description, "rows": rows}, indent=1))
+    tables.measure("layer", arguments, CASES, _rows, _line, HEADER, tokens=8192, repeats=9)
 
 
 # ---- the variants ---------------------------------------------------------------------------------------------------
@@ -79,8 +63,8 @@ def variants_of(case: workers.Case) -> workers.Variants:
     B = second.detach().permute(0, 2, 3, 4, 1).contiguous().requires_grad_()
     variants = {
         "dense": step(functional.linear, weight),
-        "published": step(published, A, B),
-        "torch": step(lambda *tensors: TorchPath.apply(*tensors, in_order), first, second),
+        "published": step(published.product, A, B),
+        "torch": step(without_compiler(in_order), first, second),
         "peak": lambda: square @ square,
     }
     if cpp.kernel(in_order) is not None:
@@ -88,19 +72,11 @@ def variants_of(case: workers.Case) -> workers.Variants:
     return variants
 
 
-def published(x: Tensor, A: Tensor, B: Tensor) -> Tensor:
-    """The formulation of the published code, written anew: token-major batched products, every operand copied.
-
-    x (T, g b a), A (g, a, r, f, d), B (f, g, b, r, e) -> (T, f e d).
-    """
-    g, a, r, f, d = A.shape
-    b, e = B.shape[2], B.shape[4]
-    T = x.shape[0]
-    x_gNa = x.view(T, g, b, a).transpose(0, 1).reshape(g, T * b, a).contiguous()
-    z_gNR = torch.bmm(x_gNa, A.reshape(g, a, r * f * d))
-    z_fMK = z_gNR.view(g, T, b, r, f, d).permute(4, 1, 5, 0, 2, 3).reshape(f, T * d, g * b * r).contiguous()
-    y_fMe = torch.bmm(z_fMK, B.reshape(f, g * b * r, e))
-    return y_fMe.view(f, T, d, e).permute(1, 0, 3, 2).reshape(T, f * e * d).contiguous()
+def without_compiler(sizes: ProductSizes) -> Callable[..., Tensor]:
+    """What a layer of these sizes runs without a compiler, of x and both factors."""
+    if shared_factors.is_faster(sizes):
+        return lambda x, first, second: shared_factors.rows_first(x, first, second, sizes.a_first)
+    return lambda *tensors: TorchPath.apply(*tensors, sizes)
 
 
 class TorchPath(torch.autograd.Function):
@@ -142,13 +118,18 @@ HEADER = (
 )
 
 
-def _summary(case: workers.Case, medians: dict[str, dict[str, float]]) -> dict[str, Any]:
+def _rows(case: workers.Case, medians: tables.Medians) -> Iterator[tables.Row]:
+    yield {**case, **_summary(case, medians), "seconds": medians}
+
+
+def _summary(case: workers.Case, medians: tables.Medians) -> tables.Row:
     """Rates and ratios; the published formulation under plain malloc unless said otherwise."""
     sizes, ours, plain = sizes_of(case), medians[workers.OURS], medians[workers.PLAIN]
     useful, dense = (6 * case["tokens"] * work / 1e9 for work in (macs(sizes), sizes.d_in * sizes.d_out))
     best = ours.get("cpp", ours["torch"])
     return {
         "realised_rank": sizes.r,
+        "recomputed_flops": op.recomputed_flops(case["tokens"], _roles(sizes), "cpp"),
         "peak_gflops": 2 * PEAK_SIZE**3 / 1e9 / ours["peak"],
         "dense_gflops": dense / ours["dense"],
         "published_gflops": useful / plain["published"],
@@ -163,7 +144,7 @@ def _summary(case: workers.Case, medians: dict[str, dict[str, float]]) -> dict[s
     }
 
 
-def _line(row: dict[str, Any]) -> str:
+def _line(row: tables.Row) -> str:
     return (
         f"{row['structure']:12s}{row['d']:6d}{row['realised_rank']:5d} | {row['peak_gflops']:13.0f}"
         f"{row['dense_gflops']:7.0f}{row['published_gflops']:7.1f}{row['torch_gflops']:7.1f}{row['cpp_gflops']:7.1f} | "
@@ -176,4 +157,4 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["worker"]:
         workers.serve(variants_of)
     else:
-        main(sys.argv[1:])
+        door(main)

@@ -2,28 +2,29 @@
 
     python -m bench.moe [tokens=8192] [repeats=5] [out=bench/results] [only=btt]
 
-A row is one layer, forward and backward with its router, in float32 on one thread. "mask" computes every expert and
-multiplies what was not chosen by zero, as the published code does, in the fastest of two formulations in plain torch
-(one block tensor train of rank E with the rows last). "torch" and "fused" are the layer, without and with a C++
-compiler. For whole FFNs the comparison is a dense FFN of the same active FLOPs: hidden width k times larger. Times are
-medians of the process's CPU time, which other work on the machine disturbs less than a clock on the wall.
+A row is one layer, forward and backward with its router, in float32 on one thread. Two references compute every expert
+and multiply what was not chosen by zero: "publ." is the published formulation (token-major batched products, every
+operand copied), written anew, "mask" a faster one in plain torch (a block tensor train of rank E with the rows last).
+"torch" and "fused" are the layer, without and with a C++ compiler. "x publ." is over the published formulation under
+plain malloc, "alike" over a reference under the row's own allocator setting. For whole FFNs the comparison is a dense
+FFN of the same active FLOPs: hidden width k times larger. Times are medians of the process's CPU time, which other work
+on the machine disturbs less than a clock on the wall. GFLOP/s are of the experts that a formulation computes: all, or
+the chosen ones.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bench import workers
+from bench import published, tables, workers
+from structlin.errors import door
 from structlin.nn.experts import Experts
-from structlin.nn.kernels import cpp
+from structlin.nn.kernels import cpp, moe_cpp
 from structlin.nn.kernels.layout import ProductSizes
 from structlin.nn.moe import MoeFfn, MoeLinear
 from structlin.nn.router import Router
@@ -41,23 +42,7 @@ CASES: list[workers.Case] = [
 
 def main(arguments: list[str]) -> None:
     """Print the table; write it as text and JSON where ``out`` is given."""
-    options = dict(argument.split("=", 1) for argument in arguments)
-    tokens, repeats = int(options.get("tokens", 8192)), int(options.get("repeats", 5))
-    cases = [{**case, "tokens": tokens} for case in CASES if options.get("only", "") in str(case["layer"])]
-    description = workers.machine()
-    lines = [", ".join(f"{key} {value}" for key, value in description.items()), HEADER]
-    print("\n".join(lines), flush=True)
-    rows = []
-    for case, medians in workers.measure("bench.moe", cases, repeats):
-        for allocator, seconds in medians.items():
-            rows.append({**case, "allocator": allocator, **_ratios(seconds), "seconds": seconds})
-            lines.append(_line(rows[-1]))
-            print(lines[-1], flush=True)
-    if "out" in options:
-        folder = Path(options["out"])
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"moe-{description['date']}.txt").write_text("\n".join(lines) + "\n")
-        (folder / f"moe-{description['date']}.json").write_text(json.dumps({**description, "rows": rows}, indent=1))
+    tables.measure("moe", arguments, CASES, _rows, _line, HEADER, tokens=8192, repeats=5)
 
 
 # ---- the variants ---------------------------------------------------------------------------------------------------
@@ -85,8 +70,12 @@ def _btt(d: int, num_experts: int, step: Step) -> workers.Variants:
     sizes = factorise(lookup("btt"), d, d)
     layer = MoeLinear(_router(d, num_experts), Experts(sizes, num_experts, base_d_in=d))
     _start(layer)
-    variants = {"mask": step(lambda x: masked(layer, x), layer), "torch": _without_kernels(step(layer, layer))}
-    if cpp.kernel(ProductSizes(sizes.g, 1, sizes.a, 1, sizes.f, 1, sizes.e, True)) is not None:
+    variants = {
+        "published": step(lambda x: published_mixture(layer, x), layer),
+        "mask": step(lambda x: masked(layer, x), layer),
+        "torch": _without_kernels(step(layer, layer)),
+    }
+    if moe_cpp.kernel(ProductSizes(sizes.g, 1, sizes.a, 1, sizes.f, 1, sizes.e, True)) is not None:
         variants["fused"] = step(layer, layer)
     return variants
 
@@ -101,22 +90,35 @@ def _ffn(d: int, num_experts: int, step: Step) -> workers.Variants:
     return {"dense": step(dense, dense), "torch": step(layer, layer)}
 
 
+def published_mixture(layer: MoeLinear, x: Tensor) -> Tensor:
+    """The layer with every expert computed as the published code does it."""
+    s, num_experts = layer.experts.sizes, layer.router.weight.shape[0]
+    first = layer.experts.A.view(num_experts, s.g, s.f, s.a).permute(1, 3, 0, 2)[..., None]
+    second = layer.experts.B.view(num_experts, s.f, s.e, s.g).permute(1, 3, 0, 2)[:, :, None]
+    return published.product(x, first, second, _all_weights(layer, x).t())
+
+
 def masked(layer: MoeLinear, x: Tensor) -> Tensor:
     """The layer with every expert computed: a block tensor train of rank E whose middle is weighted, mostly by zero.
 
-    z (g, E, f, T) and y (f, e, T); the published code has the tokens first, which is slower (bench/layer.py).
+    z (g, E, f, T) and y (f, e, T).
     """
     s, num_experts, rows = layer.experts.sizes, layer.router.weight.shape[0], x.shape[0]
-    routes = layer.router(x)
-    counts = torch.diff(routes.ends_E, prepend=routes.ends_E.new_zeros(1))
-    expert_N = torch.arange(num_experts).repeat_interleave(counts)
-    weight_ET = x.new_zeros(num_experts, rows).index_put((expert_N, routes.token_N), routes.weight_N)
+    weight_ET = _all_weights(layer, x)
     first_gRa = layer.experts.A.view(num_experts, s.g, s.f, s.a).transpose(0, 1).reshape(s.g, -1, s.a)
     second_feK = layer.experts.B.view(num_experts, s.f, s.e, s.g).permute(1, 2, 3, 0).reshape(s.f, s.e, -1)
     x_gaT = x.view(rows, s.g, s.a).permute(1, 2, 0).contiguous()
     z_gEfT = torch.bmm(first_gRa, x_gaT).view(s.g, num_experts, s.f, rows) * weight_ET[:, None]
     y_feT = torch.bmm(second_feK, z_gEfT.permute(2, 0, 1, 3).reshape(s.f, -1, rows))
     return y_feT.view(-1, rows).t().contiguous()
+
+
+def _all_weights(layer: MoeLinear, x: Tensor) -> Tensor:
+    """Weights of all experts (E, T), zero where a token did not choose."""
+    routes = layer.router(x)
+    counts = torch.diff(routes.ends_E, prepend=routes.ends_E.new_zeros(1))
+    expert_N = torch.arange(counts.shape[0]).repeat_interleave(counts)
+    return x.new_zeros(counts.shape[0], x.shape[0]).index_put((expert_N, routes.token_N), routes.weight_N)
 
 
 def _router(d: int, num_experts: int) -> Router:
@@ -142,54 +144,73 @@ def _without_kernels(run: Callable[[], object]) -> Callable[[], object]:
 @contextmanager
 def _plain_torch() -> Iterator[None]:
     """As on a machine without a compiler."""
-    kernel = cpp.kernel
-    setattr(cpp, "kernel", lambda sizes: None)  # noqa: B010
+    kernels = {module: module.kernel for module in (cpp, moe_cpp)}
+    for module in kernels:
+        setattr(module, "kernel", lambda sizes: None)  # noqa: B010
     try:
         yield
     finally:
-        setattr(cpp, "kernel", kernel)  # noqa: B010
+        for module, kernel in kernels.items():
+            setattr(module, "kernel", kernel)  # noqa: B010
 
 
 # ---- the table ------------------------------------------------------------------------------------------------------
 
 HEADER = (
-    f"{'layer':6s}{'d':>6s}{'experts':>9s}{'tokens':>8s}  {'allocator':18s} | {'ms: mask':>9s}{'dense':>8s}"
-    f"{'torch':>8s}{'fused':>8s} | {'x mask: torch':>13s}{'fused':>7s} | {'speed/dense FFN':>15s} | {'GFLOP/s':>8s}"
+    f"{'layer':6s}{'d':>4s}{'E':>4s}{'tokens':>7s}  {'allocator':16s} | {'ms: publ.':>9s}{'mask':>6s}{'dense':>6s}"
+    f"{'torch':>6s}{'fused':>6s} | {'x publ.: torch':>14s}{'fused':>6s} | {'alike: torch':>12s}{'fused':>6s} | "
+    f"{'x mask alike: torch':>19s}{'fused':>6s} | {'speed/dense':>11s} | {'GFLOP/s: publ':>13s}{'mask':>5s}{'best':>5s}"
 )
+OVER = (("times_published", 14), ("times_published_alike", 12), ("times_mask_alike", 19))
 
 
-def _ratios(seconds: dict[str, float]) -> dict[str, float]:
+def _rows(case: workers.Case, medians: tables.Medians) -> Iterator[tables.Row]:
+    for allocator, seconds in medians.items():
+        yield {**case, "allocator": allocator, **_ratios(seconds, medians[workers.PLAIN]), "seconds": seconds}
+
+
+def _ratios(seconds: dict[str, float], plain: dict[str, float]) -> dict[str, float]:
+    """Of one allocator's medians; ``plain``: those under plain malloc."""
     found = {}
-    if "mask" in seconds:
-        found = {
-            f"{name}_times_mask": seconds["mask"] / seconds[name] for name in ("torch", "fused") if name in seconds
-        }
+    for name in ("torch", "fused"):
+        if "published" in seconds and name in seconds:
+            found[f"{name}_times_published"] = plain["published"] / seconds[name]
+            found[f"{name}_times_published_alike"] = seconds["published"] / seconds[name]
+            found[f"{name}_times_mask_alike"] = seconds["mask"] / seconds[name]
     if "dense" in seconds:
         found["speed_over_dense"] = seconds["dense"] / seconds["torch"]
     return found
 
 
-def _line(row: dict[str, Any]) -> str:
-    seconds, d = row["seconds"], row["d"]
-    best = min(seconds.get("fused", seconds["torch"]), seconds["torch"])
+def _line(row: tables.Row) -> str:
+    times = {name: 1e3 * seconds for name, seconds in row["seconds"].items()}
+    computed = {"published": row["experts"], "mask": row["experts"], "torch": TOP_K, "fused": TOP_K}
+    rates = {name: 1e3 * _gflops(row, computed[name]) / time for name, time in times.items() if name in computed}
+    rates["best"] = max(rates.get("fused", 0.0), rates["torch"])
+    parts = [
+        f"{row['layer']:6s}{row['d']:4d}{row['experts']:4d}{row['tokens']:7d}  {row['allocator']:16s}",
+        _cells(times, ("published", "mask", "dense", "torch", "fused"), (9, 6, 6, 6, 6), 0),
+        *(_cells(row, (f"torch_{over}", f"fused_{over}"), (width, 6), 2) for over, width in OVER),
+        _cells(row, ("speed_over_dense",), (11,), 2),
+        _cells(rates, ("published", "mask", "best"), (13, 5, 5), 0),
+    ]
+    return " | ".join(parts)
+
+
+def _cells(values: Mapping[str, float], names: Sequence[str], widths: Sequence[int], digits: int) -> str:
+    shown = (f"{values[name]:.{digits}f}" if name in values else "-" for name in names)
+    return "".join(f"{text:>{width}s}" for text, width in zip(shown, widths, strict=True))
+
+
+def _gflops(row: tables.Row, experts: int) -> float:
+    """Forward and backward of a layer that computes so many experts."""
+    d = row["d"]
     work = macs(factorise(lookup("btt"), d, d)) if row["layer"] == "btt" else 2 * EXPANSION * d * d
-    useful = 6 * row["tokens"] * (TOP_K * work + d * row["experts"]) / 1e9
-
-    def show(value: float | None, width: int, scale: float = 1.0, digits: int = 0) -> str:
-        return f"{'-' if value is None else f'{value * scale:.{digits}f}':>{width}s}"
-
-    times = "".join(
-        show(seconds.get(name), width, 1e3) for name, width in (("mask", 9), ("dense", 8), ("torch", 8), ("fused", 8))
-    )
-    return (
-        f"{row['layer']:6s}{d:6d}{row['experts']:9d}{row['tokens']:8d}  {row['allocator']:18s} | {times} | "
-        f"{show(row.get('torch_times_mask'), 13, digits=2)}{show(row.get('fused_times_mask'), 7, digits=2)} | "
-        f"{show(row.get('speed_over_dense'), 15, digits=2)} | {useful / best:8.1f}"
-    )
+    return float(6 * row["tokens"] * (experts * work + d * row["experts"]) / 1e9)
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["worker"]:
         workers.serve(variants_of)
     else:
-        main(sys.argv[1:])
+        door(main)

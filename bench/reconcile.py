@@ -30,6 +30,7 @@ from structlin.config.identity import to_mapping
 from structlin.config.model import Gpt2Config
 from structlin.config.science import Science
 from structlin.config.structure import StructureConfig
+from structlin.errors import asks_help, door, key_values, whole_number
 from structlin.launch.reconcile import reconcile
 from structlin.runs.attempt import Attempt
 from structlin.runs.holder import Holder
@@ -139,22 +140,27 @@ def measure(name: str, root: Path, count: int, repeats: int) -> dict[str, float]
     }
 
 
+SIZES = {"jobs": "20000", "done": "10000", "repeats": "3"}
+
+
 def main(arguments: list[str]) -> None:
     """Write the store, measure each part in a process of its own, print and keep the table."""
+    if asks_help(arguments):
+        print(__doc__)
+        return
     if arguments[:1] == ["part"]:
         print(json.dumps(measure(arguments[1], Path(arguments[2]), int(arguments[3]), int(arguments[4]))))
         return
-    options = dict(argument.split("=", 1) for argument in arguments)
-    sizes = {"jobs": 20_000, "done": 10_000, "repeats": 3}
-    count, done, repeats = (int(options.get(name, size)) for name, size in sizes.items())
+    options = key_values(arguments, {**SIZES, "store": "", "out": ""})
+    count, done, repeats = (whole_number(name, options[name], least=1) for name in SIZES)
     with tempfile.TemporaryDirectory() as temporary:
-        root = Path(options.get("store", temporary)) / "runs"
+        root = Path(options["store"] or temporary) / "runs"
         if not root.exists():
             write_store(root, jobs_of(count), done)
-        report(root, count, done, repeats, options.get("out"))
+        report(root, count, done, repeats, options["out"])
 
 
-def report(root: Path, count: int, done: int, repeats: int, out: str | None) -> None:
+def report(root: Path, count: int, done: int, repeats: int, out: str) -> None:
     """Measure all parts of a store and print them; as text and JSON where ``out`` is given."""
     from bench.workers import machine
 
@@ -174,7 +180,7 @@ def report(root: Path, count: int, done: int, repeats: int, out: str | None) -> 
         shown = "".join(f"{value:>10.2f}" for value in columns)
         lines.append(f"{name:<12}{shown}{found['peak_megabytes']:>10.0f}   {target}")
         print(lines[-1], flush=True)
-    if out is not None:
+    if out:
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"reconcile-{description['date']}.txt").write_text("\n".join(lines) + "\n")
@@ -183,4 +189,4 @@ def report(root: Path, count: int, done: int, repeats: int, out: str | None) -> 
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    door(main)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 
 class UserError(ValueError):
@@ -33,6 +33,41 @@ def suggest(name: str, valid: Iterable[str]) -> str:
 def one_line(error: BaseException) -> str:
     """The message of an exception folded into one line."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def asks_help(arguments: Iterable[str]) -> bool:
+    """Whether a command line asks what there is to say."""
+    return bool({"-h", "--help", "help"} & set(arguments))
+
+
+def key_values(arguments: Iterable[str], defaults: Mapping[str, str]) -> dict[str, str]:
+    """``key=value`` words over the defaults of a small command; what is said last counts.
+
+    UserError for a key that has no default, and for a word without a value.
+    """
+    values = dict(defaults)
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals:
+            raise UserError(f"'{argument}' is no key=value; valid keys: {', '.join(values)}")
+        if key not in values:
+            raise UserError(f"'{argument}' is unknown; {suggest(key, values)}, as key=value")
+        if not value:
+            raise UserError(f"'{argument}' has no value; write {key}=...")
+        values[key] = value
+    return values
+
+
+def whole_number(key: str, text: str, least: int = 0) -> int:
+    """The whole number of a word such as samples=2e6. UserError where it is none, or too small."""
+    try:
+        number = float(text)
+        whole = int(number)
+    except (ValueError, OverflowError):
+        whole, number = 0, float("nan")
+    if whole != number or whole < least:
+        raise UserError(f"{key}={text}: write a whole number{f' of at least {least}' if least else ''}")
+    return whole
 
 
 def door(main: Callable[[list[str]], int | None]) -> None:

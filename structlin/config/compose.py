@@ -59,9 +59,9 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
     templates: dict[Template, None] = {}
     budgets: dict[float, None] = {}
     plain: list[dict[str, Any]] = []
-    arguments, study = expand_study(arguments, CONFIG_DIR / "study")
     arguments = [f"launch={automatic()}" if argument == "launch=auto" else argument for argument in arguments]
-    for config in _compose("sweep", arguments):
+    lines, study = expand_study(arguments, CONFIG_DIR / "study")
+    for config in itertools.chain.from_iterable(_compose("sweep", line) for line in lines):
         if config["model"].pop("d_model") is not None or config.pop("tokens") is not None:
             raise UserError(
                 "a sweep plans widths and tokens itself; by hand they are grid.widths=[..] grid.tokens=[..]"
@@ -84,7 +84,7 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
         name=None if config["name"] is None else str(config["name"]),
         dry_run=_flag("dry_run", config["dry_run"]),
         format=str(config["format"]),
-        command=shlex.join(["python", "sweep.py", *arguments]),
+        command=shlex.join(["python", "sweep.py", *(lines[0] if len(lines) == 1 else arguments)]),
         study=study,
     )
 

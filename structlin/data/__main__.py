@@ -11,9 +11,10 @@ from structlin.data.prepare import prepare
 from structlin.data.recipe import SOURCES, DataRecipe, is_prepared
 from structlin.data.teacher import DEPTH, WIDTH
 from structlin.data.tokenizers import TOKENIZERS
-from structlin.errors import UserError, door, suggest
+from structlin.errors import UserError, asks_help, door, key_values, whole_number
 
 DEFAULTS = {
+    "data": "",
     "tokenizer": "",
     "path": "",
     "column": "text",
@@ -24,7 +25,6 @@ DEFAULTS = {
     "samples": "0",
     "root": "data",
 }
-KEYS = ("data", *DEFAULTS)
 
 HELP = f"""\
 python -m structlin.data data=NAME [key=value ...]
@@ -47,7 +47,7 @@ Makes the token shards (or labels) of NAME, or checks those that are there again
 
 def main(arguments: list[str]) -> None:
     """Prepare or check, and print one line."""
-    if {"--help", "-h"} & set(arguments):
+    if asks_help(arguments):
         print(HELP, end="")
         return
     values = parse(arguments)
@@ -57,12 +57,12 @@ def main(arguments: list[str]) -> None:
         tokenizer=values["tokenizer"],
         path=values["path"],
         column=values["column"],
-        validation_every=_whole_number("validation_every", values["validation_every"]),
-        seed=_whole_number("seed", values["seed"]),
-        width=_whole_number("width", values["width"]),
-        depth=_whole_number("depth", values["depth"]),
+        validation_every=whole_number("validation_every", values["validation_every"]),
+        seed=whole_number("seed", values["seed"]),
+        width=whole_number("width", values["width"]),
+        depth=whole_number("depth", values["depth"]),
     )
-    samples = _whole_number("samples", values["samples"])
+    samples = whole_number("samples", values["samples"])
     there = is_prepared(recipe, root, samples)
     place = prepare(recipe, root, progress=_progress, samples=samples)
     manifest = LabelManifest.read(place) if recipe.is_endless else Manifest.read(place)
@@ -73,29 +73,11 @@ def main(arguments: list[str]) -> None:
 
 def parse(arguments: list[str]) -> dict[str, str]:
     """Values by key, defaults filled in; ``UserError`` names what is wrong and lists the valid keys."""
-    values = dict(DEFAULTS)
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        key = key.removeprefix("data.")  # as the doors spell it: data.path=...
-        if not equals:
-            raise UserError(f"{argument}: write key=value; valid keys: {', '.join(KEYS)}")
-        if key not in KEYS:
-            raise UserError(f"{key}: no such key; {suggest(key, KEYS)}")
-        values[key] = value
-    if "data" not in values:
+    # The doors say data.path=... for what is path=... here.
+    values = key_values([argument.removeprefix("data.") for argument in arguments], DEFAULTS)
+    if not values["data"]:
         raise UserError(f"say which data: data={'|'.join(sorted(SOURCES))}")
     return values
-
-
-def _whole_number(key: str, value: str) -> int:
-    try:
-        number = float(value)
-        whole = int(number)
-    except (ValueError, OverflowError) as error:
-        raise UserError(f"{key}={value}: write a whole number") from error
-    if whole != number:
-        raise UserError(f"{key}={value}: write a whole number")
-    return whole
 
 
 def _progress(line: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from structlin.laws.bootstrap import interval
+from structlin.laws.bootstrap import corrected, interval
 from structlin.laws.fit import Laws
 from structlin.laws.isoflop import CENTRE, WIDE_RATIO
 from structlin.laws.objective import Array
@@ -47,13 +47,14 @@ def _size(laws: Laws, variant: str) -> list[Entry]:
     if law is not None and "N" in frame:
         x, y = np.log(frame["C"].to_numpy(float)[law.members]), np.log(frame["N"].to_numpy(float)[law.members])
         if len(np.unique(np.round(y, 6))) >= 3:
-            weights = laws.draws[variant].rows[:, law.members]
             slope = float(np.polyfit(x, y, 1)[0])
-            rows.append(
-                _row(
-                    laws, "size exponent", "1 frontier", slope, _slopes(x, y, weights), laws.factor(variant, "frontier")
-                )
-            )
+            if len(law.size_errors):
+                ends = corrected(slope, law.size_errors, laws.choices.confidence).record()
+                rows.append({"quantity": "size exponent", "approach": "1 frontier", "value": slope, "interval": ends})
+            else:
+                samples = _slopes(x, y, laws.draws[variant].rows[:, law.members])
+                factor = laws.factor(variant, "frontier")
+                rows.append(_row(laws, "size exponent", "1 frontier", slope, samples, factor))
     found = laws.isoflops.get(variant)
     if found is not None:
         for name, power in (("2 parabola", found.size), ("2 Akima", found.akima)):

@@ -107,19 +107,17 @@ def interval(samples: Array, estimate: float, confidence: float, factor: float =
     return Interval(float(low), float(high))
 
 
-def corrected(estimate: float, errors: Array, confidence: float, runs: int, *, log: bool = False) -> Interval:
-    """Interval of a quantity from the errors (s,) of its estimates in simulated sweeps, NaN ones left out.
+def corrected(estimate: float, errors: Array, confidence: float, *, log: bool = False) -> Interval:
+    """Interval of a quantity from the errors (s,) of its estimates in simulated sweeps (``bias``), NaN ones left out.
 
     Estimate less error is the basic bootstrap interval (Davison and Hinkley 1997, section 5.2): it moves with the
-    bias. Student's t with runs - 1 degrees of freedom widens it about its median. ``log``: the estimate and its errors
-    are logarithms, the interval is not. Fewer than half of the errors known, or one run, gives an interval of NaN.
+    bias. Quantiles are those whose expected coverage is exact, p (s + 1). ``log``: the estimate and its errors are
+    logarithms, the interval is not. Fewer than half of the errors known gives an interval of NaN.
     """
     known = errors[np.isfinite(errors)]
-    if runs < 2 or 2 * len(known) < len(errors) or not len(known) or not np.isfinite(estimate):
+    if 2 * len(known) < len(errors) or not len(known) or not np.isfinite(estimate):
         return Interval(float("nan"), float("nan"))
     tail = 0.5 + 0.5 * confidence
-    middle, low, high = (estimate - np.quantile(known, [0.5, tail, 1.0 - tail])).tolist()
-    widen = student_quantile(runs - 1, tail) / normal_quantile(tail)
-    ends = np.array([middle + widen * (low - middle), middle + widen * (high - middle)])
+    ends = estimate - np.quantile(known, [tail, 1.0 - tail], method="weibull")
     low, high = (np.exp(np.clip(ends, -700.0, 700.0)) if log else ends).tolist()
     return Interval(low, high)

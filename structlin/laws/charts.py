@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from structlin.laws.figures import colour, flops_label
+from structlin.laws.figures import colour, flops_label, ordered
 from structlin.laws.fit import Laws
 from structlin.laws.objective import Array
 
@@ -45,7 +45,7 @@ def _series(label: str, variant: str, own: str, style: str, x: Array, y: Array, 
 def frontier(laws: Laws) -> Chart:
     """Loss against compute: runs, frontier points, laws."""
     series = []
-    for variant in laws.points.variants:
+    for variant in ordered(laws.points.variants):
         frame, own = laws.points.of(variant), colour(laws.points.variants, variant)
         runs = laws.points.runs_of(variant, _MAX_RUNS)
         if max(len(c) for _, c, _ in runs) == 1:
@@ -78,8 +78,8 @@ def multipliers(laws: Laws) -> Chart | None:
     if not laws.multipliers:
         return None
     series = []
-    for variant, m in laws.multipliers.items():
-        own = colour(laws.points.variants, variant)
+    for variant in ordered(laws.multipliers):
+        m, own = laws.multipliers[variant], colour(laws.points.variants, variant)
         band = {"low": _numbers(m.low), "high": _numbers(m.high)}
         series.append(_series(variant, variant, own, "band", m.flops, m.value, **band))
     return {

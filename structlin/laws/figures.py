@@ -1,13 +1,15 @@
 """What do the laws look like on paper? Frontier, multipliers and isoFLOP curves as PNG and PDF.
 
-Colours are Okabe and Ito's, told apart by colour-blind readers; variants differ by marker too. No text is below 7 pt
+Colours are Okabe and Ito's, told apart by colour-blind readers; variants differ by marker too, and dense is black with
+triangles wherever it stands. The same hold for the figures of analysis/. No text is below 7 pt
 at the size of the file. Axes carry their unit and the FLOP convention. Matplotlib is imported here only, without
 pyplot: no window system, no global state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F6A00")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MARKERS = ("o", "s", "D", "v", "P", "X", "<")
+DENSE_COLOUR, DENSE_MARKER = COLOURS[0], "^"
 # TrueType fonts (42) in the PDFs: publishers refuse Type 3. Titles at a fixed height, and text without $...$: laying
 # out titles and reading mathematics would take as long as drawing everything else.
 _STYLE = {"font.size": 8.0, "axes.titlesize": 9.0, "axes.titley": 1.0, "legend.fontsize": 7.5, "xtick.labelsize": 7.5,
@@ -34,14 +37,36 @@ _INCHES_PER_LABEL = 0.42
 _MAX_SLICES = 8
 
 
-def colour(variants: list[str], variant: str) -> str:
-    """The colour of a variant: its place in the list."""
-    return COLOURS[variants.index(variant) % len(COLOURS)]
+def ordered(variants: Iterable[str]) -> list[str]:
+    """The order of legends, whichever run came first: dense, structures by name (btt3 before btt11), then mixtures."""
+    return sorted(variants, key=lambda name: (not _is_dense(name), "moe-" in name, _words(name)))
 
 
-def marker(variants: list[str], variant: str) -> str:
-    """The marker of a variant."""
-    return MARKERS[variants.index(variant) % len(MARKERS)]
+def colour(variants: Iterable[str], variant: str) -> str:
+    """A colour by the place of a variant among those of a figure; dense is black."""
+    return DENSE_COLOUR if _is_dense(variant) else COLOURS[1 + _place(variants, variant) % (len(COLOURS) - 1)]
+
+
+def marker(variants: Iterable[str], variant: str) -> str:
+    """A marker by the place of a variant; dense is a triangle. No two of 49 variants share colour and marker."""
+    if _is_dense(variant):
+        return DENSE_MARKER
+    place = _place(variants, variant)
+    return MARKERS[(place + place // len(MARKERS)) % len(MARKERS)]
+
+
+def _is_dense(variant: str) -> bool:
+    """Also under the rounding of the paper: dense/paper."""
+    return variant.partition("/")[0] == "dense"
+
+
+def _place(variants: Iterable[str], variant: str) -> int:
+    return [name for name in ordered(variants) if not _is_dense(name)].index(variant)
+
+
+def _words(name: str) -> list[tuple[bool, int, str]]:
+    """A name with its numbers as numbers."""
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]
 
 
 def flops_label(laws: Laws) -> str:
@@ -64,7 +89,7 @@ def draw_frontier(laws: Laws, found: dict[str, Any]) -> Figure:
     from matplotlib.collections import LineCollection
 
     figure, (axes,) = _new(5.5, 3.8)
-    variants = laws.points.variants
+    variants = ordered(laws.points.variants)
     for variant in variants:
         frame, own = laws.points.of(variant), colour(variants, variant)
         runs = laws.points.runs_of(variant, _MAX_FAINT)
@@ -124,12 +149,12 @@ def _log_ticks(low: float, high: float, subs: tuple[float, ...], every: int) -> 
     return [tick for tick in ticks if low - 1e-9 <= np.log10(tick) <= high + 1e-9]
 
 
-def power_label(value: float) -> str:
-    """``2e18``, ``500``: a tick of a logarithmic axis."""
+def power_label(value: float, digits: int = 1) -> str:
+    """``2e18`` (``2.5e18`` with two digits), ``500``: a tick of a logarithmic axis."""
     if 0.01 <= value < 10_000:
         return f"{value:g}"
-    digits, exponent = f"{value:.0e}".split("e")
-    return f"{digits}e{int(exponent)}"
+    number, exponent = f"{value:.{digits - 1}e}".split("e")
+    return f"{float(number):g}e{int(exponent)}"
 
 
 def draw_multipliers(laws: Laws, found: dict[str, Any]) -> Figure:
@@ -137,7 +162,8 @@ def draw_multipliers(laws: Laws, found: dict[str, Any]) -> Figure:
     figure, (axes,) = _new(5.5, 3.4)
     variants = laws.points.variants
     axes.axhline(1.0, color="0.5", lw=0.8)
-    for variant, m in laws.multipliers.items():
+    for variant in ordered(laws.multipliers):
+        m = laws.multipliers[variant]
         own = colour(variants, variant)
         axes.fill_between(m.flops, m.low, m.high, color=own, alpha=0.18, lw=0)
         axes.plot(m.flops, m.value, color=own, lw=1.4, label=f"{variant}: mean {m.mean:.2f} ± {m.std:.2f}")
@@ -157,7 +183,7 @@ def draw_isoflop(laws: Laws, found: dict[str, Any]) -> Figure:
     """Loss against model size at each budget, one panel per variant, with its parabola."""
     from matplotlib import colormaps
 
-    shown = list(laws.isoflops)[:4]
+    shown = ordered(laws.isoflops)[:4]
     figure, panels = _new(2.6 * len(shown) + 0.8, 3.2, len(shown))
     for axes, variant in zip(panels, shown, strict=True):
         slices = laws.isoflops[variant].slices

@@ -30,6 +30,8 @@ BETWEEN = {"frontier": 1, "parametric": 3, "within": 0, "squares": 5, "isoflop":
 # Rows times replicates of one parametric bootstrap; more rows get fewer replicates. About 0.5 s on one core.
 _WORK = 800_000
 MIN_REPLICATES = 100
+# Decrease of the objective that ends a replicate: 5e-4 of its standard error from the minimum, measured.
+_REPLICATE = 1e-5
 MIN_PARAMETRIC_ROWS = 6
 
 
@@ -90,12 +92,11 @@ class Laws:
 
     def frontier_intervals(self, variant: str) -> dict[str, Interval]:
         """Intervals of E, A and a of a variant's frontier law."""
-        factor = self.factor(variant, "frontier")
-        return self.frontiers[variant].intervals(self.choices.confidence, len(self.draws[variant].runs), factor)
+        return self.frontiers[variant].intervals(self.choices.confidence, self.factor(variant, "frontier"))
 
     def power_interval(self, variant: str, found: PowerLaw | Slice) -> Interval:
         """Interval of an exponent of approach 2, or of the optimum of one of its slices."""
-        return found.interval(self.choices.confidence, len(self.draws[variant].runs), self.factor(variant, "isoflop"))
+        return found.interval(self.choices.confidence, self.factor(variant, "isoflop"))
 
     def effects(self, variant: str) -> Array:
         """Mean log residual of each run from L(N, D), (g,): its luck; zeros where that law could not be fitted."""
@@ -141,7 +142,7 @@ def _fit_frontier(laws: Laws, variant: str) -> None:
     count = int(np.clip(_WORK // len(frame), MIN_REPLICATES, choices.bootstrap))
     law = frontier.resample(law, flops, loss, draws, laws.effects(variant), choices, count)
     if variant in laws.sweeps:
-        law = bias.frontier_errors(law, flops, laws.sweeps[variant], choices)
+        law = bias.frontier_errors(law, flops, frame["N"].to_numpy(float), laws.sweeps[variant], choices)
     laws.frontiers[variant] = law
     _frontier_warnings(laws, variant)
 
@@ -165,7 +166,7 @@ def _few(runs: int) -> str:
     """What few runs mean for intervals."""
     if runs == 1:
         return "1 run: nothing says how much another would differ, so there are no intervals"
-    return f"{runs} runs: intervals rest on Student's t with few degrees of freedom"
+    return f"{runs} runs: intervals rest on few degrees of freedom"
 
 
 def _fit_isoflop(laws: Laws, variant: str) -> None:
@@ -211,12 +212,13 @@ def _fit_parametric(laws: Laws, variant: str) -> None:
     fitted = parametric.fit(size, tokens, loss, objective, form=choices.form, pinned=pinned)
     draws = laws.draws[variant]
     count = int(np.clip(_WORK // len(frame), MIN_REPLICATES, choices.bootstrap))
-    theta = parametric.refit(fitted, size, tokens, loss, objective, draws.rows[:count], pinned)
+    rows = draws.rows[:count]
+    theta = parametric.refit(fitted, size, tokens, loss, objective, rows, pinned, tolerance=_REPLICATE)
     samples = parametric.samples_of(theta, fitted.centre)
     several = len(frame) >= 3 * len(draws.runs)
     factors = (laws.factor(variant, "parametric"), laws.factor(variant, "within" if several else "parametric"))
     laws.parametrics[variant] = Parametric(fitted, samples, *factors)
-    sweeps = bias.draw_sweeps(frame, fitted.law, draws, choices)
+    sweeps = bias.draw_sweeps(frame, fitted, draws, choices)
     if sweeps is not None:
         laws.sweeps[variant] = sweeps
     if not fitted.converged:

@@ -56,14 +56,16 @@ class FrontierLaw:
     tolerance: float = 0.0
     """How far above the hull, in log loss, members may lie."""
     errors: Array = field(default_factory=lambda: np.empty((0, 3)))
-    """theta of simulated sweeps less that of the frontier they were drawn from, (s, 3); empty without L(N, D)."""
+    """What theta is taken to be wrong by in simulated sweeps (``bias``), (s, 3); empty without L(N, D)."""
+    size_errors: Array = field(default_factory=lambda: np.empty(0))
+    """The same for the slope of log N in log C over the members, (s,)."""
 
     @property
     def corrected(self) -> dict[str, float]:
         """E, A and a with their median error taken off; the estimates themselves where errors are not known."""
         return self._named(self.theta - (np.median(self.errors, axis=0) if len(self.errors) else 0.0))
 
-    def intervals(self, confidence: float, runs: int, factor: float) -> dict[str, Interval]:
+    def intervals(self, confidence: float, factor: float) -> dict[str, Interval]:
         """Intervals of E, A and a: corrected by the errors of simulated sweeps, else from ``replicates``."""
         # A in logarithms, at C = 1 FLOP: linear in theta.
         turn = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, self.centre, 1.0]])
@@ -72,7 +74,7 @@ class FrontierLaw:
         for k, name in enumerate(("E", "A", "a")):
             log, middle = name == "A", float(here[k])
             if len(errors):
-                ends = corrected(middle, errors[:, k], confidence, runs, log=log)
+                ends = corrected(middle, errors[:, k], confidence, log=log)
             else:
                 samples, at = (np.exp(replicates[:, k]), self.A) if log else (replicates[:, k], middle)
                 ends = interval(samples, at, confidence, factor, log=log)
@@ -194,12 +196,23 @@ def membership(flops: Array, loss: Array, tolerance: float, choices: Choices) ->
     return member
 
 
-def refit(centre: float, flops: Array, loss: Array, member: Array, start: Array, offset: float | None) -> Array:
+def refit(
+    centre: float,
+    flops: Array,
+    loss: Array,
+    member: Array,
+    start: Array,
+    offset: float | None,
+    *,
+    tolerance: float = 1e-9,
+    max_iterations: int = 60,
+) -> Array:
     """The law of each replicate through its weighted members (b, n), from ``start`` (b, 3); too few leave it there."""
     usable = (member > 0).sum(axis=1) >= MIN_POINTS
     used = np.flatnonzero(member.any(axis=0))
     axes = Axes((np.log(flops[used]) - centre,), (centre,))
     found = solve(
-        axes, loss[:, used], _SQUARES, start, weights=member[:, used], pinned=offset, tolerance=1e-9, max_iterations=60
-    )
+        axes, loss[:, used], _SQUARES, start, weights=member[:, used], pinned=offset, tolerance=tolerance,
+        max_iterations=max_iterations,
+    )  # fmt: skip
     return np.where(usable[:, None], found.theta, start)

@@ -55,7 +55,7 @@ class Slice:
     readings: tuple[np.ndarray, np.ndarray, Array, np.ndarray]
     """Of each run: two rows of the variant, the share of the second in its log loss here, and its model, (r,) each."""
     errors: Array = field(default_factory=lambda: np.empty(0))
-    """log N of the parabola less that of the truth in simulated sweeps (``bias``), (s,)."""
+    """What log N of the parabola is taken to be wrong by in simulated sweeps (``bias``), (s,)."""
 
     @property
     def edge(self) -> str | None:
@@ -72,10 +72,10 @@ class Slice:
         """The logarithm of a column of the slice at log sizes."""
         return np.asarray(np.interp(log_size, np.log(self.size), np.log(values)))
 
-    def interval(self, confidence: float, runs: int, factor: float) -> Interval:
+    def interval(self, confidence: float, factor: float) -> Interval:
         """Interval of the parabola's optimum: corrected by simulated sweeps, else from the replicates."""
         if len(self.errors):
-            return corrected(np.log(self.optimum), self.errors, confidence, runs, log=True)
+            return corrected(np.log(self.optimum), self.errors, confidence, log=True)
         return interval(self.replicates, self.optimum, confidence, factor, log=True)
 
 
@@ -90,12 +90,12 @@ class PowerLaw:
     replicates: Array
     """Slope of every replicate, (b,)."""
     errors: Array = field(default_factory=lambda: np.empty(0))
-    """Slope less that of the truth in simulated sweeps (``bias``), (s,)."""
+    """What the slope is taken to be wrong by in simulated sweeps (``bias``), (s,)."""
 
-    def interval(self, confidence: float, runs: int, factor: float) -> Interval:
+    def interval(self, confidence: float, factor: float) -> Interval:
         """Interval of the exponent: corrected by simulated sweeps, else from the replicates."""
         if len(self.errors):
-            return corrected(self.exponent, self.errors, confidence, runs)
+            return corrected(self.exponent, self.errors, confidence)
         return interval(self.replicates, self.exponent, confidence, factor)
 
     def at(self, flops: Array | float) -> Array:

@@ -11,7 +11,7 @@ from typing import Any
 from structlin.laws import charts
 from structlin.laws.caution import CAUTIONS
 from structlin.laws.console import number, share, span
-from structlin.laws.figures import colour
+from structlin.laws.figures import colour, ordered
 from structlin.laws.fit import Laws
 from structlin.laws.sheet import Rows, sheet, table, toggles
 
@@ -137,7 +137,7 @@ def render(laws: Laws, found: dict[str, Any]) -> str:
         summary=f"{facts['rows']} evaluations of {facts['runs']} runs · FLOPs: {facts['flops']} · "
         f"model size: {facts['size']}",
         before=warnings(found),
-        toggles=toggles({variant: colour(variants, variant) for variant in variants}),
+        toggles=toggles({variant: colour(variants, variant) for variant in ordered(variants)}),
         charts=charts.charts(laws),
         after=tables(found)
         + more_tables(found)

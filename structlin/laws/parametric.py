@@ -161,14 +161,19 @@ def refit(
     weights: Array,
     pinned: float | None = None,
     *,
+    rows: np.ndarray | None = None,
     tolerance: float = 1e-8,
     max_iterations: int = 60,
 ) -> Array:
     """The law refitted with other row weights (b, n), from its own minimum: theta (b, p), centred as in ``fitted``.
 
-    A descent ends when a step promises less than ``tolerance`` of the objective, or after ``max_iterations``.
+    loss (n,), or (b, n) for tables of their own; ``rows`` are the positions that count, all when not given. A descent
+    ends when a step promises less than ``tolerance`` of the objective, or after ``max_iterations``.
     """
     axes = Axes.of(size, tokens)
+    if rows is not None:
+        axes = Axes(tuple(x[rows] for x in axes.logs), axes.centre)
+        loss, weights = loss[..., rows], weights[:, rows]
     begin = np.repeat(fitted.theta[None], len(weights), axis=0)
     options: dict[str, Any] = {"weights": weights, "tolerance": tolerance, "max_iterations": max_iterations}
     if len(fitted.theta) > 5:

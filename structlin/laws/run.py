@@ -33,8 +33,8 @@ def _foreign(choices: Choices) -> pd.DataFrame:
     from structlin.laws import wandb_source  # W&B is only imported when asked for
 
     if choices.source == "wandb":
-        return wandb_source.fetch(choices.project, Path(choices.cache))
-    return wandb_source.offline(Path(choices.dir))
+        return wandb_source.as_table(wandb_source.online(choices.project, Path(choices.cache)))
+    return wandb_source.as_table(wandb_source.offline(Path(choices.dir)))
 
 
 def fit(choices: Choices, table: pd.DataFrame | None = None) -> Laws:

@@ -71,8 +71,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, T, D) -> (N, T, D)."""
-        x = x + self.branch_scale * self.attention(self.attention_norm(x))
-        return x + self.branch_scale * self.ffn(self.ffn_norm(x))
+        x = torch.add(x, self.attention(self.attention_norm(x)), alpha=self.branch_scale)
+        return torch.add(x, self.ffn(self.ffn_norm(x)), alpha=self.branch_scale)
 
 
 class Attention(nn.Module):

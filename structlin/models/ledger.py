@@ -21,6 +21,7 @@ from functools import lru_cache
 from structlin.config.science import Science
 from structlin.errors import UserError, suggest
 from structlin.models.anatomy import Anatomy, LinearShape, anatomy
+from structlin.models.moe_anatomy import kept_by_experts
 from structlin.structure import Sizes, cost
 
 FLOPS_PER_MAC = {"training": 6, "paper": 1}
@@ -127,11 +128,10 @@ def _activation_bytes(science: Science, body: Anatomy, *, fused: bool) -> int:
 
 
 def _middles(shape: LinearShape, *, fused: bool) -> int:
-    """Elements between a linear's factors; of experts their gathered rows and results too, unless made again."""
-    if not shape.router:
-        return 0 if fused and cost.is_fusible(shape.sizes) else _middle(shape.sizes)
-    # Where kernels are fused experts run in chunks, which make everything again.
-    return 0 if fused else shape.active_experts * (shape.d_in + _middle(shape.sizes) + shape.d_out)
+    """Elements between a linear's factors, or of its chosen experts, that are not made again."""
+    if shape.router:
+        return kept_by_experts(shape, _middle(shape.sizes), fused=fused)
+    return 0 if fused and cost.is_fusible(shape.sizes) else _middle(shape.sizes)
 
 
 def _middle(sizes: Sizes) -> int:

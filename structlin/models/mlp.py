@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -54,7 +55,7 @@ class Block(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """h (N, D) -> (N, D)."""
-        return h + self.branch_scale * self.down(functional.gelu(self.up(self.norm(h))))
+        return torch.add(h, self.down(functional.gelu(self.up(self.norm(h)))), alpha=self.branch_scale)
 
 
 def build_mlp(science: Science) -> MLP:

@@ -45,14 +45,30 @@ def routers(linears: Iterable[LinearShape]) -> tuple[RouterShape, ...]:
 def kept_elements(linears: Iterable[LinearShape]) -> int:
     """Elements per token that a training step keeps for routing and, in mixed FFNs, for all chosen experts.
 
-    A router keeps logits, probabilities and their logarithms, and five numbers an assignment. Of a hidden layer behind
-    one router k copies are kept, before and after the GELU, where a plain FFN has one.
+    A router keeps logits, probabilities and their logarithms, and of an assignment expert, token and place (of eight
+    bytes each) and the weight, twice. Of a hidden layer behind one router k copies are kept, before and after the
+    GELU, where a plain FFN has one.
     """
     shapes = list(linears)
     served = {shape.router: shape for shape in shapes if shape.router}
-    routing = sum(3 * shape.num_experts + 5 * shape.active_experts for shape in served.values())
+    routing = sum(3 * shape.num_experts + 8 * shape.active_experts for shape in served.values())
     hidden = [shape for shape in shapes if shape.router and shape.name.endswith(".down") and not shape.has_own_router]
     return routing + sum(2 * (shape.active_experts - 1) * shape.d_in for shape in hidden)
+
+
+def kept_by_experts(shape: LinearShape, middle: int, *, fused: bool) -> int:
+    """Elements per token that the chosen experts of a linear keep, besides its input and any hidden layer.
+
+    ``middle``: elements between an expert's factors. An operator that takes all experts (``fused``) makes everything
+    again, but for one thing: whole dense FFNs keep each expert's result, of d_model, and make the GELU of the hidden
+    layer again, which is what the down projection reads. Elsewhere gathered rows and results are kept, but no more of
+    a mixed FFN's hidden layer, which is neither gathered nor summed.
+    """
+    is_up, is_down = (not shape.has_own_router and shape.name.endswith(end) for end in (".up", ".down"))
+    if fused:
+        return shape.active_experts * (shape.d_out - shape.d_in) if is_down and shape.sizes.dense else 0
+    ends = (0 if is_down else shape.d_in) + (0 if is_up else shape.d_out)
+    return shape.active_experts * (ends + middle)
 
 
 def _expert_sizes(shape: LinearShape, moe: MoeConfig) -> Sizes:

@@ -1,7 +1,7 @@
 """How does one expert treat a chunk of its rows on a CPU? Forward and backward of its linear map, in reused buffers.
 
     dense     one weight
-    fused     the C++ kernel of structlin.nn.kernels, where one serves
+    fused     the C++ kernel of one layer, where it serves; block tensor trains have one of their own (expert_chunks.py)
     buffered  a block tensor train in plain torch: both products with the rows last, between them a view
     pair      any other pair of factors, by structlin.nn.kernels.torch_path
 

@@ -3,7 +3,8 @@
 A chunk's rows are gathered, multiplied by their expert's factors and added to their tokens' sums while they are still
 in the cache, so that neither the gathered rows nor the weighted results of all assignments are ever written out. In
 the backward pass they are made again. Because the experts are linear, the gradient of an assignment's weight is the
-product of its row with that row's own gradient, and needs no result to be kept.
+product of its row with that row's own gradient, and needs no result to be kept. In float32, experts that are block
+tensor trains are taken all at once by a fused kernel, which does the same a tile at a time (kernels/moe_cpp.py).
 
 Letters: T tokens, N assignments; factors of E experts: first (E, g, r, f, d, a), second (E, f, e, g, b, r), or one
 dense weight (E, out, in) and an empty second one.
@@ -19,7 +20,10 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from structlin.nn.chunk_products import chunk_products
+from structlin.nn.kernels import moe_cpp
 from structlin.nn.kernels.layout import ProductSizes
+from structlin.nn.kernels.moe_cpp import Assignments
+from structlin.structure.cost import FUSED_LEAST_WIDTH
 
 DOT_ROWS = 128
 
@@ -43,6 +47,21 @@ def _chunks(ends: Tensor, rows: int) -> Iterator[tuple[int, slice]]:
         start = end
 
 
+def _kernel(x: Tensor, first: Tensor, second: Tensor, a_first: bool) -> moe_cpp.Kernel | None:
+    """The fused kernel of all experts, where one serves."""
+    if not second.numel() or x.dtype != torch.float32 or first.dtype != torch.float32:
+        return None
+    sizes = ProductSizes.of(first.shape[1:], second.shape[1:], a_first)
+    return moe_cpp.kernel(sizes) if min(sizes.used_in, sizes.used_out) >= FUSED_LEAST_WIDTH else None
+
+
+def _num_tokens(x: Tensor, rows_out: int, routes: Assignments) -> int:
+    """Of the batch, or, where neither x nor y has a row a token, no less."""
+    if routes.gathers:
+        return x.shape[0]
+    return rows_out if routes.combines else routes.token.shape[0]
+
+
 def experts_forward(
     x: Tensor,
     weight: Tensor,
@@ -60,6 +79,10 @@ def experts_forward(
     The result has a row an assignment or, where it ``combines``, a row a token: the weighted sum.
     """
     x, first, second = x.contiguous(), first.contiguous(), second.contiguous()
+    kernel = _kernel(x, first, second, a_first)
+    if kernel is not None:
+        routes = Assignments(token, ends, weight.contiguous(), gathers, combines)
+        return kernel.forward(x, first, second, routes, _num_tokens(x, rows_out, routes))
     experts = chunk_products(first, second, a_first)
     # A sum over experts is taken in the precision of the weights, though its terms may be narrower.
     features = _features_out(first, second)
@@ -89,6 +112,10 @@ def experts_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, of the weights (zeros where nothing is combined) and of both factors."""
     dy, x, first, second = dy.contiguous(), x.contiguous(), first.contiguous(), second.contiguous()
+    kernel = _kernel(x, first, second, a_first)
+    if kernel is not None:
+        routes = Assignments(token, ends, weight.contiguous(), gathers, combines)
+        return kernel.backward(dy, x, first, second, routes, _num_tokens(x, dy.shape[0], routes))
     experts = chunk_products(first, second, a_first)
     dx = torch.zeros_like(x, dtype=weight.dtype) if gathers else torch.empty_like(x, dtype=weight.dtype)
     d_weight, d_first, d_second = torch.zeros_like(weight), torch.zeros_like(first), torch.zeros_like(second)

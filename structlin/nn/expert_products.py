@@ -1,6 +1,7 @@
 """Which code computes what the experts were sent? A path chosen by device and dtype; all of them compute no more.
 
-    chunks   CPU: an operator that gathers, multiplies and adds up a few rows at a time (structlin/nn/expert_chunks.py)
+    chunks   CPU: an operator that gathers, multiplies and adds up a few rows at a time (structlin/nn/expert_chunks.py),
+             for experts that are block tensor trains in one fused kernel (structlin/nn/kernels/moe_cpp.py)
     grouped  CUDA, 16-bit: torch's grouped matrix product, which reads where the groups end on the device
     plain    elsewhere: one expert after another by ordinary torch operations; waits once for the device
 

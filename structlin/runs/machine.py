@@ -8,6 +8,8 @@ from pathlib import Path
 
 from structlin.config.placement import Placement
 
+BACKEND = ("device", "device_name", "threads", "backend", "torch_version", "world_size")
+"""What of a run's provenance its table and its copy at W&B show."""
 _GPUS = Path("/proc/driver/nvidia/gpus")
 
 

@@ -31,6 +31,7 @@ from structlin.config.science import Science
 from structlin.data.network import reachable
 from structlin.errors import one_line
 from structlin.runs.files import write_json
+from structlin.runs.machine import BACKEND
 from structlin.runs.store import RunFolder
 
 Row = dict[str, Any]
@@ -152,13 +153,14 @@ class Mirror:
             os.environ.setdefault(name, value)
         import wandb
 
-        science = self._science
+        science, origin = self._science, (self._folder.provenance() or [{}])[-1]
         return wandb.init(
             project=self._target.project,
             group=self._target.group or None,
             id=self._folder.run_id,
             name=f"{science.variant}-d{science.model.d_model}-s{science.seed}",
-            config=to_mapping(science),
+            # The machine too, without its name: memory is accounted by the backend that trained.
+            config={**to_mapping(science), "provenance": {name: origin.get(name) for name in BACKEND}},
             dir=str(self._place),
             mode=mode,
             # Offline, not: syncing a file that resumes numbers its rows anew where W&B holds some already.

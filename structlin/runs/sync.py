@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from structlin.data.network import reachable
-from structlin.errors import UserError, door, one_line, suggest
+from structlin.errors import UserError, asks_help, door, key_values, one_line
 from structlin.laws.wandb_file import history
 from structlin.runs.files import read_json
 from structlin.runs.mirror import QUIET, Mirror, Target, base_url, files_of, has_key
@@ -181,15 +181,10 @@ def _mark(run: Mirrored) -> None:
 
 def main(arguments: list[str]) -> int:
     """Sync a store; 1 where W&B still lacks rows. UserError for a wrong argument, no key or no answer."""
-    values = {"runs": "runs"}
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key in ("-h", "--help"):
-            print(__doc__)
-            return 0
-        if key not in values or not value:
-            raise UserError(f"'{argument}' is unknown; {suggest(key, values)}, as key=value")
-        values[key] = value
+    if asks_help(arguments):
+        print(__doc__)
+        return 0
+    values = key_values(arguments, {"runs": "runs"})
     if not has_key():
         raise UserError(f"no W&B key for {base_url()}; run `wandb login`, or set WANDB_API_KEY")
     if not reachable(base_url()):  # the client would try again for half a minute

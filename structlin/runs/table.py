@@ -9,11 +9,11 @@ Laws and figures read this table and nothing else, so they work as well on a fil
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -21,15 +21,17 @@ import pandas as pd
 from structlin.config.identity import to_mapping
 from structlin.config.optim import OptimConfig, ScheduleConfig
 from structlin.config.science import EvaluationConfig, Science
-from structlin.errors import UserError, door, suggest
+from structlin.errors import UserError, asks_help, door, key_values, suggest
+from structlin.laws.wandb_source import flat
 from structlin.models.ledger import ledger
 from structlin.planning.throughput import Throughputs
 from structlin.runs.files import write_atomically
+from structlin.runs.machine import BACKEND
 from structlin.runs.store import RunFolder, Store
 from structlin.structure import Theta, factorise
 from structlin.structure.taxonomy import realised_taxonomy
 
-BACKEND = ("device", "device_name", "threads", "backend", "torch_version", "world_size")
+T = TypeVar("T")
 
 
 def load(runs: Path) -> pd.DataFrame:
@@ -39,17 +41,7 @@ def load(runs: Path) -> pd.DataFrame:
     """
     if not runs.is_dir():
         raise UserError(f"no run store at {runs}; train something first (python sweep.py ...), or name it: runs=...")
-    throughputs = Throughputs(runs)
-    records = []
-    for folder in Store(runs).folders():
-        try:
-            records.append(_record(folder, throughputs))
-        except UserError as error:
-            print(f"passed over: {error}", file=sys.stderr)
-    records = [record for record in records if record.steps]
-    if not records:
-        return pd.DataFrame(columns=["run_id", "step", "val_loss"])
-    return _rows(records).sort_values(["run_id", "step"], ignore_index=True)
+    return table_of(Store(runs).folders(), _measured, Throughputs(runs).of_machine)
 
 
 def export(table: pd.DataFrame, path: Path) -> None:
@@ -64,6 +56,49 @@ def export(table: pd.DataFrame, path: Path) -> None:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A run as a store gives it, or a copy of one: all that its rows follow from."""
+
+    run_id: str
+    science: Science
+    status: str
+    origin: Mapping[str, Any]
+    """Provenance of its newest attempt; empty where it is not known."""
+    evaluations: Sequence[Mapping[str, Any]]
+    """Step and val_loss of each, by step."""
+
+
+def table_of(
+    runs: Iterable[T], read: Callable[[T], Measured], speed: Callable[[str, Science], float | None]
+) -> pd.DataFrame:
+    """The table of runs of any origin; ``speed`` says tokens a second on a machine, None where it was not measured.
+
+    A run that ``read`` refuses with a UserError is passed over with one line on stderr.
+    """
+    records = []
+    for run in runs:
+        try:
+            records.append(_record(read(run), speed))
+        except UserError as error:
+            print(f"passed over: {error}", file=sys.stderr)
+    records = [record for record in records if record.steps]
+    if not records:
+        return pd.DataFrame(columns=["run_id", "step", "val_loss"])
+    return _rows(records).sort_values(["run_id", "step"], ignore_index=True)
+
+
+def _measured(folder: RunFolder) -> Measured:
+    evaluations = folder.published()
+    if evaluations is None:
+        evaluations = folder.journal.evaluations()
+        torn = folder.journal.torn_lines()
+        if torn:
+            print(f"{folder.path}: {torn} torn line(s) of its journal passed over", file=sys.stderr)
+    origin = (folder.provenance() or [{}])[-1]
+    return Measured(folder.run_id, folder.science(), folder.status()["state"], origin, evaluations)
+
+
+@dataclass(frozen=True)
 class _Record:
     """A run as the table shows it; what its rows have in common is kept once."""
 
@@ -75,23 +110,20 @@ class _Record:
     losses: list[float]
 
 
-def _record(folder: RunFolder, throughputs: Throughputs) -> _Record:
-    science = folder.science()
-    origin = _provenance_columns(folder, science, throughputs)
-    run = _run_columns(folder, science)
-    evaluations = folder.published()
-    if evaluations is None:
-        evaluations = folder.journal.evaluations()
-        torn = folder.journal.torn_lines()
-        if torn:
-            print(f"{folder.path}: {torn} torn line(s) of its journal passed over", file=sys.stderr)
+def _record(run: Measured, speed: Callable[[str, Science], float | None]) -> _Record:
+    science = run.science
+    measured = speed(str(run.origin.get("machine")), science)
+    origin = {name: run.origin.get(name) for name in BACKEND}
+    fused = str(origin["backend"]).startswith(("cpp", "triton"))
     return _Record(
-        run | _cost_columns(science, fused=str(origin["backend"]).startswith("cpp")) | origin,
-        {f"config.{name}": value for name, value in _flat(to_mapping(science))},
+        _run_columns(run)
+        | _cost_columns(science, fused=fused)
+        | {"tokens_per_second": float("nan") if measured is None else measured, **origin},
+        {f"config.{name}": value for name, value in flat(to_mapping(science))},
         science.optim.batch_tokens,
         science.schedule.warmup_steps,
-        [row["step"] for row in evaluations],
-        [row["val_loss"] for row in evaluations],
+        [row["step"] for row in run.evaluations],
+        [row["val_loss"] for row in run.evaluations],
     )
 
 
@@ -117,10 +149,11 @@ def _rows(records: Sequence[_Record]) -> pd.DataFrame:
     return pd.concat([runs, rows, config], axis=1)
 
 
-def _run_columns(folder: RunFolder, science: Science) -> dict[str, Any]:
+def _run_columns(run: Measured) -> dict[str, Any]:
+    science = run.science
     model, optim, schedule = science.model, science.optim, science.schedule
     return {
-        "run_id": folder.run_id,
+        "run_id": run.run_id,
         "variant": science.variant,
         "structure": science.structure.name,
         "theta": science.structure.theta,
@@ -142,7 +175,7 @@ def _run_columns(folder: RunFolder, science: Science) -> dict[str, Any]:
         "schedule": schedule.kind,
         "warmup_steps": schedule.warmup_steps,
         "horizon_steps": float("nan") if schedule.horizon_steps is None else float(schedule.horizon_steps),
-        "status": folder.status()["state"],
+        "status": run.status,
     }
 
 
@@ -181,34 +214,12 @@ def _costs_of(science: Science, fused: bool) -> dict[str, Any]:
     }
 
 
-def _provenance_columns(folder: RunFolder, science: Science, throughputs: Throughputs) -> dict[str, Any]:
-    last = (folder.provenance() or [{}])[-1]
-    speed = throughputs.of_machine(str(last.get("machine")), science)
-    return {
-        "tokens_per_second": float("nan") if speed is None else speed,
-        **{name: last.get(name) for name in BACKEND},
-    }
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", str(value) if isinstance(value, list) else value
-
-
 def main(arguments: list[str]) -> int:
     """Export a store's table."""
-    values = {"runs": "runs", "out": "runs.parquet"}
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key in ("-h", "--help"):
-            print(__doc__)
-            return 0
-        if key not in values or not value:
-            raise UserError(f"'{argument}' is unknown; {suggest(key, values)}, as key=value")
-        values[key] = value
+    if asks_help(arguments):
+        print(__doc__)
+        return 0
+    values = key_values(arguments, {"runs": "runs", "out": "runs.parquet"})
     table = load(Path(values["runs"]))
     export(table, Path(values["out"]))
     print(f"{len(table)} evaluations of {table['run_id'].nunique()} runs -> {values['out']}")

@@ -109,7 +109,7 @@ def test_fig7_has_a_bar_for_every_mixture(mixtures) -> None:
     rows = drawing.numbers()
     assert len(rows) == sum(experts_of(variant) > 0 for variant in tables.MIXTURES)
     names = drawing.panels[0].names
-    assert names == ("standard MoE", "btt, standard MoE", "BTT-MoE", "dense-MoE", "low-rank-MoE")
+    assert names == ("btt, standard MoE", "BTT-MoE", "dense-MoE", "standard MoE", "low-rank-MoE")
     for variant, found in laws.multipliers.items():
         if not experts_of(variant):
             continue
@@ -177,23 +177,46 @@ def test_exponents_stand_at_their_theta_with_their_interval(taxonomy) -> None:
 def test_learning_rates_show_mean_and_range_over_seeds() -> None:
     runs = tables.landscape()
     drawing = learning_rates.draw(runs)
-    assert len(drawing.panels) == 6
+    assert len(drawing.panels) == 7
     rows = of_panel(drawing, "btt, naive rates")
     part = runs[(runs["structure"] == "btt") & (runs["rate_rule"] == "naive") & (runs["d_model"] == 128)]
     drawn = rows[rows["variant"] == "width 128"]
     for column, how in (("y", "mean"), ("low", "min"), ("high", "max")):
         np.testing.assert_allclose(drawn[column], part.groupby("learning_rate")["val_loss"].agg(how))
-    best = learning_rates.best_rates(runs).set_index(["structure", "rate_rule", "d_model"])["learning_rate"]
-    assert best["btt", "structure", 64] == best["btt", "structure", 256] == 1e-3
-    assert best["btt", "naive", 64] == 4 * best["btt", "naive", 256]
+
+
+def test_best_rates_are_drawn_with_their_seeds_and_the_ends_of_windows() -> None:
+    runs = tables.landscape()
+    # One seed of one width learns best elsewhere: its rate widens the interval, and not the best of the mean.
+    odd = (runs["structure"] == "btt") & (runs["rate_rule"] == "structure") & (runs["d_model"] == 128)
+    runs.loc[odd & (runs["seed"] == 2) & (runs["learning_rate"] > 1.9e-3), "val_loss"] -= 0.0101
+    best = learning_rates.best_rates(runs).set_index(learning_rates.KEYS)
+    assert best["learning_rate"]["btt", "structure", 64] == best["learning_rate"]["btt", "structure", 256] == 1e-3
+    assert best["learning_rate"]["btt", "naive", 64] == 4 * best["learning_rate"]["btt", "naive", 256]
+    assert tuple(best.loc[("btt", "structure", 128), ["learning_rate", "low", "high"]]) == (1e-3, 1e-3, 2e-3)
+    # The naive rule's best rate at width 256 is the lowest that was tried.
+    assert set(best.index[best["at_edge"]]) == {(name, "naive", 256) for name in ("dense", "btt", "low_rank")}
+    drawing = learning_rates.draw(runs)
+    rows = of_panel(drawing, learning_rates.BEST)
+    drawn = rows[rows["series"] == "btt, naive"]
+    assert dict(zip(drawn["x"], drawn["y"], strict=True)) == {64: 1e-3, 128: 5e-4, 256: 2.5e-4}
+    assert set(rows.loc[rows["variant"] == "edge", "x"]) == {256}
+    assert "btt, naive: 0.00025 to 0.001 (a factor 4)" in drawing.caption
+    assert "no more than a bound: dense, naive, width 256; btt, naive, width 256" in drawing.caption
+    inner = learning_rates.draw(runs[runs["rate_rule"] == "structure"])
+    assert "None lies at an end of its window." in inner.caption
 
 
 def test_learning_rates_leave_out_what_diverged() -> None:
     runs = tables.landscape()
     runs.loc[runs["learning_rate"] > 3e-3, "status"] = "diverged"
+    # A rate at which one seed of three diverged is not the best, however low the others are.
+    runs.loc[(runs["learning_rate"] == 1e-3) & (runs["seed"] == 0), "status"] = "diverged"
     drawing = learning_rates.draw(runs)
-    assert drawing.numbers()["x"].max() < 3e-3
+    assert drawing.panels[0].drawn()[0].x.max() < 3e-3
     assert f"({(runs['status'] == 'diverged').sum()})" in drawing.caption
+    best = learning_rates.best_rates(runs).set_index(learning_rates.KEYS)["learning_rate"]
+    assert best["btt", "structure", 64] == pytest.approx(1e-3 / 2**0.5)
 
 
 def test_feature_updates_are_those_that_were_measured() -> None:

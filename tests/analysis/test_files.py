@@ -11,7 +11,7 @@ from analysis.drawing import Drawing, Panel, Series
 from analysis.make import write
 from analysis.page import charts, page
 from analysis.paint import figure_of, render
-from analysis.style import PAGE_INCHES, RC, SMALLEST_POINT, colour_of, marker_of
+from analysis.style import PAGE_INCHES, RC, SMALLEST_POINT, colour_of, marker_of, ordered
 from tests.analysis import tables
 
 
@@ -113,6 +113,34 @@ def test_no_two_of_many_variants_look_alike() -> None:
     names = ["dense", *(f"v{place}" for place in range(40))]
     looks = {(colour_of(names, name), marker_of(names, name)) for name in names}
     assert len(looks) == len(names)
+
+
+def test_colours_do_not_depend_on_which_run_came_first() -> None:
+    names = ["moe-btt8", "btt11", "low_rank", "btt3", "dense/paper", "btt+moe-ffn8", "btt"]
+    said = ["dense/paper", "btt", "btt3", "btt11", "low_rank", "btt+moe-ffn8", "moe-btt8"]
+    assert ordered(names) == ordered(names[::-1]) == said
+    assert [colour_of(names, name) for name in names] == [colour_of(names[::-1], name) for name in names]
+    assert (colour_of(names, "dense/paper"), marker_of(names, "dense/paper")) == ("#000000", "^")
+
+
+def test_a_run_of_one_evaluation_is_seen_and_an_empty_panel_is_not() -> None:
+    one = Series("", "a", np.array([3e10]), np.array([2.0]), "faint", "#000000")
+    drawing = Drawing("x", "x", "x", (Panel("p", "x", "y", (one,)), Panel("q", "x", "y", ())))
+    with matplotlib.rc_context(RC):
+        figure = figure_of(drawing)
+    (axes,) = figure.axes
+    assert axes.get_title(loc="left") == "p"
+    assert [line.get_marker() for line in axes.lines] == ["."]
+
+
+def test_ticks_of_a_short_span_are_told_apart() -> None:
+    series = Series("a", "a", np.array([1.6e10, 4.2e10]), np.array([2.0, 1.9]), "line", "#000000")
+    with matplotlib.rc_context(RC):
+        figure = figure_of(Drawing("x", "x", "x", (Panel("p", "x", "y", (series,)),)))
+        figure.draw_without_rendering()
+    labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert len(labels) >= 3
+    assert len(set(labels)) == len(labels)
 
 
 def test_log_axes_have_labels_that_stand_apart() -> None:

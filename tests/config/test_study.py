@@ -97,9 +97,22 @@ def test_what_is_said_on_the_command_line_counts(tmp_path: Path) -> None:
     assert request.templates[0].science.seed == 7
 
 
+def test_lines_are_command_lines_of_one_study(tmp_path: Path) -> None:
+    head = "common: [a=1]\nsizes:\n  small: [b=2]\n  paper: [b=3]\n"
+    (tmp_path / "x.yaml").write_text(f"{head}lines:\n  small:\n    - c=1,2 d=1\n    - c=3\n")
+    small = [["a=1", "b=2", "c=1,2", "d=1", "e=5"], ["a=1", "b=2", "c=3", "e=5"]]
+    assert expand_study(["study=x", "e=5"], tmp_path) == (small, "study=x study.size=small")
+    assert expand_study(["study=x", "study.size=paper"], tmp_path)[0] == [["a=1", "b=3"]]
+    request = sweep_request(["study=learning_rates", "optim.lr=1e-3", "seed=0"])
+    kinds = {(t.science.structure.name, t.science.optim.rate_rule) for t in request.templates}
+    # No line asks for a dense layer under the naive rule, and no two for the same run.
+    assert len(kinds) == len(request.templates) == 5
+    assert request.command == "python sweep.py study=learning_rates optim.lr=1e-3 seed=0"
+
+
 def test_arguments_without_a_study_stay_as_they_are() -> None:
     arguments = ["structure=btt", "budget=1e15"]
-    assert expand_study(arguments, FOLDER) == (arguments, "")
+    assert expand_study(arguments, FOLDER) == ([arguments], "")
 
 
 def test_the_bill_names_the_study_and_its_size(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from structlin.data.__main__ import KEYS, main, parse
+from structlin.data.__main__ import DEFAULTS, main, parse
 from structlin.errors import UserError
 
 
@@ -42,9 +42,10 @@ def test_a_prepared_folder_is_checked_by_its_hashes(sotu_root: Path, tmp_path: P
         (["data=sotuu"], "did you mean 'sotu'? valid: cifar5m, digits, openwebtext, sotu, teacher, text"),
         (
             ["data=sotu", "tokeniser=gpt2"],
-            "tokeniser: no such key; did you mean 'tokenizer'? valid: column, data, depth, path",
+            "'tokeniser=gpt2' is unknown; did you mean 'tokenizer'? valid: column, data, depth, path",
         ),
-        (["data=sotu", "gpt2"], f"gpt2: write key=value; valid keys: {', '.join(KEYS)}"),
+        (["data=sotu", "gpt2"], f"'gpt2' is no key=value; valid keys: {', '.join(DEFAULTS)}"),
+        (["data=sotu", "path="], "'path=' has no value; write path=..."),
         (["data=sotu", "tokenizer=bpe"], "tokenizer=bpe: no such tokenizer; valid: char96, gpt2"),
         (["data=sotu", "validation_every=often"], "validation_every=often: write a whole number"),
         (["data=text"], "data=text needs data.path"),
@@ -62,7 +63,7 @@ def test_a_wrong_line_lists_what_is_valid(
 def test_help_names_every_key(capsys: pytest.CaptureFixture[str]) -> None:
     main(["data=sotu", "--help"])
     text = capsys.readouterr().out
-    assert all(f"\n  {key} " in text for key in KEYS)
+    assert all(f"\n  {key} " in text for key in DEFAULTS)
 
 
 def test_defaults() -> None:

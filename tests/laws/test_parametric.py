@@ -118,8 +118,10 @@ def multi_start(
     objective: Objective,
     starts: int,
     generator: np.random.Generator,
+    *,
+    method: str = "L-BFGS-B",
 ) -> float:
-    """The lowest objective of scipy's L-BFGS-B from random starts."""
+    """The lowest objective of scipy's L-BFGS-B, or of Nelder-Mead, from random starts."""
     x, y = np.log(size) - np.log(size).mean(), np.log(tokens) - np.log(tokens).mean()
     target = objective.target(loss)
 
@@ -145,8 +147,13 @@ def multi_start(
             *generator.uniform(-4, 1, 2),
             *generator.uniform(0.05, 1.5, 2),
         ]
-        options = {"maxiter": 2000, "ftol": 1e-15, "gtol": 1e-12}
-        best = min(best, minimize(value, begin, jac=True, method="L-BFGS-B", bounds=bounds, options=options).fun)
+        if method == "Nelder-Mead":
+            rough: dict[str, float] = {"maxiter": 4000, "maxfev": 4000, "xatol": 1e-9, "fatol": 1e-15}
+            found = minimize(lambda p: value(p)[0], begin, method=method, bounds=bounds, options=rough)
+        else:
+            options = {"maxiter": 2000, "ftol": 1e-15, "gtol": 1e-12}
+            found = minimize(value, begin, jac=True, method=method, bounds=bounds, options=options)
+        best = min(best, found.fun)
     return float(best)
 
 

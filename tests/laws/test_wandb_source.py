@@ -12,6 +12,7 @@ import pytest
 from structlin.errors import UserError
 from structlin.laws import run, wandb_file, wandb_source
 from structlin.laws.choices import Choices
+from structlin.laws.wandb_source import as_table, offline, online
 from tests.laws.wandb_stub import ROWS, history, serving
 
 
@@ -25,13 +26,13 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def test_every_row_is_read_not_a_sample(service: list[str], tmp_path: Path) -> None:
-    table = wandb_source.fetch("e/p", tmp_path)
+    table = as_table(online("e/p", tmp_path))
     assert len(table) == ROWS + 20
     assert table["val_loss"].min() == min(row["val_loss"] for row in history("aaa"))
     assert set(table["run"]) == {"aaa", "bbb"}
     assert (table["config.model.arch"] == "btt").all()
     asked = len(service)
-    again = wandb_source.fetch("e/p", tmp_path)
+    again = as_table(online("e/p", tmp_path))
     assert again.equals(table)
     # Finished runs come from the cache: only the list of runs is asked for.
     assert len(service) - asked <= 3
@@ -40,7 +41,7 @@ def test_every_row_is_read_not_a_sample(service: list[str], tmp_path: Path) -> N
 
 def test_project_needs_an_entity() -> None:
     with pytest.raises(UserError, match="entity/name"):
-        wandb_source.fetch("p", Path("cache"))
+        online("p", Path("cache"))
 
 
 def test_no_service_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -48,7 +49,7 @@ def test_no_service_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     monkeypatch.setattr(wandb_source, "_TIMEOUT_SECONDS", 1)
     with pytest.raises(UserError, match="cannot be read from W&B"):
-        wandb_source.fetch("e/p", tmp_path)
+        online("e/p", tmp_path)
 
 
 LOG = """
@@ -73,7 +74,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_offline_runs_are_read_and_fitted(logged: Path, tmp_path: Path) -> None:
-    table = wandb_source.offline(logged)
+    table = as_table(offline(logged))
     assert len(table) == 6 * 12
     assert set(table["config.model.arch"]) == {"dense", "btt"}
     choices = Choices(
@@ -97,10 +98,10 @@ def test_offline_runs_are_read_and_fitted(logged: Path, tmp_path: Path) -> None:
 
 def test_a_torn_tail_ends_a_file_quietly(logged: Path, tmp_path: Path) -> None:
     file = sorted(logged.rglob("run-*.wandb"))[0]
-    whole = wandb_source.offline(file.parent)
+    whole = as_table(offline(file.parent))
     data = file.read_bytes()
     (tmp_path / "run-torn.wandb").write_bytes(data[: len(data) * 2 // 3])
-    torn = wandb_source.offline(tmp_path)
+    torn = as_table(offline(tmp_path))
     assert 0 < len(torn) < len(whole)
     shared = ["tokens", "val_loss"]
     assert np.array_equal(torn[shared].to_numpy(), whole[shared].to_numpy()[: len(torn)])
@@ -116,4 +117,4 @@ def test_records_span_blocks() -> None:
 
 def test_empty_folder_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no offline W&B runs"):
-        wandb_source.offline(tmp_path)
+        offline(tmp_path)

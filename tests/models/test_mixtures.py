@@ -171,6 +171,24 @@ def test_activations_are_near_what_autograd_keeps(name: str) -> None:
     assert 1 / 1.6 < kept_bytes(science) / ledger(science).fused_activation_bytes < 1.6
 
 
+@pytest.mark.parametrize("name", ["btt", "ffn", "ffn-of-btt", "low-rank"])
+@pytest.mark.parametrize("path", ["chunks", "plain"])
+def test_what_a_further_expert_keeps_is_what_autograd_keeps(
+    name: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exactly where an operator takes all experts; elsewhere within 3%, for the indices of gathering and combining."""
+    science = mixture(name, d_model=64, d_head=16, num_layers=3)
+    two, three = (
+        replace(science, optim=OptimConfig(batch_tokens=512), moe=replace(science.moe, top_k=top_k)) for top_k in (2, 3)
+    )
+    monkeypatch.setattr(expert_products, "choose_path", lambda *_: path)
+    kept = kept_bytes(three) - kept_bytes(two)
+    if path == "chunks":
+        assert kept == ledger(three).fused_activation_bytes - ledger(two).fused_activation_bytes
+    else:
+        assert kept == pytest.approx(ledger(three).activation_bytes - ledger(two).activation_bytes, rel=0.03)
+
+
 # ---- start, precision, causality ------------------------------------------------------------------------------------
 
 

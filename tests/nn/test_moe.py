@@ -131,7 +131,7 @@ def test_caps_are_those_of_each_expert_alone(norm: str) -> None:
 
 @pytest.mark.parametrize("rows", [1, 3, 1000])
 def test_the_size_of_a_chunk_changes_nothing(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunk_products.torch_path, "densifies", lambda _: False)
+    monkeypatch.setattr(chunk_products.torch_path, "densifies", lambda *_: False)
     monkeypatch.setattr(chunk_products.torch_path, "chunk_rows", lambda _: rows)
     monkeypatch.setattr(chunk_products.Dense, "rows", rows)
     for name in ("dense", "btt", "btt-rank-3", "low-rank", "a-first", "b-first"):
@@ -144,7 +144,7 @@ def test_plain_torch_serves_without_a_compiler(monkeypatch: pytest.MonkeyPatch) 
     x = randn(300, 128).float().requires_grad_()
     fused = gradients(layer(x), layer, x)
     monkeypatch.setattr(chunk_products.cpp, "kernel", lambda _: None)
-    monkeypatch.setattr(chunk_products.torch_path, "densifies", lambda _: False)
+    monkeypatch.setattr(chunk_products.torch_path, "densifies", lambda *_: False)
     for found, expected in zip(gradients(layer(x), layer, x), fused, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
@@ -409,7 +409,7 @@ def test_the_operator_of_whole_ffns_runs_what_it_counts() -> None:
 def test_the_operator_runs_no_more_than_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """The products inside it, counted as they run: those of k experts, and z once more in the backward pass."""
     sizes, rows = LAYERS["btt-rank-3"], 50
-    monkeypatch.setattr(chunk_products.torch_path, "densifies", lambda _: False)
+    monkeypatch.setattr(chunk_products.torch_path, "densifies", lambda *_: False)
     layer, x = randomised(moe_linear(sizes, 8, 2)), randn(rows, 24)
     routes = layer.router(x)
     first, second = layer.experts._products()

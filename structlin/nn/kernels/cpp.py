@@ -1,5 +1,8 @@
 """How does the fused CPU kernel run? products.cpp, built for the sizes of the call, on pointers of float32 tensors.
 
+bfloat16 is widened before and rounded after, so that all that lies between is float32; where the processor's dense
+product in bfloat16 is faster than that, it takes the kernel's place.
+
 With more than one thread the rows are split into as many runs of whole tiles; ctypes releases the interpreter's lock.
 The gradients of the factors are summed in the order of the runs, so equal inputs and equal threads give equal bits.
 """
@@ -7,6 +10,7 @@ The gradients of the factors are summed in the order of the runs, so equal input
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -17,8 +21,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from structlin.nn.kernels import compiler
+from structlin.nn.kernels import compiler, torch_path
 from structlin.nn.kernels.layout import ProductSizes
+from structlin.structure.cost import FUSED_LEAST_WIDTH
 
 Result = TypeVar("Result")
 _SOURCE = Path(__file__).with_name("products.cpp")
@@ -67,6 +72,39 @@ class Kernel:
 
         parts = _run_all(run, x.shape[0], tile_rows(self.sizes))
         return dx, _sum([part[0] for part in parts]), _sum([part[1] for part in parts])
+
+
+def forward(x: Tensor, first: Tensor, second: Tensor, sizes: ProductSizes) -> Tensor:
+    """x (T, used_in) -> (T, used_out) by the kernel of these sizes, or by torch where it cannot be built."""
+    built = _serving(sizes, x.dtype)
+    if built is None:
+        return torch_path.forward(x, first, second, sizes)
+    return built.forward(x.float(), first.float(), second.float()).to(x.dtype)
+
+
+def backward(
+    dy: Tensor, x: Tensor, first: Tensor, second: Tensor, sizes: ProductSizes, needs_x: bool, needs_factors: bool
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of x and of both factors (None where not needed), in the same way."""
+    built = _serving(sizes, x.dtype)
+    if built is None:
+        return torch_path.backward(dy, x, first, second, sizes, needs_x, needs_factors)
+    found = built.backward(dy.float(), x.float(), first.float(), second.float(), needs_x, needs_factors)
+    dx, d_first, d_second = (gradient if gradient is None else gradient.to(x.dtype) for gradient in found)
+    return dx, d_first, d_second
+
+
+def _serving(sizes: ProductSizes, dtype: torch.dtype) -> Kernel | None:
+    """The kernel where it can be built and, in bfloat16, does better than one dense product."""
+    if dtype == torch.bfloat16 and torch_path.densifies(sizes, dtype):
+        return None
+    return kernel(sizes)
+
+
+def is_built() -> bool:
+    """Whether the compiler here makes a kernel that loads: tried on the smallest layer that is served."""
+    side = math.isqrt(FUSED_LEAST_WIDTH)
+    return kernel(ProductSizes(g=side, b=1, a=side, r=1, f=side, d=1, e=side, a_first=True)) is not None
 
 
 @cache

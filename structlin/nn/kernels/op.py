@@ -1,21 +1,23 @@
 """What does torch see of the kernels? Two custom operators with shapes, gradients and FLOPs, opaque to torch.compile.
 
-``structlin::products`` and ``structlin::products_backward`` take float32 tensors on the CPU. Their FLOPs depend on
-shapes alone and are those of the plain pair of products, whatever runs: neither the z that is made again in the
-backward pass nor the work of a dense product in the pair's stead is counted. They are defined by schema rather than by
-``torch.library.custom_op``, whose wrapper imports torch._dynamo (a second) at the first call.
+``structlin::products`` and ``structlin::products_backward`` take tensors of CPUs and of CUDA GPUs and run them on the
+backend of their device and dtype. Their FLOPs depend on shapes alone and are those of the plain pair of products,
+whatever runs: neither the z that is made again in the backward pass nor the work of a dense product in the pair's
+stead is counted. They are defined by schema rather than by ``torch.library.custom_op``, whose wrapper imports
+torch._dynamo (a second) at the first call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from structlin.nn.kernels import cpp, torch_path
+from structlin.nn.kernels.backends import backend_of
 from structlin.nn.kernels.layout import ProductSizes
 
 _LIBRARY = torch.library.Library("structlin", "DEF")
@@ -26,37 +28,61 @@ _LIBRARY.define(
 )
 
 
+_DEVICES = ("cpu", "cuda")
+
+
+class _Path(Protocol):
+    """What every backend offers; tensors are contiguous, and a gradient that is not needed is None."""
+
+    def forward(self, x: Tensor, first: Tensor, second: Tensor, sizes: ProductSizes) -> Tensor: ...
+
+    def backward(
+        self,
+        dy: Tensor,
+        x: Tensor,
+        first: Tensor,
+        second: Tensor,
+        sizes: ProductSizes,
+        needs_x: bool,
+        needs_factors: bool,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]: ...
+
+
 def products(x: Tensor, first: Tensor, second: Tensor, a_first: bool) -> Tensor:
     """The operator: x (T, used_in) -> (T, used_out), differentiable once."""
     y: Tensor = torch.ops.structlin.products.default(x, first, second, a_first)
     return y
 
 
-@torch.library.impl("structlin::products", "cpu", lib=_LIBRARY)
+@torch.library.impl("structlin::products", _DEVICES, lib=_LIBRARY)
 def _products(x: Tensor, first: Tensor, second: Tensor, a_first: bool) -> Tensor:
     """x (T, used_in) -> (T, used_out); first (g, r, f, d, a), second (f, e, g, b, r)."""
     sizes = ProductSizes.of(first.shape, second.shape, a_first)
     x, first, second = x.contiguous(), first.contiguous(), second.contiguous()
-    kernel = cpp.kernel(sizes)
-    if kernel is None:
-        return torch_path.forward(x, first, second, sizes)
-    return kernel.forward(x, first, second)
+    return _path(x, sizes).forward(x, first, second, sizes)
 
 
-@torch.library.impl("structlin::products_backward", "cpu", lib=_LIBRARY)
+@torch.library.impl("structlin::products_backward", _DEVICES, lib=_LIBRARY)
 def _products_backward(
     dy: Tensor, x: Tensor, first: Tensor, second: Tensor, a_first: bool, needs_x: bool, needs_factors: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, first and second; one that is not needed is empty."""
     sizes = ProductSizes.of(first.shape, second.shape, a_first)
     dy, x, first, second = dy.contiguous(), x.contiguous(), first.contiguous(), second.contiguous()
-    kernel = cpp.kernel(sizes)
-    if kernel is None:
-        found = torch_path.backward(dy, x, first, second, sizes, needs_x, needs_factors)
-    else:
-        found = kernel.backward(dy, x, first, second, needs_x, needs_factors)
+    found = _path(x, sizes).backward(dy, x, first, second, sizes, needs_x, needs_factors)
     dx, d_first, d_second = (x.new_empty(0) if gradient is None else gradient for gradient in found)
     return dx, d_first, d_second
+
+
+def _path(x: Tensor, sizes: ProductSizes) -> _Path:
+    """The code of these tensors; Triton is imported where it serves."""
+    backend = backend_of(x.device, x.dtype)
+    if backend == "triton":
+        from structlin.nn.kernels import triton_path
+
+        if triton_path.fuses(sizes):
+            return triton_path
+    return cpp if backend == "cpp" else torch_path
 
 
 @torch.library.register_fake("structlin::products", lib=_LIBRARY)
@@ -123,6 +149,10 @@ def backward_flops(
     return 2 * x[0] * (towards_input + (s.macs if needs_factors else 0))
 
 
-def recomputed_flops(rows: int, sizes: ProductSizes) -> int:
-    """FLOPs that the backward pass spends on making z again; no useful work, so in no count above."""
-    return 2 * rows * sizes.used_in * sizes.r * sizes.f * sizes.d
+def recomputed_flops(rows: int, sizes: ProductSizes, backend: str) -> int:
+    """FLOPs that the backward pass spends on making again what it had; no useful work, so in no count above.
+
+    z on every backend, and on triton its gradient too, which each of the two kernels makes for itself.
+    """
+    of_z = sizes.used_in * sizes.r * sizes.f * sizes.d
+    return 2 * rows * (sizes.macs if backend == "triton" else of_z)

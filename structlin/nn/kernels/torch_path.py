@@ -4,12 +4,15 @@
     y[f, e, (d T)]       = B[f, e, (g b r)]  z[f, (g b r), (d T)]
 
 ``tokens_last`` is differentiable and runs on every device and dtype. ``forward`` and ``backward`` are what the custom
-operator calls on the CPU: in chunks of rows, or through the dense matrix where one large product is faster.
+operator calls: on a CPU in chunks of rows, or through the dense matrix where one large product is faster; on a GPU, for
+layers that Triton does not fuse, with all rows at once.
 """
 
 from __future__ import annotations
 
 import math
+from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -19,6 +22,11 @@ from structlin.nn.kernels.layout import ProductSizes
 # Measured on an AVX-512 server core, float32, forward and backward, 8192 rows: the batched products reach a rate that
 # grows with the width, so a dense product that does k times their work is faster up to about k * width = 1700.
 DENSIFY_BELOW = 1700.0
+# Where a factor is shared and there are several groups, products are smaller and slower (g1, g2 at d = 256..1024).
+DENSIFY_SHARED_BELOW = 2800.0
+# In bfloat16 where the processor multiplies tiles of it (AMX): a dense product at 600 GFLOP/s beats every pair up to
+# d = 512 at rank 1 and 1024 at rank 4 (measured). Elsewhere float32's numbers are assumed.
+DENSIFY_TILES_BELOW = 12000.0
 # Floats of z in one chunk of rows: 0.5 MB are best at d = 256..1024 under plain malloc, and within 5% of the best under
 # an allocator that keeps its memory (measured, rank 1 and 4).
 CHUNK_FLOATS = 1 << 17
@@ -43,7 +51,9 @@ def _rows_last(x: Tensor, first: Tensor, second: Tensor, s: ProductSizes) -> Ten
 
 def forward(x: Tensor, first: Tensor, second: Tensor, sizes: ProductSizes) -> Tensor:
     """x (T, used_in) -> (T, used_out), without a graph."""
-    if densifies(sizes):
+    if x.device.type != "cpu":
+        return tokens_last(x, first, second, sizes.a_first)
+    if densifies(sizes, x.dtype):
         return x @ dense_matrix(first, second, sizes).T
     rows = chunk_rows(sizes)
     y = x.new_empty(x.shape[0], sizes.used_out)
@@ -56,9 +66,10 @@ def backward(
     dy: Tensor, x: Tensor, first: Tensor, second: Tensor, sizes: ProductSizes, needs_x: bool, needs_factors: bool
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of x and of both factors (None where not needed); z is made again."""
-    if densifies(sizes):
+    on_cpu = x.device.type == "cpu"
+    if on_cpu and densifies(sizes, x.dtype):
         return _dense_backward(dy, x, first, second, sizes, needs_x, needs_factors)
-    rows = chunk_rows(sizes)
+    rows = chunk_rows(sizes) if on_cpu else max(1, x.shape[0])
     dx = torch.empty_like(x) if needs_x else None
     d_first = torch.zeros_like(first) if needs_factors else None
     d_second = torch.zeros_like(second) if needs_factors else None
@@ -68,10 +79,23 @@ def backward(
     return dx, d_first, d_second
 
 
-def densifies(sizes: ProductSizes) -> bool:
+def densifies(sizes: ProductSizes, dtype: torch.dtype = torch.float32) -> bool:
     """Whether one dense product of the layer's shape is faster than the pair, though it does more."""
-    dense_macs = sizes.used_in * sizes.used_out
-    return dense_macs / sizes.macs * math.sqrt(dense_macs) <= DENSIFY_BELOW
+    s, dense_macs = sizes, sizes.used_in * sizes.used_out
+    shared_in_groups = (s.b > 1 or s.d > 1) and max(s.g, s.f) > 1
+    limit = DENSIFY_SHARED_BELOW if shared_in_groups else DENSIFY_BELOW
+    if dtype == torch.bfloat16 and multiplies_tiles():
+        limit = DENSIFY_TILES_BELOW
+    return dense_macs / s.macs * math.sqrt(dense_macs) <= limit
+
+
+@cache
+def multiplies_tiles() -> bool:
+    """Whether the processor has AMX for bfloat16, by what Linux says of it."""
+    try:
+        return " amx_bf16" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
 
 
 def dense_matrix(first: Tensor, second: Tensor, sizes: ProductSizes) -> Tensor:

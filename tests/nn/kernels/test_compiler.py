@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from structlin.nn.kernels import compiler, cpp, op
+from structlin.nn.kernels import backend_name, compiler, cpp, op
 from tests.nn.kernels.reference import CASES, assert_equal, expected, operands
 
 SOURCE = 'extern "C" int answer() { return ANSWER; }\n'
@@ -61,20 +61,48 @@ def test_a_failed_build_is_one_log_line_and_leaves_nothing(source, caplog):
     assert builds() == []
 
 
-def test_without_a_compiler_the_operators_still_work(source, monkeypatch, caplog):
-    monkeypatch.setenv("PATH", "")
-    compiler.find_compiler.cache_clear()
-    cpp.kernel.cache_clear()
+@pytest.fixture
+def path(monkeypatch):
+    """Set the PATH on which a compiler is looked for anew."""
+
+    def forget():
+        for cached in (compiler.find_compiler, compiler.version, cpp.kernel):
+            cached.cache_clear()
+
+    def set_path(value):
+        monkeypatch.setenv("PATH", value)
+        forget()
+
+    yield set_path
+    forget()
+
+
+def assert_torch_serves_and_is_recorded(caplog):
     x, first, second, dy = operands(CASES[2], 20)
-    try:
-        with caplog.at_level(logging.WARNING):
-            y = op.products(x, first, second, True)
-            gradients = torch.ops.structlin.products_backward.default(dy, x, first, second, True, True, True)
-    finally:
-        compiler.find_compiler.cache_clear()
-        cpp.kernel.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        assert backend_name(torch.device("cpu"), torch.float32) == "torch"
+        y = op.products(x, first, second, True)
+        gradients = torch.ops.structlin.products_backward.default(dy, x, first, second, True, True, True)
     assert_equal((y, *gradients), expected(CASES[2], x, first, second, dy))
     assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_without_a_compiler_the_operators_still_work(source, path, caplog):
+    path("")
+    assert_torch_serves_and_is_recorded(caplog)
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["raise SystemExit('out of order')", "import sys; print('g++ 13'); sys.exit('--version' not in sys.argv)"],
+    ids=["dead", "cannot link"],
+)
+def test_a_compiler_that_cannot_build_is_recorded_as_torch(program, source, tmp_path, path, caplog):
+    broken = tmp_path / "g++"
+    broken.write_text(f"#!{sys.executable}\n{program}\n")
+    broken.chmod(broken.stat().st_mode | stat.S_IXUSR)
+    path(str(tmp_path))
+    assert_torch_serves_and_is_recorded(caplog)
 
 
 def test_a_compiler_that_hangs_or_breaks_is_survived(source, tmp_path, monkeypatch):

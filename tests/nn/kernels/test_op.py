@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from structlin.nn import kernels
-from structlin.nn.kernels import backend_name, compiler, cpp, op, structured_product
+from structlin.nn.kernels import backend_name, compiler, cpp, op, structured_product, torch_path
 from structlin.nn.kernels.layout import ProductSizes
 from structlin.nn.kernels.torch_path import tokens_last
 from structlin.structure.cost import FUSED_LEAST_WIDTH
@@ -39,6 +39,26 @@ def test_narrow_layers_build_nothing(width, served, monkeypatch):
     assert bool(calls) == served
 
 
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+# bfloat16 keeps 8 bits, and what lies between the products is rounded to them.
+LIMITS = {torch.float32: 3e-6, torch.bfloat16: 4 * 2**-8}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", LIMITS)
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("sizes", CASES[1:6], ids=named)
+def test_every_device_and_dtype(sizes, dense, dtype, device, monkeypatch):
+    monkeypatch.setattr(torch_path, "densifies", lambda *_: dense)
+    *inputs, dy = (tensor.to(device, dtype) for tensor in operands(sizes, 700))
+    leaves = [tensor.requires_grad_() for tensor in inputs]
+    y = op.products(*leaves, sizes.a_first)
+    found = (y, *torch.autograd.grad(y, leaves, dy))
+    for left, right in zip(found, expected(sizes, *inputs, dy), strict=True):
+        assert left.dtype == dtype
+        assert (left.double() - right).abs().max() <= LIMITS[dtype] * right.abs().max()
+
+
 small = st.integers(1, 6)
 
 
@@ -52,7 +72,8 @@ def test_the_fused_kernel_runs_where_there_is_a_compiler():
     kernel = cpp.kernel(CASES[0])
     assert (kernel is not None) == (compiler.find_compiler() is not None)
     assert backend_name(torch.device("cpu"), torch.float32).startswith("torch" if kernel is None else "cpp (g++")
-    assert backend_name(torch.device("cpu"), torch.bfloat16) == "torch"
+    assert backend_name(torch.device("cpu"), torch.bfloat16) == backend_name(torch.device("cpu"), torch.float32)
+    assert backend_name(torch.device("cpu"), torch.float64) == "torch"
 
 
 def test_equal_inputs_give_equal_bits():
@@ -130,8 +151,19 @@ def test_other_dtypes_take_the_plain_way():
     *inputs, _ = operands(CASES[3], 6)
     leaves = tuple(tensor.double().requires_grad_() for tensor in inputs)
     assert torch.autograd.gradcheck(lambda *tensors: structured_product(*tensors, False), leaves)
+
+
+def test_autocast_gives_its_dtype_and_gradients_of_the_weights():
+    sizes = CASES[1]
+    *inputs, dy = operands(sizes, 60)
+    leaves = [tensor.requires_grad_() for tensor in inputs]
     with torch.autocast("cpu", torch.bfloat16):
-        assert structured_product(*inputs, False).dtype == torch.bfloat16
+        y = structured_product(*leaves, sizes.a_first)
+    assert y.dtype == torch.bfloat16
+    found = (y, *torch.autograd.grad(y, leaves, dy.bfloat16()))
+    assert [tensor.dtype for tensor in found[1:]] == [torch.float32] * 3
+    for left, right in zip(found, expected(sizes, *inputs, dy), strict=True):
+        assert (left.double() - right).abs().max() <= 2 * LIMITS[torch.bfloat16] * right.abs().max()
 
 
 def test_factors_that_do_not_belong_together_are_named():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from structlin.nn.kernels import torch_path
+from structlin.nn import kernels
+from structlin.nn.kernels import shared_factors, torch_path
 from structlin.nn.kernels.layout import ProductSizes
 from tests.nn.kernels.reference import CASES, assert_equal, expected, named, operands
 
@@ -18,10 +20,48 @@ def test_tokens_last_equals_the_reference(sizes):
     assert_equal((y, *torch.autograd.grad(y, leaves, dy)), expected(sizes, *inputs, dy))
 
 
-@pytest.mark.parametrize("densify", [0.0, float("inf")], ids=["chunks", "dense"])
+# One group only, with enough columns that nothing is permuted; and each gradient left out in turn.
+ONE_GROUP = ProductSizes(g=1, b=5, a=7, r=3, f=1, d=16, e=9, a_first=True)
+
+
+@pytest.mark.parametrize("sizes", [*CASES, ONE_GROUP], ids=named)
+@pytest.mark.parametrize(
+    "needs", [(True, True, True), (True, False, False), (False, True, False), (False, False, True)]
+)
+def test_rows_first_equals_the_reference(sizes, needs):
+    *inputs, dy = operands(sizes, 30)
+    leaves = [tensor.requires_grad_(need) for tensor, need in zip(inputs, needs, strict=True)]
+    y = shared_factors.rows_first(*leaves, sizes.a_first)
+    wanted_y, *wanted = expected(sizes, *inputs, dy)
+    found = torch.autograd.grad(y, [leaf for leaf in leaves if leaf.requires_grad], dy)
+    assert_equal((y, *found), (wanted_y, *(gradient for gradient, need in zip(wanted, needs, strict=True) if need)))
+
+
+def test_rows_first_counts_the_flops_of_the_pair():
+    counts = []
+    for function in (shared_factors.rows_first, torch_path.tokens_last):
+        *inputs, dy = operands(ONE_GROUP, 10)
+        with FlopCounterMode(display=False) as counter:
+            torch.autograd.backward(function(*(tensor.requires_grad_() for tensor in inputs), True), dy)
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize(("backend", "kept"), [("torch", True), ("cpp", False)])
+def test_shared_factors_keep_z_only_without_a_compiler(backend, kept, monkeypatch):
+    wide = ProductSizes(g=1, b=32, a=32, r=1, f=1, d=32, e=32, a_first=True)
+    calls = []
+    monkeypatch.setattr(kernels, "backend_of", lambda device, dtype: backend)
+    monkeypatch.setattr(kernels, "rows_first", lambda *operands: calls.append(operands) or operands[0])
+    x, first, second, _ = operands(wide, 4)
+    kernels.structured_product(x, first, second, True)
+    assert bool(calls) == kept
+
+
+@pytest.mark.parametrize("densify", [False, True], ids=["chunks", "dense"])
 @pytest.mark.parametrize("sizes", CASES, ids=named)
 def test_both_forms_equal_the_reference(monkeypatch, sizes, densify):
-    monkeypatch.setattr(torch_path, "DENSIFY_BELOW", densify)
+    monkeypatch.setattr(torch_path, "densifies", lambda *_: densify)
     monkeypatch.setattr(torch_path, "CHUNK_FLOATS", 0)
     x, first, second, dy = operands(sizes, 300)
     wanted = expected(sizes, x, first, second, dy)
@@ -29,9 +69,9 @@ def test_both_forms_equal_the_reference(monkeypatch, sizes, densify):
     assert_equal(torch_path.backward(dy, x, first, second, sizes, True, True), wanted[1:])
 
 
-@pytest.mark.parametrize("densify", [0.0, float("inf")], ids=["chunks", "dense"])
+@pytest.mark.parametrize("densify", [False, True], ids=["chunks", "dense"])
 def test_unneeded_gradients_are_left_out(monkeypatch, densify):
-    monkeypatch.setattr(torch_path, "DENSIFY_BELOW", densify)
+    monkeypatch.setattr(torch_path, "densifies", lambda *_: densify)
     x, first, second, dy = operands(CASES[2], 20)
     _, dx, d_first, d_second = expected(CASES[2], x, first, second, dy)
     only_x = torch_path.backward(dy, x, first, second, CASES[2], True, False)
@@ -58,3 +98,20 @@ def test_narrow_layers_are_densified_and_wide_ones_are_not():
     assert torch_path.densifies(btt(16, 4))
     assert not torch_path.densifies(btt(32, 1))
     assert not torch_path.densifies(btt(32, 4))
+
+
+@pytest.mark.parametrize(("tiles", "dense"), [(True, True), (False, False)])
+def test_tiles_of_bfloat16_densify_wider_layers(tiles, dense, monkeypatch):
+    monkeypatch.setattr(torch_path, "multiplies_tiles", lambda: tiles)
+    wide = ProductSizes(g=16, b=1, a=32, r=1, f=32, d=1, e=16, a_first=True)
+    assert torch_path.densifies(wide, torch.bfloat16) == dense
+    assert not torch_path.densifies(wide)
+
+
+def test_shared_factors_are_densified_further():
+    shared = ProductSizes(g=4, b=4, a=16, r=1, f=4, d=4, e=16, a_first=True)
+    assert torch_path.densifies(shared)
+    assert not shared_factors.is_faster(shared)
+    one_group = ProductSizes(g=1, b=16, a=16, r=1, f=1, d=16, e=16, a_first=True)
+    assert shared_factors.is_faster(one_group)
+    assert not shared_factors.is_faster(ProductSizes(g=16, b=1, a=16, r=1, f=16, d=1, e=16, a_first=True))

@@ -1,0 +1,176 @@
+"""The GPU's kernels equal the reference (under Triton's interpreter), compile for GPUs, and serve where they should."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from structlin.nn.kernels import backend_name, backends, op
+from structlin.nn.kernels.layout import ProductSizes
+
+# Float32 as in the reference of the other backends; bfloat16 keeps 8 bits, and z is rounded to them in between.
+LIMITS = {"torch.float32": 3e-6, "torch.bfloat16": 4 * 2**-8}
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def interpreted():
+    """What tests/nn/kernels/interpreted.py found in a process whose kernels are interpreted."""
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tests.nn.kernels.interpreted"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("dtype", LIMITS)
+def test_forward_and_gradients_equal_the_reference(interpreted, dtype):
+    assert len(interpreted[dtype]) == 6
+    for case, errors in interpreted[dtype].items():
+        assert len(errors) == 4
+        assert max(errors) <= LIMITS[dtype], case
+
+
+def test_the_kernels_ran_and_are_recorded(interpreted):
+    # Forward and the gradient of x are one kernel, the gradients of both factors the other: 6 cases in 2 dtypes.
+    assert interpreted["launches"] == {"_tuned_map": 24, "_tuned_gradients": 12}
+    assert interpreted["backend"].startswith("triton 3.")
+    assert interpreted["backend"].endswith("(interpreter)")
+
+
+def test_layers_of_several_thetas(interpreted):
+    assert set(interpreted["thetas"]) == {"btt", "g2", "tt3", "btt7"}
+    assert all(max(errors) <= LIMITS["torch.float32"] for errors in interpreted["thetas"].values())
+
+
+def test_flops_equal_those_of_the_plain_pair(interpreted):
+    assert all(counted == plain > 0 for counted, plain in interpreted["flops"])
+
+
+def test_torch_compile_keeps_one_graph(interpreted):
+    assert max(interpreted["compiled"]) <= LIMITS["torch.float32"]
+
+
+def test_no_rows_and_large_inner_sizes(interpreted):
+    assert interpreted["no rows"] == [0, 64]
+    assert max(interpreted["not fused"]) <= LIMITS["torch.float32"]
+    assert interpreted["launches not fused"] == 0
+
+
+# ---- compiled for a GPU that need not be here -----------------------------------------------------------------------
+
+SHARED_BYTES = {80: 163 << 10, 90: 227 << 10}
+WIDE = ProductSizes(g=32, b=1, a=32, r=4, f=32, d=1, e=32, a_first=True)
+LARGEST = ProductSizes(g=8, b=1, a=128, r=1, f=8, d=1, e=128, a_first=True)
+
+
+def compiled(kernel_name, sizes, dtype, choice, capability):
+    """The machine code of a kernel, its shared memory in bytes and its PTX."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from structlin.nn.kernels import triton_kernels, triton_path
+
+    kernel = getattr(triton_kernels, kernel_name)
+    is_map = kernel_name == "map_rows"
+    constants_of = triton_path.map_constants if is_map else triton_path.gradient_constants
+    config = (triton_path.MAP_BLOCKS if is_map else triton_path.GRADIENT_BLOCKS)[choice]
+    constants = {**constants_of(triton_path.layout(sizes), dtype, 65_536), **config.kwargs}
+    pointer = "*bf16" if dtype == torch.bfloat16 else "*fp32"
+    types = {"rows": "i32", "share": "i32", "d_first": "*fp32", "d_second": "*fp32"}
+    signature = {name: "constexpr" if name in constants else types.get(name, pointer) for name in kernel.arg_names}
+    options = {"num_warps": config.num_warps, "num_stages": config.num_stages}
+    target = GPUTarget("cuda", capability, 32)
+    built = triton.compile(ASTSource(kernel, signature, constants), target=target, options=options)
+    return built.metadata.shared, built.asm["ptx"]
+
+
+@pytest.mark.parametrize("kernel", ["map_rows", "factor_gradients"])
+@pytest.mark.parametrize("capability", [80, 90])
+def test_bfloat16_compiles_to_tensor_cores(kernel, capability, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    shared, ptx = compiled(kernel, WIDE, torch.bfloat16, 2, capability)
+    assert 0 < shared <= SHARED_BYTES[capability]
+    assert "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32" in ptx
+
+
+@pytest.mark.parametrize("kernel", ["map_rows", "factor_gradients"])
+def test_the_smallest_blocks_suit_the_largest_layer_that_is_fused(kernel, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    from structlin.nn.kernels import triton_path
+
+    assert max(LARGEST.a, LARGEST.e) == triton_path.LARGEST_INNER
+    assert triton_path.fuses(LARGEST)
+    shared, _ = compiled(kernel, LARGEST, torch.float32, 0, 80)
+    assert shared <= SHARED_BYTES[80]
+
+
+def test_choices_that_spill_are_not_measured():
+    from structlin.nn.kernels import triton_path
+
+    class Rows:
+        def __init__(self, dtype):
+            self.element_size = lambda: torch.empty((), dtype=dtype).element_size()
+
+    def kept(dtype, sizes):
+        constants = triton_path.map_constants(triton_path.layout(sizes), dtype, 1000)
+        return triton_path.fitting(triton_path.MAP_BLOCKS, {"x": Rows(dtype)}, **constants)
+
+    assert kept(torch.bfloat16, WIDE) == triton_path.MAP_BLOCKS
+    assert len(kept(torch.float32, WIDE)) < len(triton_path.MAP_BLOCKS)
+    assert kept(torch.float32, LARGEST) == triton_path.MAP_BLOCKS[:1]
+
+
+@pytest.mark.parametrize("rows", [1, 511, 1024, 65_536, 100_001])
+def test_shares_cover_all_rows(rows):
+    from structlin.nn.kernels import triton_path
+
+    shares, share = triton_path.split_rows(rows, triton_path.layout(WIDE))
+    assert (shares - 1) * share < rows <= shares * share
+    assert share % 64 == 0
+
+
+# ---- where they serve -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """As if torch saw a CUDA GPU of this capability."""
+
+    def seen(capability):
+        backends.has_triton.cache_clear()
+        monkeypatch.setattr(torch.version, "cuda", "13.0")
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+        return torch.device("cuda")
+
+    yield seen
+    backends.has_triton.cache_clear()
+
+
+def test_gpus_with_triton_are_served(gpu):
+    device = gpu((9, 0))
+    assert backend_name(device, torch.bfloat16).startswith("triton 3.")
+    assert backend_name(device, torch.float32).startswith("triton 3.")
+    assert backend_name(device, torch.float64) == "torch"
+
+
+def test_older_gpus_and_missing_triton_are_torch(gpu, monkeypatch):
+    assert backend_name(gpu((7, 5)), torch.bfloat16) == "torch"
+    device = gpu((9, 0))
+    monkeypatch.setattr(backends.util, "find_spec", lambda name: None)
+    assert backend_name(device, torch.bfloat16) == "torch"
+
+
+def test_recomputed_work_is_reported_apart():
+    s = WIDE
+    z = 2 * 10 * s.used_in * s.r * s.f * s.d
+    dz = 2 * 10 * s.used_out * s.g * s.b * s.r
+    assert op.recomputed_flops(10, s, "cpp") == op.recomputed_flops(10, s, "torch") == z
+    assert op.recomputed_flops(10, s, "triton") == z + dz
