@@ -252,7 +252,8 @@ def _finish(drawing: Drawing, drawn: Sequence[tuple[Axes, Panel, tuple[float, fl
             axes.set_ylim(top=min(axes.get_ylim()[1], panel.y_most))
     for axes, panel, (width, height) in charts:
         if panel.names:
-            room = int((width - LEFT - RIGHT) / len(panel.names) / CHARACTER)
+            # A character less, which keeps neighbours apart.
+            room = int((width - LEFT - RIGHT) / len(panel.names) / CHARACTER) - 1
             axes.set_xticks(range(len(panel.names)), [textwrap.fill(n, max(room, 6)) for n in panel.names])
             axes.set_xlim(-0.6, len(panel.names) - 0.4)
         elif panel.x_log:

@@ -16,6 +16,7 @@ CAUTIONS = {
     "few_budgets": "fewer than five budgets: the exponents of the optimum rest on little",
     "few_runs": "few runs: intervals from resampling runs are rough",
     "few_points": "too few points for a fit",
+    "one_curve": "one run makes the whole frontier",
     "one_width": "one model size only: N cannot be fitted",
     "bound": "a parameter ended at its bound",
     "frontier_bias": "gaps between the sizes and lucky runs move the frontier law by more than its noise",

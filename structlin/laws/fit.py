@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -141,6 +141,7 @@ def _fit_frontier(laws: Laws, variant: str) -> None:
     draws = laws.draws[variant]
     count = int(np.clip(_WORK // len(frame), MIN_REPLICATES, choices.bootstrap))
     law = frontier.resample(law, flops, loss, draws, laws.effects(variant), choices, count)
+    law = replace(law, is_one_curve=len(set(draws.index[rows])) == 1)
     if variant in laws.sweeps:
         law = bias.frontier_errors(law, flops, frame["N"].to_numpy(float), laws.sweeps[variant], choices)
     laws.frontiers[variant] = law
@@ -152,6 +153,8 @@ def _frontier_warnings(laws: Laws, variant: str) -> None:
     law, runs = laws.frontiers[variant], len(laws.draws[variant].runs)
     if runs < 5:
         laws.warn("few_runs", _few(runs), variant)
+    if law.is_one_curve:
+        laws.warn("one_curve", "its law describes how that run learns, not how losses fall with size", variant)
     if laws.choices.frontier_offset is None and law.E <= 1e-9:
         laws.warn("bound", "the frontier's E ended at 0: this range of compute shows no floor", variant)
     ends, better = laws.frontier_intervals(variant), law.corrected

@@ -59,6 +59,8 @@ class FrontierLaw:
     """What theta is taken to be wrong by in simulated sweeps (``bias``), (s, 3); empty without L(N, D)."""
     size_errors: Array = field(default_factory=lambda: np.empty(0))
     """The same for the slope of log N in log C over the members, (s,)."""
+    is_one_curve: bool = False
+    """Whether one run has all members: its learning curve, about which other runs would say nothing."""
 
     @property
     def corrected(self) -> dict[str, float]:
@@ -66,7 +68,10 @@ class FrontierLaw:
         return self._named(self.theta - (np.median(self.errors, axis=0) if len(self.errors) else 0.0))
 
     def intervals(self, confidence: float, factor: float) -> dict[str, Interval]:
-        """Intervals of E, A and a: corrected by the errors of simulated sweeps, else from ``replicates``."""
+        """Intervals of E, A and a: corrected by the errors of simulated sweeps, else from ``replicates``.
+
+        NaN where one run is the whole frontier and nothing simulates others.
+        """
         # A in logarithms, at C = 1 FLOP: linear in theta.
         turn = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, self.centre, 1.0]])
         here, errors, replicates = self.theta @ turn, self.errors @ turn, self.replicates @ turn
@@ -75,6 +80,8 @@ class FrontierLaw:
             log, middle = name == "A", float(here[k])
             if len(errors):
                 ends = corrected(middle, errors[:, k], confidence, log=log)
+            elif self.is_one_curve:
+                ends = Interval(float("nan"), float("nan"))
             else:
                 samples, at = (np.exp(replicates[:, k]), self.A) if log else (replicates[:, k], middle)
                 ends = interval(samples, at, confidence, factor, log=log)

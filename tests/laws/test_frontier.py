@@ -79,6 +79,17 @@ def test_one_run_has_no_interval() -> None:
     assert "few_runs" in names(laws)
 
 
+def test_a_frontier_of_one_run_has_no_interval() -> None:
+    """Two larger runs that never reach it: resampling gives the same hull again and again, which is no certainty."""
+    table = synthetic.trunks(DENSE, sizes=[1e6, 1.6e7, 2.56e8], evaluations=20, generator=np.random.default_rng(4))
+    late = table["run"] != table["run"].iloc[0]
+    laws = laws_of(table.assign(loss=table["loss"] + 3.0 * late).drop(columns="seed"), bootstrap=40)
+    assert laws.frontiers["dense"].is_one_curve
+    assert np.isnan(laws.frontier_intervals("dense")["a"].low)
+    assert {"one_curve", "few_runs"} <= names(laws)
+    assert "frontier_bias" not in names(laws)
+
+
 def test_crossing_is_found() -> None:
     flops = np.geomspace(1e15, 1e20, 60)
     one, other = 1.0 + 20 * flops**-0.10, 1.0 + 20 * (1e17**0.02) * flops**-0.12
