@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.missing import Missing, cells, command, missing_cells, words
+from analysis.missing import Missing, cells, command, command_lines, missing_cells
 from structlin.config.identity import run_id
 from structlin.errors import UserError
 from structlin.laws import source, wandb_source
@@ -55,7 +55,7 @@ class Kept:
     @property
     def missing(self) -> Missing:
         """What of the study is missing, by the plan at the time of keeping if the study is still the same."""
-        if self.origin["arguments"] == words(self.study, self.origin["size"]):
+        if self.origin["lines"] == command_lines(self.study, self.origin["size"]):
             lines = tuple(self.origin["missing"])
             return lines, self.origin["command"] if lines else ""
         return missing_cells(self.study, self.origin["size"], self.runs)
@@ -85,7 +85,7 @@ def keep(study: str, size: str, runs: Path, folder: Path = FOLDER) -> Kept:
         "study": study,
         "size": size,
         "command": command(study, size),
-        "arguments": words(study, size),
+        "lines": command_lines(study, size),
         "runs": int(table["run_id"].nunique()),
         "evaluations": len(table),
         **_origins(runs, set(table["run_id"])),

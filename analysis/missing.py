@@ -22,10 +22,10 @@ def command(study: str, size: str) -> str:
     return f"python sweep.py study={study} study.size={size}{NEEDED.get((study, size), '')}"
 
 
-def words(study: str, size: str) -> list[str]:
-    """The arguments that a study stands for today."""
+def command_lines(study: str, size: str) -> list[str]:
+    """The arguments of each command line that a study stands for today."""
     lines, _ = expand_study([f"study={study}", f"study.size={size}"], CONFIG_DIR / "study")
-    return [word for line in lines for word in line]
+    return [" ".join(line) for line in lines]
 
 
 @cache

@@ -140,7 +140,7 @@ def _study(study: Study) -> str:
 
 def provenance_rows(study: Study) -> Rows:
     """What is known of the runs: command, machines, versions, code, counts."""
-    known = {key: value for key, value in study.origin.items() if key not in ("missing", "arguments")}
+    known = {key: value for key, value in study.origin.items() if key not in ("missing", "lines")}
     known |= {} if study.origin else {"runs": study.runs["run_id"].nunique(), "evaluations": len(study.runs)}
     return [
         [key, ", ".join(map(str, value)) if isinstance(value, list) else str(value)] for key, value in known.items()

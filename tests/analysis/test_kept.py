@@ -92,7 +92,7 @@ def put(folder: Path, name: str, runs: pd.DataFrame, lacking: list[str]) -> None
     """Kept runs as keep would write them."""
     runs.to_parquet(folder / f"{name}.parquet")
     origin = {"study": name, "size": "small", "command": missing.command(name, "small"),
-              "arguments": missing.words(name, "small"), "missing": lacking}  # fmt: skip
+              "lines": missing.command_lines(name, "small"), "missing": lacking}  # fmt: skip
     (folder / f"{name}.json").write_text(json.dumps(origin))
 
 
@@ -120,7 +120,7 @@ def test_a_figure_says_what_its_study_lacks(tmp_path: Path) -> None:
 
 def test_a_changed_study_is_planned_anew(study: Path, tmp_path: Path) -> None:
     found = kept.keep("fig4", "small", study, tmp_path)
-    changed = replace(found, origin=found.origin | {"arguments": ["scale=small"], "missing": []})
+    changed = replace(found, origin=found.origin | {"lines": ["scale=small"], "missing": []})
     assert changed.missing == (("btt at width 16, seed 1, step 12",), "python sweep.py study=fig4 study.size=small")
 
 
