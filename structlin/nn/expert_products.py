@@ -2,7 +2,8 @@
 
     chunks   CPU: an operator that gathers, multiplies and adds up a few rows at a time (structlin/nn/expert_chunks.py),
              for experts that are block tensor trains in one fused kernel (structlin/nn/kernels/moe_cpp.py)
-    grouped  CUDA, 16-bit: torch's grouped matrix product, which reads where the groups end on the device
+    grouped  CUDA, float32 and bfloat16: grouped matrix products, which read where the groups end on the device
+             (structlin/nn/kernels/grouped.py)
     plain    elsewhere: one expert after another by ordinary torch operations; waits once for the device
 
 A pair of factors is two grouped products, whatever its theta. With rows x of N assignments, sorted by expert:
@@ -20,12 +21,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from structlin.nn.expert_chunks import run_experts
+from structlin.nn.kernels.backends import DTYPES
+from structlin.nn.kernels.grouped import grouped_product
 from structlin.nn.kernels.layout import ProductSizes
 from structlin.nn.kernels.torch_path import tokens_last
 from structlin.nn.routing import Routes
-
-# torch._grouped_mm wants rows of whole 16-byte words.
-ALIGNED_BYTES = 16
 
 
 def expert_products(
@@ -37,7 +37,7 @@ def expert_products(
     sorted assignments (N, X). ``combines``: the result is the weighted sum of every token (T, Y), else the sorted
     assignments (N, Y); rows of dropped assignments are zero.
     """
-    path = choose_path(x, first, second)
+    path = choose_path(x)
     if path == "chunks":
         rows_out = routes.num_tokens if combines else routes.token_N.shape[0]
         routing = (routes.token_N, routes.ends_E)
@@ -47,28 +47,18 @@ def expert_products(
     return _combine(y_NY, routes) if combines else y_NY
 
 
-def choose_path(x: Tensor, first: Tensor, second: Tensor) -> str:
+def choose_path(x: Tensor) -> str:
     """chunks, grouped or plain, for tensors of one device and dtype."""
     if x.device.type in ("cpu", "meta"):
         return "chunks"
-    narrow = x.dtype in (torch.bfloat16, torch.float16) and x.device.type == "cuda"
-    fits = all(size * x.element_size() % ALIGNED_BYTES == 0 for size in _row_sizes(first, second))
-    return "grouped" if narrow and fits else "plain"
-
-
-def _row_sizes(first: Tensor, second: Tensor) -> tuple[int, ...]:
-    """Lengths of the rows that enter and leave every grouped product."""
-    if not second.numel():
-        return first.shape[1], first.shape[2]
-    s = ProductSizes.of(first.shape[1:], second.shape[1:], True)
-    return s.a, s.r * s.f * s.d, s.g * s.b * s.r, s.e
+    return "grouped" if x.device.type == "cuda" and x.dtype in DTYPES else "plain"
 
 
 # ---- the paths ------------------------------------------------------------------------------------------------------
 
 
 def grouped(x_NX: Tensor, first: Tensor, second: Tensor, a_first: bool, routes: Routes) -> Tensor:
-    """Sorted rows (N, X) -> (N, Y) by torch's grouped matrix product.
+    """Sorted rows (N, X) -> (N, Y) by grouped matrix products.
 
     What stands beyond the last group is computed by nobody, in either direction, and so set to zero on both sides of
     every product.
@@ -76,7 +66,7 @@ def grouped(x_NX: Tensor, first: Tensor, second: Tensor, a_first: bool, routes: 
     rows = x_NX.shape[0]
     x_NX = _kept(x_NX, routes)
     if not second.numel():
-        return _kept(functional.grouped_mm(x_NX, first.transpose(1, 2), offs=routes.ends_E), routes)
+        return _kept(grouped_product(x_NX, first, routes.ends_E), routes)
     s = ProductSizes.of(first.shape[1:], second.shape[1:], a_first)
     x_gNba = x_NX.view(rows, s.g, s.b, s.a).transpose(0, 1)
     if not s.a_first:
@@ -103,7 +93,7 @@ def _grouped_blocks(x: Tensor, weights: Tensor, ends_E: Tensor, rows: int, repea
     blocks = weights.shape[0] // ends_E.shape[0]
     begins = torch.arange(blocks, device=x.device, dtype=torch.int32) * rows
     offsets = ((begins[:, None] + ends_E) * repeats).flatten()
-    return functional.grouped_mm(x, weights.transpose(1, 2), offs=offsets)
+    return grouped_product(x, weights, offsets)
 
 
 def plain(x_NX: Tensor, first: Tensor, second: Tensor, a_first: bool, routes: Routes) -> Tensor:

@@ -43,7 +43,7 @@ class MoeFfn(nn.Module):
         routes = self.router(x_TX)
         if self.up.sizes.dense and self.down.sizes.dense:
             up, down = self.up.stacked(x_TX), self.down.stacked(x_TX)
-            if expert_products.choose_path(x_TX, up, up.new_empty(0)) == "chunks":
+            if expert_products.choose_path(x_TX) == "chunks":
                 return expert_ffn(x_TX.to(up.dtype), up, down, routes).reshape(x.shape)
         hidden_NH = functional.gelu(self.up(x_TX, routes, combines=False))
         return self.down(hidden_NH, routes, gathers=False).reshape(x.shape)

@@ -7,7 +7,7 @@ interpreter (TRITON_INTERPRET=1) the same kernels run on a CPU, with one choice 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -92,7 +92,7 @@ def _map(x: Tensor, first: Tensor, second: Tensor, y: Tensor, s: Layout) -> None
     def grid(chosen: Mapping[str, Any]) -> tuple[int]:
         return (triton.cdiv(rows, chosen["T_B"]) * triton.cdiv(s.F, chosen["F_B"]),)
 
-    with _on(x):
+    with on(x):
         _tuned_map[grid](x, first, second, y, rows, **map_constants(s, x.dtype, rows))
 
 
@@ -110,7 +110,7 @@ def _factor_gradients(
         blocks_of_K = triton.cdiv(s.G, G_B) * triton.cdiv(s.r, chosen["R_B"])
         return blocks_of_K, triton.cdiv(s.F, chosen["F_B"]), shares
 
-    with _on(x):
+    with on(x):
         _tuned_gradients[grid](
             x, dy, first, second, d_first, d_second, rows, share, **gradient_constants(s, x.dtype, rows)
         )
@@ -125,7 +125,7 @@ def split_rows(rows: int, s: Layout) -> tuple[int, int]:
     return max(1, triton.cdiv(rows, share)) if share else 1, share
 
 
-def _on(tensor: Tensor) -> torch.cuda.device | torch.cuda.device_of:
+def on(tensor: Tensor) -> torch.cuda.device | torch.cuda.device_of:
     """Kernels are launched on the current device: make it the tensor's."""
     return torch.cuda.device_of(tensor)
 
@@ -201,14 +201,15 @@ def accumulators(config: triton.Config, constants: Mapping[str, Any]) -> float:
     return held / (32 * config.num_warps)
 
 
-def _tuned(kernel: Any, configs: list[triton.Config]) -> Any:
+def tuned(kernel: Any, configs: list[triton.Config], prune: Callable[..., list[triton.Config]] | None = None) -> Any:
+    """The kernel with the blocks that are fastest, measured once per layout, power of two of rows, and precision."""
     return triton.autotune(
         configs[2:3] if INTERPRETED else configs,
         key=["s", "ROWS_BITS", "PRECISION"],
-        prune_configs_by={"early_config_prune": fitting},
+        prune_configs_by={"early_config_prune": prune} if prune else None,
         cache_results=True,
     )(kernel)
 
 
-_tuned_map = _tuned(triton_kernels.map_rows, MAP_BLOCKS)
-_tuned_gradients = _tuned(triton_kernels.factor_gradients, GRADIENT_BLOCKS)
+_tuned_map = tuned(triton_kernels.map_rows, MAP_BLOCKS, fitting)
+_tuned_gradients = tuned(triton_kernels.factor_gradients, GRADIENT_BLOCKS, fitting)

@@ -1,7 +1,4 @@
-"""A process of its own, in which Triton's kernels run on the CPU: prints what they give, as JSON.
-
-The interpreter is chosen when a kernel is decorated (TRITON_INTERPRET=1), so it cannot be switched on in a test.
-"""
+"""A process of its own, in which Triton's kernels run on the CPU: prints what they give, as JSON."""
 
 from __future__ import annotations
 

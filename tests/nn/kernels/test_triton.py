@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 from structlin.nn.kernels import backend_name, backends, op
 from structlin.nn.kernels.layout import ProductSizes
+from tests.nn.kernels import gpu as gpu_kernels
+from tests.nn.kernels.gpu import SHARED_BYTES, TENSOR_CORES
 
 # Float32 as in the reference of the other backends; bfloat16 keeps 8 bits, and z is rounded to them in between.
 LIMITS = {"torch.float32": 3e-6, "torch.bfloat16": 4 * 2**-8}
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
 def interpreted():
     """What tests/nn/kernels/interpreted.py found in a process whose kernels are interpreted."""
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.nn.kernels.interpreted"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return gpu_kernels.interpreted("tests.nn.kernels.interpreted")
 
 
 @pytest.mark.parametrize("dtype", LIMITS)
@@ -65,31 +56,20 @@ def test_no_rows_and_large_inner_sizes(interpreted):
 
 # ---- compiled for a GPU that need not be here -----------------------------------------------------------------------
 
-SHARED_BYTES = {80: 163 << 10, 90: 227 << 10}
 WIDE = ProductSizes(g=32, b=1, a=32, r=4, f=32, d=1, e=32, a_first=True)
 LARGEST = ProductSizes(g=8, b=1, a=128, r=1, f=8, d=1, e=128, a_first=True)
 
 
 def compiled(kernel_name, sizes, dtype, choice, capability):
-    """The machine code of a kernel, its shared memory in bytes and its PTX."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
+    """A kernel's shared memory in bytes and its PTX."""
     from structlin.nn.kernels import triton_kernels, triton_path
 
-    kernel = getattr(triton_kernels, kernel_name)
     is_map = kernel_name == "map_rows"
     constants_of = triton_path.map_constants if is_map else triton_path.gradient_constants
     config = (triton_path.MAP_BLOCKS if is_map else triton_path.GRADIENT_BLOCKS)[choice]
-    constants = {**constants_of(triton_path.layout(sizes), dtype, 65_536), **config.kwargs}
-    pointer = "*bf16" if dtype == torch.bfloat16 else "*fp32"
     types = {"rows": "i32", "share": "i32", "d_first": "*fp32", "d_second": "*fp32"}
-    signature = {name: "constexpr" if name in constants else types.get(name, pointer) for name in kernel.arg_names}
-    options = {"num_warps": config.num_warps, "num_stages": config.num_stages}
-    target = GPUTarget("cuda", capability, 32)
-    built = triton.compile(ASTSource(kernel, signature, constants), target=target, options=options)
-    return built.metadata.shared, built.asm["ptx"]
+    constants = constants_of(triton_path.layout(sizes), dtype, 65_536)
+    return gpu_kernels.compiled(getattr(triton_kernels, kernel_name), constants, config, types, dtype, capability)
 
 
 @pytest.mark.parametrize("kernel", ["map_rows", "factor_gradients"])
@@ -98,7 +78,7 @@ def test_bfloat16_compiles_to_tensor_cores(kernel, capability, tmp_path, monkeyp
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     shared, ptx = compiled(kernel, WIDE, torch.bfloat16, 2, capability)
     assert 0 < shared <= SHARED_BYTES[capability]
-    assert "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32" in ptx
+    assert TENSOR_CORES in ptx
 
 
 @pytest.mark.parametrize("kernel", ["map_rows", "factor_gradients"])
