@@ -10,6 +10,7 @@ Keys (docs/laws.md says what each fit does):
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from pathlib import Path
 
@@ -20,6 +21,8 @@ def main(arguments: list[str]) -> int:
     """Read, choose, fit, write, show."""
     # A process of seconds: looking for cycles of garbage among the imports would take 4% of it.
     gc.disable()
+    # Its matrices are small: BLAS threads would spin for three times the processor's time and win nothing (measured).
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     from structlin.laws import choices as keys
     from structlin.laws import run
 

@@ -73,7 +73,7 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
     launch = _launch(config["launch"])
     site = _site(config)
     if isinstance(launch, SlurmLaunch):
-        site = replace(site, machine=launch.speed_key)
+        site = replace(site, machine=site.placement.as_it_runs(launch.speed_key))
     return SweepRequest(
         templates=tuple(templates),
         budgets=tuple(sorted(budgets)),
@@ -338,7 +338,8 @@ def _launch(values: Mapping[str, Any]) -> LaunchConfig:
 
 def _site(config: Mapping[str, Any]) -> Site:
     placement = {
-        key: config[key] for key in ("device", "threads", "compile", "sharding", "checkpoint_seconds", "log_steps")
+        key: config[key]
+        for key in ("device", "threads", "compile", "recompute", "sharding", "checkpoint_seconds", "log_steps")
     }
     tracking = config["tracking"]
     return build(

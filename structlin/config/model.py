@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import ClassVar
@@ -14,7 +15,7 @@ ALL_BLOCKS = ("blocks.*",)
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(ABC):
     """What every model has: residual blocks of a width."""
 
     name: str = ""
@@ -49,14 +50,14 @@ class ModelConfig:
         self._check_patterns()
 
     @property
+    @abstractmethod
     def context(self) -> int:
         """Tokens a sequence; a step takes whole sequences."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def width_step(self) -> int:
         """Widths that a plan chooses are multiples of this."""
-        raise NotImplementedError
 
     def is_structured(self, linear: str) -> bool:
         """Whether the linear of this name takes the structure."""

@@ -241,8 +241,9 @@ def _structures(data: _Data, name: str, theta: Array) -> dict[str, Any]:
 
 
 def _taxonomy(laws: Laws, data: _Data, fits: dict[str, tuple[Array, float]]) -> dict[str, Any]:
-    """Least squares of exponents and offsets on (omega, psi, nu), with Student intervals.
+    """Least squares of exponents and offsets on (omega, psi, nu), with Student intervals over structures.
 
+    Exponents are those of L(N, D) with one E, and of the frontiers (corrected); offsets those of the rescaled law.
     Only taxonomy values that vary are used. Empty where the table has none or too few structures.
     """
     frame = laws.points.frame
@@ -260,6 +261,8 @@ def _taxonomy(laws: Laws, data: _Data, fits: dict[str, tuple[Array, float]]) -> 
     _, a, b, _, _ = _columns("rescaled", len(data.names))
     scaled = fits["rescaled"][0]
     targets = {"alpha": theta[alpha], "beta": theta[beta], "log_A": scaled[a], "log_B": scaled[b]}
+    if set(data.names) <= laws.frontiers.keys():
+        targets["frontier_a"] = np.array([laws.frontiers[name].corrected["a"] for name in data.names])
     return {name: _regress(design, ["constant", *varying], y, laws.choices.confidence) for name, y in targets.items()}
 
 

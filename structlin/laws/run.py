@@ -15,14 +15,18 @@ from structlin.laws.points import Points, choose
 
 
 def read(choices: Choices, table: pd.DataFrame | None = None) -> Points:
-    """The points of any source; ``table`` is the table of this project's runs when source=runs."""
-    own = choices.source == "runs"
-    if own:
+    """The points of any source; ``table`` is the table of this project's runs when source=runs.
+
+    A file of that table is read as the runs themselves, unless its columns are named otherwise.
+    """
+    if choices.source == "runs":
         if table is None or table.empty:
             raise UserError(f"runs={choices.runs} holds no evaluations; train first with sweep.py or train.py")
-        frame, assumed, cautions = source.from_runs(table, choices)
     else:
-        frame, assumed, cautions = source.from_table(_foreign(choices), choices)
+        table = _foreign(choices)
+    file_of_own = choices.source == "table" and not choices.columns and source.is_own(table)
+    own = choices.source == "runs" or file_of_own
+    frame, assumed, cautions = (source.from_runs if own else source.from_table)(table, choices)
     return choose(frame, choices, assumed, cautions, own=own)
 
 

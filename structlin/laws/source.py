@@ -52,6 +52,12 @@ _UNITS = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "b": 1e9, "g": 1e
 # Consecutive sorted values of one column this far apart are taken for two units.
 _UNIT_GAP = 1e3
 MIN_ROWS = 5
+# Columns that no foreign table has together, and without which from_runs cannot read one.
+_OWN = (
+    "run_id", "variant", "seed", "macs_per_token", "tokens", "training_flops", "paper_flops", "val_loss", "d_model",
+    "step", "in_warmup", "schedule", "horizon_steps", "status", "params_total", "weight_bytes", "activation_bytes",
+    "tokens_per_second",
+)  # fmt: skip
 # Parts of an own run's config that differ within a law: its size, seed and length, and what makes its variant.
 _FREE = tuple(
     f"config.{name}"
@@ -290,6 +296,11 @@ def _duplicates(frame: pd.DataFrame, choices: Choices) -> list[Caution]:
     if named:
         raise UserError(f"{text}; duplicates=drop keeps the first, duplicates=keep counts all")
     return [Caution("duplicate_rows", text + "; kept: without run names they may be two runs; duplicates=drop drops")]
+
+
+def is_own(table: pd.DataFrame) -> bool:
+    """Whether this project wrote the table: an export of a store, or the kept runs of a study."""
+    return set(_OWN) <= set(table.columns)
 
 
 def from_runs(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dict[str, object], list[Caution]]:

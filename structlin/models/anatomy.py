@@ -67,8 +67,11 @@ class Anatomy:
     """Gains of the layer norms (learnable scales of the RMS caps are counted with the linears)."""
     attention_macs: int
     """Forward MACs per token of full attention: scores and mixing."""
-    kept_elements: int
-    """Elements per token that a training step keeps for the backward pass besides the linears' inputs and middles."""
+    kept_by_block: int
+    """Elements per token that a training step keeps of each block for the backward pass, besides the inputs and the
+    middles of its linears."""
+    kept_outside: int
+    """The same outside of the blocks."""
     routers: tuple[RouterShape, ...] = ()
 
 

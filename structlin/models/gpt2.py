@@ -20,7 +20,9 @@ from structlin.config.model import Gpt2Config
 from structlin.config.science import Science
 from structlin.data import input_vocab_size
 from structlin.models.anatomy import LinearShape, anatomy
+from structlin.nn.blocks import Blocks
 from structlin.nn.experts import Experts
+from structlin.nn.kernels.attention import causal_attention
 from structlin.nn.linear import DenseLinear, EinsumLinear, make_linear
 from structlin.nn.moe import MoeFfn, MoeLinear
 from structlin.nn.router import Router
@@ -41,7 +43,7 @@ class GPT2(Module):
         layout = science.structure.head_layout
         self.tokens = nn.Parameter(torch.zeros(input_vocab_size(science.data.tokenizer), model.d_model))
         self.positions = nn.Parameter(torch.zeros(model.context, model.d_model))
-        self.blocks = nn.ModuleList(Block(model, layers, f"blocks.{i}", layout) for i in range(model.num_layers))
+        self.blocks = Blocks(Block(model, layers, f"blocks.{i}", layout) for i in range(model.num_layers))
         self.norm = LayerNorm(model.d_model)
         self.head = layers["head"]
 
@@ -53,9 +55,7 @@ class GPT2(Module):
     def forward(self, tokens_NT: Tensor) -> Tensor:
         """Logits (N, T, V) of token ids (N, T), T at most the context."""
         x = functional.embedding(tokens_NT, self.tokens) + self.positions[: tokens_NT.shape[1]]
-        for block in self.blocks:
-            x = block(x)
-        return self.head(self.norm(x))
+        return self.head(self.norm(self.blocks(x)))
 
 
 class Block(nn.Module):
@@ -101,14 +101,8 @@ class Attention(nn.Module):
         k_NTHK = self.k_norm(self._split("k", x))
         # A structured layer may leave features strided, with which SDPA would fall back to its slow path.
         v_NTHK = self._split("v", x).to(q_NTHK.dtype).contiguous()
-        mixed = functional.scaled_dot_product_attention(
-            q_NTHK.transpose(1, 2),
-            k_NTHK.transpose(1, 2),
-            v_NTHK.transpose(1, 2),
-            is_causal=True,
-            scale=8 / self.d_head,
-        )
-        mixed_NTF = mixed.permute(0, 2, 3, 1) if self._transposed["o"] else mixed.transpose(1, 2)
+        mixed_NTHK = causal_attention(q_NTHK, k_NTHK, v_NTHK, scale=8 / self.d_head)
+        mixed_NTF = mixed_NTHK.transpose(2, 3) if self._transposed["o"] else mixed_NTHK
         return self.o(mixed_NTF.reshape(x.shape))
 
     def _split(self, part: str, x: Tensor) -> Tensor:

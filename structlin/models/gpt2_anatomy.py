@@ -17,8 +17,6 @@ from structlin.structure.heads import head_aware_sizes
 def gpt2_anatomy(science: Science, model: Gpt2Config) -> Anatomy:
     """The linears, tables and norms of a GPT-2."""
     vocab, width, depth = vocab_size(science.data.tokenizer), model.d_model, model.num_layers
-    # A block keeps both residual states, the normed q and k, v, attention's output and the FFN before its GELU.
-    blocks = depth * (2 * width + 6 * width + model.ffn_expansion * width)
     inner = tuple(routed(shape, science.moe) for shape in _blocks(science, model))
     return Anatomy(
         linears=(*inner, _head(science, model, vocab)),
@@ -26,7 +24,9 @@ def gpt2_anatomy(science: Science, model: Gpt2Config) -> Anatomy:
         # Two norms a block and one before the head at d_model, and those of q and k at the size of a head.
         norm_params=(2 * depth + 1) * width + 2 * depth * model.head_size,
         attention_macs=2 * model.context * width * depth,
-        kept_elements=blocks + width + 2 * vocab + kept_elements(inner),
+        # A block keeps both residual states, the normed q and k, v, attention's output and the FFN before its GELU.
+        kept_by_block=2 * width + 6 * width + model.ffn_expansion * width + kept_elements(inner) // depth,
+        kept_outside=width + 2 * vocab,
         routers=routers(inner),
     )
 

@@ -49,6 +49,13 @@ class Ledger:
     """Bytes of the activations that a training step keeps for the backward pass, accounted (not measured)."""
     fused_activation_bytes: int
     """The same where the fused kernels serve: they make what lies between two factors again instead of keeping it."""
+    recomputed_activation_bytes: int
+    """``activation_bytes`` under recompute=true: the inputs of all blocks, all of one block, and what lies outside."""
+    recomputed_fused_activation_bytes: int
+    """Under both."""
+    recomputed_macs_per_token: int
+    """Forward MACs per token that recompute=true spends again: those of the blocks. No useful work, so in no other
+    count."""
 
     @property
     def params_total(self) -> int:
@@ -59,6 +66,12 @@ class Ledger:
     def macs_per_token(self) -> int:
         """Forward MACs per token, attention full, head included: the size N of a model, so that C = 6 N D."""
         return sum(self.macs.values())
+
+    def kept_bytes(self, *, fused: bool, recompute: bool) -> int:
+        """Bytes of the activations that a step keeps, by what serves it."""
+        if recompute:
+            return self.recomputed_fused_activation_bytes if fused else self.recomputed_activation_bytes
+        return self.fused_activation_bytes if fused else self.activation_bytes
 
     def flops_per_token(self, convention: str = "training", *, causal: bool = False, head: bool = True) -> float:
         """FLOPs per token under a convention by name.
@@ -93,6 +106,7 @@ def ledger(science: Science) -> Ledger:
         "head": macs_by_linear["head"],
         "router": routing,
     }
+    outside = sum(macs_by_linear[name] for name in science.model.OUTER_LINEARS)
     return Ledger(
         params,
         macs,
@@ -100,8 +114,11 @@ def ledger(science: Science) -> Ledger:
         params_by_linear,
         params_active=sum(params.values()) - _idle_params(science, body),
         weight_bytes=sum(params.values()) * (8 if science.model.dtype == "float64" else 4),
-        activation_bytes=_activation_bytes(science, body, fused=False),
-        fused_activation_bytes=_activation_bytes(science, body, fused=True),
+        activation_bytes=_activation_bytes(science, body, fused=False, recompute=False),
+        fused_activation_bytes=_activation_bytes(science, body, fused=True, recompute=False),
+        recomputed_activation_bytes=_activation_bytes(science, body, fused=False, recompute=True),
+        recomputed_fused_activation_bytes=_activation_bytes(science, body, fused=True, recompute=True),
+        recomputed_macs_per_token=sum(macs.values()) - outside,
     )
 
 
@@ -119,11 +136,21 @@ def _idle_params(science: Science, body: Anatomy) -> int:
     )
 
 
-def _activation_bytes(science: Science, body: Anatomy, *, fused: bool) -> int:
+def _activation_bytes(science: Science, body: Anatomy, *, fused: bool, recompute: bool) -> int:
     """Bytes of what a step keeps: linear inputs, structured middles, and what the anatomy adds."""
-    inputs = sum(shape.d_in for shape in body.linears)
-    middles = sum(_middles(shape, fused=fused) for shape in body.linears)
-    elements = inputs + middles + body.kept_elements
+    by_block: dict[str, int] = {}
+    outside = body.kept_outside
+    for shape in body.linears:
+        kept = shape.d_in + _middles(shape, fused=fused)
+        if shape.name in science.model.OUTER_LINEARS:
+            outside += kept
+        else:
+            block = ".".join(shape.name.split(".")[:2])
+            by_block[block] = by_block.get(block, body.kept_by_block) + kept
+    if recompute:
+        elements = outside + len(by_block) * science.model.d_model + max(by_block.values())
+    else:
+        elements = outside + sum(by_block.values())
     return elements * science.optim.batch_tokens * BYTES[science.model.dtype]
 
 

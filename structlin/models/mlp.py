@@ -19,6 +19,7 @@ from structlin.config.model import MlpConfig
 from structlin.config.science import Science
 from structlin.models.anatomy import anatomy
 from structlin.models.gpt2 import LayerNorm, linear_layer
+from structlin.nn.blocks import Blocks
 from structlin.nn.spec import Module, initialise
 
 
@@ -31,16 +32,13 @@ class MLP(Module):
         assert isinstance(model, MlpConfig)
         layers = {shape.name: linear_layer(shape, science) for shape in anatomy(science).linears}
         self.input = layers["input"]
-        self.blocks = nn.ModuleList(Block(model, layers, f"blocks.{i}") for i in range(model.num_layers))
+        self.blocks = Blocks(Block(model, layers, f"blocks.{i}") for i in range(model.num_layers))
         self.norm = LayerNorm(model.d_model)
         self.head = layers["head"]
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, 8) -> (N, 1)."""
-        h = self.input(x)
-        for block in self.blocks:
-            h = block(h)
-        prediction: Tensor = self.head(self.norm(h))
+        prediction: Tensor = self.head(self.norm(self.blocks(self.input(x))))
         return prediction
 
 

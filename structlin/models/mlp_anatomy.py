@@ -21,7 +21,8 @@ def mlp_anatomy(science: Science, model: MlpConfig) -> Anatomy:
         norm_params=(depth + 1) * width,
         attention_macs=0,
         # A block keeps its residual state and its hidden layer before the GELU.
-        kept_elements=depth * (width + model.ffn_expansion * width) + width,
+        kept_by_block=width + model.ffn_expansion * width,
+        kept_outside=width,
     )
 
 

@@ -23,7 +23,6 @@ from structlin.nn.chunk_products import chunk_products
 from structlin.nn.kernels import moe_cpp
 from structlin.nn.kernels.layout import ProductSizes
 from structlin.nn.kernels.moe_cpp import Assignments
-from structlin.structure.cost import FUSED_LEAST_WIDTH
 
 DOT_ROWS = 128
 
@@ -52,7 +51,7 @@ def _kernel(x: Tensor, first: Tensor, second: Tensor, a_first: bool) -> moe_cpp.
     if not second.numel() or x.dtype != torch.float32 or first.dtype != torch.float32:
         return None
     sizes = ProductSizes.of(first.shape[1:], second.shape[1:], a_first)
-    return moe_cpp.kernel(sizes) if min(sizes.used_in, sizes.used_out) >= FUSED_LEAST_WIDTH else None
+    return moe_cpp.kernel(sizes) if moe_cpp.serves(sizes) else None
 
 
 def _num_tokens(x: Tensor, rows_out: int, routes: Assignments) -> int:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -77,6 +78,7 @@ class Router(Module):
         self.rate = base_d_in / d_in
         self.weight = nn.Parameter(torch.zeros(num_experts, d_in))
         self.ranks: Ranks = ALONE
+        self.is_repeated = False
         self._batch: _Batch | None = None
         self._losses: tuple[Tensor, Tensor, Tensor] | None = None
 
@@ -110,7 +112,10 @@ class Router(Module):
     def _keep(self, logits_TE: Tensor, counts_E: Tensor, routes: Routes) -> None:
         probability_TE = logits_TE.softmax(-1)
         z = torch.logsumexp(logits_TE, -1).square().mean()
-        self._losses = (probability_TE.mean(0), counts_E.to(logits_TE.dtype), z)
+        losses = (probability_TE.mean(0), counts_E.to(logits_TE.dtype), z)
+        if self.is_repeated:
+            return
+        self._losses = losses
         self._batch = _Batch(probability_TE.detach(), counts_E, routes.ends_E[-1], z.detach())
 
     def take_losses(self) -> tuple[Tensor, Tensor, Tensor] | None:
@@ -164,6 +169,19 @@ def routers(model: nn.Module) -> Iterator[tuple[str, Router]]:
         if isinstance(module, Router):
             parts = [part for part in name.split(".") if part not in ("_orig_mod", "module")]
             yield ".".join(parts), module
+
+
+@contextmanager
+def repeated(module: nn.Module) -> Iterator[None]:
+    """Within it the forward passes of a module were there before: its routers compute the same and keep none of it."""
+    inside = [router for _, router in routers(module)]
+    for router in inside:
+        router.is_repeated = True
+    try:
+        yield
+    finally:
+        for router in inside:
+            router.is_repeated = False
 
 
 def router_record(model: nn.Module) -> dict[str, Any] | None:

@@ -71,6 +71,8 @@ class Bill:
     lines: tuple[Line, ...]
     total_flops: float
     """Training FLOPs of all trajectories, those shared by cells counted once."""
+    recomputed_flops: float
+    """Forward FLOPs that they spend again under recompute=true: no useful work, so not in the total."""
     total_seconds: float | None
     """By the measured speeds, divided over the workers; None where a shape is not measured."""
 
@@ -90,10 +92,11 @@ def make_bill(plan: Plan, site: Site, workers: int, pending: Sequence[Job] | Non
     planned = {job.run_id for job in plan.jobs}
     steps = [(job.science, trained_steps(job, planned)) for job in (plan.jobs if pending is None else pending)]
     total_flops = sum(flops_per_step(science) * count for science, count in steps)
+    recomputed_flops = sum(_recomputed(science, site) * count for science, count in steps)
     seconds = [_seconds(science, count, site, throughputs) for science, count in steps]
     known = [value for value in seconds if value is not None]
     total = sum(known) / workers if len(known) == len(seconds) else None
-    return Bill(lines, total_flops, total)
+    return Bill(lines, total_flops, recomputed_flops, total)
 
 
 def trained_steps(job: Job, planned: Collection[str]) -> int:
@@ -115,6 +118,12 @@ def _line(cell: Cell, site: Site, throughputs: Throughputs) -> Line:
     return Line(cell, ledger(cell.science), passes, _seconds(cell.science, cell.step, site, throughputs))
 
 
+def _recomputed(science: Science, site: Site) -> int:
+    """Forward FLOPs that a step spends again."""
+    macs = ledger(science).recomputed_macs_per_token if site.placement.recompute else 0
+    return 2 * macs * science.optim.batch_tokens
+
+
 def _seconds(science: Science, steps: int, site: Site, throughputs: Throughputs) -> float | None:
     speed = throughputs.find(science, site.placement)
     return None if speed is None else steps * science.optim.batch_tokens / speed
@@ -125,7 +134,11 @@ def _seconds(science: Science, steps: int, site: Site, throughputs: Throughputs)
 
 def to_json(bill: Bill) -> str:
     """One JSON object: {"cells": [...], "total": {...}}."""
-    total = {"training_flops": bill.total_flops, "seconds": bill.total_seconds}
+    total = {
+        "training_flops": bill.total_flops,
+        "recomputed_flops": bill.recomputed_flops,
+        "seconds": bill.total_seconds,
+    }
     return json.dumps({"cells": [line.to_mapping() for line in bill.lines], "total": total})
 
 
@@ -166,6 +179,12 @@ def show(bill: Bill, console: Console) -> None:
     console.print(
         f"{len(bill.lines)} cells on {runs} runs: {bill.total_flops:.3g} training FLOPs, {duration(bill.total_seconds)}"
     )
+    if bill.recomputed_flops:
+        kept = max((line.costs for line in bill.lines), key=lambda costs: costs.activation_bytes)
+        console.print(
+            f"recompute=true: {bill.recomputed_flops:.3g} FLOPs more, in no other count; activations of a step at most "
+            f"{count(kept.recomputed_activation_bytes)}B instead of {count(kept.activation_bytes)}B"
+        )
     if bill.num_flagged:
         console.print(
             f"[yellow]{bill.num_flagged} of {len(bill.lines)} cells spend over {LONG_WARMUP:.0%} of their steps in "

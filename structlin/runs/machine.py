@@ -17,8 +17,8 @@ def machine_key(placement: Placement) -> str:
     """Names the hardware that one training process of this placement uses; throughputs are kept under it."""
     gpus = gpu_names()
     if placement.device != "cpu" and gpus:
-        return gpus[0]
-    return f"{cpu_name()}, {placement.threads} thread{'s' if placement.threads > 1 else ''}"
+        return placement.as_it_runs(gpus[0])
+    return placement.as_it_runs(f"{cpu_name()}, {placement.threads} thread{'s' if placement.threads > 1 else ''}")
 
 
 def gpu_names() -> list[str]:

@@ -104,6 +104,8 @@ class _Record:
 
     run: dict[str, Any]
     config: dict[str, Any]
+    recomputed_macs: int
+    """Forward MACs per token that its steps spend again."""
     batch_tokens: int
     warmup_steps: int
     steps: list[int]
@@ -115,11 +117,13 @@ def _record(run: Measured, speed: Callable[[str, Science], float | None]) -> _Re
     measured = speed(str(run.origin.get("machine")), science)
     origin = {name: run.origin.get(name) for name in BACKEND}
     fused = str(origin["backend"]).startswith(("cpp", "triton"))
+    recompute = bool(run.origin.get("recompute"))
     return _Record(
         _run_columns(run)
-        | _cost_columns(science, fused=fused)
+        | _cost_columns(science, fused=fused, recompute=recompute)
         | {"tokens_per_second": float("nan") if measured is None else measured, **origin},
         {f"config.{name}": value for name, value in flat(to_mapping(science))},
+        ledger(science).recomputed_macs_per_token if recompute else 0,
         science.optim.batch_tokens,
         science.schedule.warmup_steps,
         [row["step"] for row in run.evaluations],
@@ -144,6 +148,7 @@ def _rows(records: Sequence[_Record]) -> pd.DataFrame:
             "val_loss": np.concatenate([np.asarray(record.losses, dtype=float) for record in records]),
             "training_flops": 6.0 * macs * tokens,
             "paper_flops": macs * tokens,
+            "recomputed_flops": 2.0 * np.repeat([record.recomputed_macs for record in records], counts) * tokens,
         }
     )
     return pd.concat([runs, rows, config], axis=1)
@@ -179,7 +184,7 @@ def _run_columns(run: Measured) -> dict[str, Any]:
     }
 
 
-def _cost_columns(science: Science, *, fused: bool) -> dict[str, Any]:
+def _cost_columns(science: Science, *, fused: bool, recompute: bool) -> dict[str, Any]:
     """Costs are those of the model and the batch: one answer for all seeds, rates and lengths."""
     alike = replace(
         science,
@@ -188,11 +193,11 @@ def _cost_columns(science: Science, *, fused: bool) -> dict[str, Any]:
         schedule=ScheduleConfig(),
         evaluation=EvaluationConfig(),
     )
-    return _costs_of(alike, fused)
+    return _costs_of(alike, fused, recompute)
 
 
 @lru_cache(maxsize=16_384)
-def _costs_of(science: Science, fused: bool) -> dict[str, Any]:
+def _costs_of(science: Science, fused: bool, recompute: bool) -> dict[str, Any]:
     costs = ledger(science)
     width = science.model.d_model
     place = realised_taxonomy(factorise(Theta.parse(science.structure.theta), width, width, science.structure.rounding))
@@ -207,7 +212,7 @@ def _costs_of(science: Science, fused: bool) -> dict[str, Any]:
         "params_active": costs.params_active,
         **params,
         "weight_bytes": costs.weight_bytes,
-        "activation_bytes": costs.fused_activation_bytes if fused else costs.activation_bytes,
+        "activation_bytes": costs.kept_bytes(fused=fused, recompute=recompute),
         "nu": place.nu,
         "omega": place.omega,
         "psi": place.psi,

@@ -14,6 +14,7 @@ from torch import nn
 from structlin.config.placement import Placement
 from structlin.errors import UserError, one_line
 from structlin.models.ledger import Ledger, ledger
+from structlin.nn.blocks import recompute
 from structlin.runs import checkpoints
 from structlin.runs.attempt import Attempt, Superseded
 from structlin.runs.claim import Claim
@@ -23,7 +24,7 @@ from structlin.runs.store import RunFolder, Store
 from structlin.tasks.protocol import open_task
 from structlin.training import checkpoint
 from structlin.training.loop import Diverged, Interrupted, Trainer
-from structlin.training.machine import pick_device, provenance
+from structlin.training.machine import pick_device, provenance, unbuilt_kernels
 from structlin.training.optim import make_optimizer
 from structlin.training.world import ONE_PROCESS, World
 
@@ -97,9 +98,12 @@ def _train(
     torch.manual_seed(job.science.seed)
     device = pick_device(placement)
     task = open_task(job.science, data_root)
-    record = provenance(device, placement, job.science.model.dtype, task.manifest_hash, world)
-    world.from_first(lambda: _record_provenance(folder, attempt, record))
     model = task.build_model()
+    if placement.recompute:
+        recompute(model)
+    unbuilt = unbuilt_kernels(task, model, device)
+    record = provenance(device, placement, job.science.model.dtype, task.manifest_hash, unbuilt, world)
+    world.from_first(lambda: _record_provenance(folder, attempt, record))
     optimizer = make_optimizer(model, job.science.optim)
     evaluated = world.from_first(lambda: {row["step"] for row in folder.journal.evaluations()})
     start = world.from_first(lambda: _resume(job, attempt, store, model, optimizer, evaluated))

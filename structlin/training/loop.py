@@ -24,6 +24,7 @@ from structlin.runs.job import Job
 from structlin.runs.journal import Journal
 from structlin.tasks.protocol import Batch, Task
 from structlin.training import checkpoint
+from structlin.training.feed import Read, batches
 from structlin.training.optim import set_rates
 from structlin.training.schedule import rate
 from structlin.training.world import BEAT, GO_ON, SAVE, STOP, World
@@ -88,6 +89,14 @@ class Trainer:
 
         Superseded is raised before anything is saved for a run that a newer attempt has taken.
         """
+
+        def read(step: int) -> Batch:
+            return self.task.train_batch(step, self.world)
+
+        with batches(read, self.device, self.job.target_step) as batch_of:
+            self._train(batch_of)
+
+    def _train(self, batch_of: Read) -> None:
         while True:
             # ---- evaluate and save at the state after ``step`` updates
             if self.step in self.evaluations:
@@ -97,17 +106,16 @@ class Trainer:
                 return
             self._save_when_due()
             # ---- one update
-            loss, norm = self._update(self.task.train_batch(self.step, self.world))
+            loss, norm = self._update(batch_of(self.step))
             self.step += 1
             if self.step % self.placement.log_steps == 0:
                 self._log(loss, norm)
 
     def _update(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """One optimizer step; loss and gradient norm stay on the device."""
+        """One optimizer step on a batch of the device; loss and gradient norm stay there."""
         optim = self.science.optim
         set_rates(self.optimizer, optim.lr * rate(self.science.schedule, self.step))
-        on_device: Batch = (batch[0].to(self.device), batch[1].to(self.device))
-        loss = self.task.loss(self._forward, on_device)
+        loss = self.task.loss(self._forward, batch)
         loss.backward()
         norm = self.world.clip(self.model, optim.clip if optim.clip > 0 else math.inf)
         self.optimizer.step()

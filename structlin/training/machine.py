@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from structlin import __version__
 from structlin.config.placement import Placement
 from structlin.errors import UserError
-from structlin.nn.kernels import backend_name
+from structlin.nn.kernels import backend_name, compiler
 from structlin.runs.files import read_json
 from structlin.runs.machine import cpu_name, machine_key
-from structlin.training.world import ONE_PROCESS, World
+from structlin.tasks.protocol import Learner
+from structlin.training.world import World
 
 
 def pick_device(placement: Placement) -> torch.device:
@@ -28,16 +31,33 @@ def pick_device(placement: Placement) -> torch.device:
     return torch.device("cuda")
 
 
+def unbuilt_kernels(learner: Learner, model: nn.Module, device: torch.device) -> list[str]:
+    """The kernels of a model on the CPU that cannot be built here, where torch takes their place.
+
+    Found by what will ask for them: a random sequence goes through the model, forwards and backwards. It leaves no
+    gradient, and every kernel that can be built, built.
+    """
+    if device.type != "cpu":
+        return []
+    compiler.forget_missed()
+    learner.loss(model, learner.random_batch(1, torch.Generator().manual_seed(0))).backward()
+    model.zero_grad(set_to_none=True)
+    return compiler.missed()
+
+
 def backend_record(
-    device: torch.device, placement: Placement, dtype: str, world: World = ONE_PROCESS
+    device: torch.device, placement: Placement, dtype: str, unbuilt: Sequence[str], world: World
 ) -> dict[str, Any]:
-    """All that has to be equal for two runs to be equal bit by bit."""
+    """All that has to be equal for two runs to be equal bit by bit; ``unbuilt``: kernels that torch replaces."""
     backend = backend_name(device, getattr(torch, dtype))
+    if unbuilt and backend.startswith("cpp"):
+        backend = f"{backend}, in part torch"
     return {
         "device": device.type,
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
         "threads": placement.threads if device.type == "cpu" else 0,
         "backend": f"{backend} compiled" if placement.compile else backend,
+        "unbuilt": list(unbuilt),
         "torch_version": torch.__version__,
         "world_size": world.world_size,
         "sharding": world.sharding,
@@ -45,11 +65,17 @@ def backend_record(
 
 
 def provenance(
-    device: torch.device, placement: Placement, dtype: str, manifest_hash: str, world: World = ONE_PROCESS
+    device: torch.device,
+    placement: Placement,
+    dtype: str,
+    manifest_hash: str,
+    unbuilt: Sequence[str],
+    world: World,
 ) -> dict[str, Any]:
     """Where the numbers come from; no environment variable enters it."""
     return {
-        **backend_record(device, placement, dtype, world),
+        **backend_record(device, placement, dtype, unbuilt, world),
+        "recompute": placement.recompute,
         "structlin": __version__,
         "code": code_state(),
         "python": platform.python_version(),

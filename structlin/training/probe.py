@@ -10,6 +10,7 @@ import torch
 from structlin.config.placement import Placement
 from structlin.config.science import Science
 from structlin.models.ledger import ledger
+from structlin.nn.blocks import recompute
 from structlin.tasks.protocol import open_learner
 from structlin.training.machine import pick_device
 from structlin.training.optim import make_optimizer
@@ -29,6 +30,8 @@ def tokens_per_second(science: Science, placement: Placement) -> float:
     learner = open_learner(science)
     rows = _rows(science)
     model = learner.build_model().to(device)
+    if placement.recompute:
+        recompute(model)
     optimizer = make_optimizer(model, science.optim)
     inputs, targets = learner.random_batch(rows, torch.Generator().manual_seed(0))
     batch = (inputs.to(device), targets.to(device))

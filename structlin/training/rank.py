@@ -77,13 +77,14 @@ def choose_sharding(science: Science, placement: Placement, device: torch.device
     if device.type == "cpu":
         return "ddp"
     available = torch.cuda.get_device_properties(device).total_memory
-    return "fsdp" if needed_bytes(science, world_size) > MEMORY_SHARE * available else "ddp"
+    return "fsdp" if needed_bytes(science, placement, world_size) > MEMORY_SHARE * available else "ddp"
 
 
-def needed_bytes(science: Science, world_size: int) -> int:
+def needed_bytes(science: Science, placement: Placement, world_size: int) -> int:
     """Bytes of one rank under ddp: weights, gradients and optimizer whole, activations of its share of the rows."""
     costs = ledger(science)
-    return (1 + OPTIMIZER_BYTES_PER_WEIGHT_BYTE) * costs.weight_bytes + costs.activation_bytes // world_size
+    activations = costs.kept_bytes(fused=False, recompute=placement.recompute)
+    return (1 + OPTIMIZER_BYTES_PER_WEIGHT_BYTE) * costs.weight_bytes + activations // world_size
 
 
 if __name__ == "__main__":

@@ -138,6 +138,7 @@ def test_where_the_data_lie_changes_nothing(tmp_path: Path) -> None:
         ["structure=monarch"],
         ["structure=einsum", "structure.theta=0.5,0,0.5,0,0.5,0.5,0"],
         ["threads=2", "device=cpu", "log_steps=3", "checkpoint_seconds=5", "compile=true", "tracking=journal"],
+        ["recompute=true"],
         ["runs=elsewhere", "data.root=elsewhere", "data.max_epochs=9", "evals_per_decade=7"],
         ["schedule.final=0.3", "schedule.cooldown_fraction=0.5"],  # a constant rate reads neither
     ],

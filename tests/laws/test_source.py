@@ -1,5 +1,6 @@
 """Foreign tables: names, units, conditions; and bad ones answered with one line naming row and column."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from structlin.laws import choices as keys
 from structlin.laws import run, source
 from structlin.laws.choices import Choices
 from structlin.laws.where import select
-from tests.laws.tables import laws_of, names, two
+from tests.laws.tables import laws_of, names, own, two
 
 
 def _grid(rows: int = 30) -> pd.DataFrame:
@@ -163,3 +164,15 @@ def test_help_names_every_key() -> None:
     lines = keys.help_text()
     assert all(f"  {name}=" in lines for name in keys.Choices.__dataclass_fields__)
     assert "Huber objective turns" in lines
+
+
+def test_a_file_of_own_runs_is_read_as_the_runs_themselves(tmp_path: Path) -> None:
+    """With forward MACs as N, and what the taxonomy needs; named columns make it foreign again."""
+    table = own()
+    table.to_parquet(tmp_path / "kept.parquet")
+    choices = Choices(source="table", table=str(tmp_path / "kept.parquet"))
+    read = run.read(choices).frame
+    pd.testing.assert_frame_equal(read, run.read(Choices(), table).frame)
+    assert {"omega", "psi", "nu", "memory"} <= set(read.columns)
+    foreign = run.read(replace(choices, columns={"params": "params_total", "tokens": "tokens", "loss": "val_loss"}))
+    assert "omega" not in foreign.frame.columns

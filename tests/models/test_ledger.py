@@ -14,6 +14,7 @@ from structlin.data import vocab_size
 from structlin.errors import UserError
 from structlin.models.gpt2 import GPT2, build_gpt2
 from structlin.models.ledger import GROUPS, ledger
+from structlin.nn.blocks import recompute
 from structlin.nn.kernels import backend_name
 from structlin.tasks.protocol import autocast
 from tests.models.cases import CASES, IDS, science_of
@@ -88,9 +89,11 @@ def test_conventions_by_name() -> None:
 # --- activations --------------------------------------------------------------------------------------------------
 
 
-def kept_bytes(science: Science) -> int:
+def kept_bytes(science: Science, *, recomputes: bool = False) -> int:
     """Bytes of the tensors that a step keeps for its backward pass, each storage once, weights and tokens left out."""
     model = build_gpt2(science)
+    if recomputes:
+        recompute(model)
     tokens = torch.zeros(science.rows, science.model.context, dtype=torch.long)
     known = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), tokens)}
     kept: dict[int, torch.UntypedStorage] = {}
@@ -121,6 +124,41 @@ def test_activations_are_near_what_autograd_keeps(name: str, dtype: str) -> None
     fused = backend_name(torch.device("cpu"), getattr(torch, dtype)).startswith("cpp")
     accounted = ledger(science).fused_activation_bytes if fused else ledger(science).activation_bytes
     assert 1 / 1.5 < kept_bytes(science) / accounted < 1.5
+
+
+def test_blocks_that_recompute_keep_their_inputs_and_nothing_else() -> None:
+    """Exactly, in autograd's bytes; while one is computed again it keeps what every block kept without."""
+    science = science_of("btt", d_model=64, d_head=16, context=32)
+    science = replace(science, optim=OptimConfig(batch_tokens=8 * 32))
+    two, three = (replace(science, model=replace(science.model, num_layers=layers)) for layers in (2, 3))
+    an_input = 64 * 8 * 32 * 4
+    assert kept_bytes(three, recomputes=True) - kept_bytes(two, recomputes=True) == an_input
+    costs_two, costs_three = ledger(two), ledger(three)
+    for fused in (False, True):
+        kept = [costs.kept_bytes(fused=fused, recompute=True) for costs in (costs_two, costs_three)]
+        assert kept[1] - kept[0] == an_input
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["dense", "btt", "kronecker", "g2"])
+def test_recomputed_activations_are_near_what_autograd_keeps(name: str, dtype: str) -> None:
+    """What lies outside of the blocks, their inputs, and one block: what a model of one block more keeps without."""
+    science = science_of(name, d_model=64, d_head=16, num_layers=6, context=32, dtype=dtype)
+    science = replace(science, optim=OptimConfig(batch_tokens=8 * 32))
+    deeper = replace(science, model=replace(science.model, num_layers=7))
+    fused = backend_name(torch.device("cpu"), getattr(torch, dtype)).startswith("cpp")
+    kept = kept_bytes(science, recomputes=True) + kept_bytes(deeper) - kept_bytes(science)
+    accounted = ledger(science).kept_bytes(fused=fused, recompute=True)
+    assert 1 / 1.5 < kept / accounted < 1.5
+    assert accounted < ledger(science).kept_bytes(fused=fused, recompute=False) / 2
+
+
+def test_the_largest_block_is_the_one_that_counts() -> None:
+    """Only the second block has structured linears, whose middles are kept where no kernel serves."""
+    science = science_of("btt", structured=("blocks.1.*",))
+    plain, all_blocks = science_of("dense"), science_of("btt")
+    kept = [ledger(one).recomputed_activation_bytes for one in (plain, science, all_blocks)]
+    assert kept[0] < kept[1] == kept[2]
 
 
 def test_fused_kernels_keep_no_middles_and_narrow_layers_are_not_fused() -> None:

@@ -102,6 +102,25 @@ def test_the_table_shows_every_cell_and_the_total(site: Site, capsys: pytest.Cap
     assert all(f"{cell.step:,}" in text for cell in plan.cells)
 
 
+def test_recomputation_is_billed_apart(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """A forward pass of the blocks is a third of 6 FLOPs per MAC, but for the head's; speeds without it are others."""
+    plan = plan_sweep(request(widths=(64,)))
+    Throughputs(site.runs).keep(plan.cells[0].science, site.placement, 1000.0)
+    again = replace(site, placement=replace(site.placement, recompute=True))
+    plain, bill = make_bill(plan, site, 1), make_bill(plan, again, 1)
+    assert (plain.recomputed_flops, bill.total_flops) == (0, plain.total_flops)
+    costs = ledger(plan.cells[0].science)
+    blocks = 1 - costs.macs["head"] / costs.macs_per_token
+    assert bill.recomputed_flops == pytest.approx(bill.total_flops / 3 * blocks)
+    assert plain.total_seconds is not None
+    assert bill.total_seconds is None
+    assert json.loads(to_json(bill))["total"]["recomputed_flops"] == bill.recomputed_flops
+    show(plain, Console(width=160))
+    assert "recompute" not in capsys.readouterr().out
+    show(bill, Console(width=160))
+    assert f"recompute=true: {bill.recomputed_flops:.3g} FLOPs more" in capsys.readouterr().out
+
+
 def test_an_empty_plan_costs_nothing(site: Site) -> None:
     bill = make_bill(Plan((), ()), site, 1)
     assert (bill.total_flops, bill.total_seconds) == (0, 0)

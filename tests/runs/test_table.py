@@ -1,5 +1,6 @@
 """The table has a row per evaluation with everything a reader asks for, and sums that add up."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -7,7 +8,7 @@ import pytest
 
 from structlin.errors import UserError
 from structlin.runs import table
-from tests.tiny import tiny, train
+from tests.tiny import PLACEMENT, tiny, train
 
 CONTRACT = set(
     """
@@ -15,6 +16,7 @@ CONTRACT = set(
     seed learning_rate batch_tokens dtype schedule warmup_steps horizon_steps in_warmup step tokens val_loss
     macs_per_token macs_attention macs_linear macs_head macs_router params_total params_active params_embedding
     params_linear params_norm params_head params_router training_flops paper_flops weight_bytes activation_bytes
+    recomputed_flops
     tokens_per_second nu omega psi device threads backend torch_version world_size status
     """.split()  # noqa: SIM905 - a list of 48 quoted names would be no easier to read
 )
@@ -65,3 +67,16 @@ def test_bad_input(arguments: list[str], hint: str, store: Path) -> None:
 
 def test_an_empty_store_is_an_empty_table(tmp_path: Path) -> None:
     assert table.load(tmp_path).empty
+
+
+def test_a_run_that_recomputes_says_so_and_does_the_same_work(store: Path, tmp_path: Path, data_root: Path) -> None:
+    again = replace(PLACEMENT, recompute=True)
+    for structure in ("dense", "btt"):
+        train(tiny(structure), (2, 8, 16), tmp_path, data_root, placement=again)
+    plain, found = table.load(store), table.load(tmp_path)
+    for column in ("run_id", "val_loss", "training_flops", "paper_flops", "macs_per_token", "config.model.d_model"):
+        assert found[column].tolist() == plain[column].tolist()
+    assert (plain["recomputed_flops"] == 0).all()
+    blocks = found["macs_per_token"] - found["macs_head"]
+    assert (found["recomputed_flops"] == 2 * blocks * found["tokens"]).all()
+    assert (found["activation_bytes"] <= plain["activation_bytes"] + 4 * 64 * 16).all()

@@ -50,13 +50,14 @@ def cases(out: Path, data_root: Path, group: Callable[[str], World]) -> Iterator
 
     def train(name: str, science: Science, sharding: str, **options: Any) -> tuple[str, str]:
         job = Job(science, EVALUATIONS)
-        placement = replace(PLACED, sharding=sharding)
+        placement = replace(PLACED, sharding=sharding, recompute=options.pop("recompute", False))
         return name, execute(job, Store(out / name), data_root, placement, world=group(sharding), **options)
 
     for sharding in ("ddp", "fsdp"):
         yield train(f"exact-{sharding}", EXACT, sharding)
         yield train(f"rounded-{sharding}", ROUNDED, sharding)
         yield train(f"experts-{sharding}", EXPERTS, sharding)
+        yield train(f"recomputed-{sharding}", EXPERTS, sharding, recompute=True)
         yield train(f"begun-{sharding}", BEGUN, sharding)
         yield train(f"stopped-{sharding}", STOPPED, sharding, should_stop=LastRankStops())
         yield f"mixture-{sharding}", mixture(group(sharding))

@@ -88,6 +88,13 @@ def test_a_mixture_of_experts_agrees_to_1e_8(sharding: str, ran: Ran, alone) -> 
 
 
 @pytest.mark.parametrize("sharding", SHARDINGS)
+def test_recomputation_changes_no_bit_of_ranks(sharding: str, ran: Ran) -> None:
+    plain, recomputed = (ran.folder(f"{name}-{sharding}", ranks.EXPERTS) for name in ("experts", "recomputed"))
+    assert [record["recompute"] for record in recomputed.provenance()] == [True]
+    assert set(differences(plain, recomputed)) == {(step, 0.0) for step in range(51)}
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS)
 def test_ranks_go_on_from_the_checkpoint_of_one_process(sharding: str, ran: Ran, alone) -> None:
     folder = ran.folder(f"begun-{sharding}", ranks.BEGUN)
     assert [record["world_size"] for record in folder.provenance()] == [1, ran.world_size]
@@ -292,7 +299,10 @@ def test_every_rank_evaluates_equally_often_and_every_batch_counts_once(world_si
 def test_auto_shards_what_a_gpu_cannot_hold(monkeypatch) -> None:
     science = tiny(d_model=64)
     weights = ledger(science).weight_bytes
-    assert needed_bytes(science, 8) == 4 * weights + ledger(science).activation_bytes // 8
+    needed = needed_bytes(science, Placement(), 8)
+    assert needed == 4 * weights + ledger(science).activation_bytes // 8
+    again = needed_bytes(science, Placement(recompute=True), 8)
+    assert again == 4 * weights + ledger(science).recomputed_activation_bytes // 8
     gpu = torch.device("cuda")
 
     def sharding_on(memory: float, asked: str = "auto") -> str:
@@ -300,7 +310,7 @@ def test_auto_shards_what_a_gpu_cannot_hold(monkeypatch) -> None:
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
         return choose_sharding(science, Placement(sharding=asked), gpu, 8)
 
-    assert sharding_on(10 * needed_bytes(science, 8)) == "ddp"
-    assert sharding_on(needed_bytes(science, 8)) == "fsdp"
-    assert sharding_on(needed_bytes(science, 8), "ddp") == "ddp"
+    assert sharding_on(10 * needed) == "ddp"
+    assert sharding_on(needed) == "fsdp"
+    assert sharding_on(needed, "ddp") == "ddp"
     assert choose_sharding(science, Placement(), torch.device("cpu"), 8) == "ddp"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from structlin.config.moe import MoeConfig
 from tests.tiny import PLACEMENT, tiny, train
 
 
@@ -42,6 +43,26 @@ def test_training_2n_steps_is_training_n_and_resuming_n(
     assert state == "done"
     assert result(cut) == result(whole)
     assert_same_state(cut, whole, 40)
+
+
+@pytest.mark.parametrize("name", ["btt", "kernels", "btt-moe", "ffn-moe"])
+def test_recomputation_changes_no_bit(name: str, tmp_path: Path, data_root: Path) -> None:
+    """Evaluations between the steps, routers' records and checkpoints included; a run may begin without it."""
+    science = {
+        "btt": tiny(model=replace(tiny().model, num_layers=2)),
+        "kernels": tiny("btt", 64),
+        "btt-moe": tiny("dense", moe=MoeConfig("btt", num_experts=4)),
+        "ffn-moe": tiny("btt", moe=MoeConfig("ffn", num_experts=4, layers="ffn")),
+    }[name]
+    again = replace(PLACEMENT, recompute=True)
+    train(science, (7,), tmp_path / "again", data_root)
+    _, recomputed = train(science, (7, 20), tmp_path / "again", data_root, placement=again)
+    _, plain = train(science, (7, 20), tmp_path / "plain", data_root)
+    assert [record["recompute"] for record in recomputed.provenance()] == [False, True]
+    assert result(recomputed) == result(plain)
+    assert_same_state(recomputed, plain, 20)
+    left, right = (folder.journal.rows("router") for folder in (recomputed, plain))
+    assert [row["usage"] for row in left] == [row["usage"] for row in right]
 
 
 def test_the_second_half_was_not_trained_from_the_beginning(tmp_path: Path, data_root: Path) -> None:

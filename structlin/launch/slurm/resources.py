@@ -97,7 +97,7 @@ def run_seconds(order: Order, launch: SlurmLaunch, placement: Placement) -> floa
     return seconds * TIME_MARGIN * order.more_time
 
 
-def run_bytes(order: Order, launch: SlurmLaunch) -> float:
+def run_bytes(order: Order, launch: SlurmLaunch, placement: Placement) -> float:
     """Host memory of a run on a node: weights, gradients and two moments of Adam, activations, and the process.
 
     On a GPU the host holds only what a checkpoint copies.
@@ -106,7 +106,8 @@ def run_bytes(order: Order, launch: SlurmLaunch) -> float:
     if launch.gpus:
         per_rank = GPU_PROCESS_BYTES + 3 * costs.weight_bytes
     else:
-        per_rank = PROCESS_BYTES + 4 * costs.weight_bytes + costs.activation_bytes / launch.gpus_per_run
+        activations = costs.kept_bytes(fused=False, recompute=placement.recompute)
+        per_rank = PROCESS_BYTES + 4 * costs.weight_bytes + activations / launch.gpus_per_run
     ranks = launch.gpus_per_run // launch.nodes
     return per_rank * ranks * MEMORY_MARGIN * order.more_memory
 
@@ -153,7 +154,7 @@ def _need(order: Order, launch: SlurmLaunch, placement: Placement) -> _Need:
     minutes = _octave(run_seconds(order, launch, placement) / 60)
     # Only what was measured is queued up: a wrong guess would not add up over a whole lane.
     rounds = max(1, int(launch.min_minutes // minutes)) if order.is_measured else 1
-    memory = _rung(run_bytes(order, launch) / 1e9)
+    memory = _rung(run_bytes(order, launch, placement) / 1e9)
     return _Need(minutes, memory, rounds, order.more_time, order.more_memory, order.after)
 
 

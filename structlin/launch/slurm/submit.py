@@ -179,7 +179,7 @@ class Submitter:
             self.folder,
             [pack.jobs for pack in part],
             part[0].resources,
-            self.launch.speed_key,
+            self.site.machine,
             getpass.getuser(),
             time.time(),
         )

@@ -14,14 +14,45 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Hashable, Sequence
+from functools import cache, lru_cache
 from pathlib import Path
+from typing import Generic, TypeVar
 
 _LOG = logging.getLogger(__name__)
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-mprefer-vector-width=512", "-fno-exceptions", "-shared", "-fPIC")
 _PORTABLE = tuple(flag for flag in _FLAGS if not flag.startswith("-mprefer"))
 BUILD_SECONDS = 120
+
+Shape = TypeVar("Shape", bound=Hashable)
+Kernel = TypeVar("Kernel")
+_missed: set[str] = set()
+
+
+class Kept(Generic[Shape, Kernel]):
+    """A function that builds the kernel of a shape once; None where it cannot be built, which every use notes."""
+
+    def __init__(self, build: Callable[[Shape], Kernel | None]) -> None:
+        self._source = build.__module__.rpartition(".")[2]
+        self._build = cache(build)
+        self.cache_clear = self._build.cache_clear
+
+    def __call__(self, shape: Shape) -> Kernel | None:
+        """The kernel of a shape that it serves."""
+        built = self._build(shape)
+        if built is None:
+            _missed.add(f"{self._source} {shape}")
+        return built
+
+
+def missed() -> list[str]:
+    """Kernels that were asked for since ``forget_missed`` and could not be built, by module and shape."""
+    return sorted(_missed)
+
+
+def forget_missed() -> None:
+    """Begin to note anew."""
+    _missed.clear()
 
 
 def load(source: Path, defines: Sequence[str]) -> ctypes.CDLL | None:

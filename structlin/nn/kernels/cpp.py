@@ -13,7 +13,6 @@ import ctypes
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
@@ -107,7 +106,7 @@ def is_built() -> bool:
     return kernel(ProductSizes(g=side, b=1, a=side, r=1, f=side, d=1, e=side, a_first=True)) is not None
 
 
-@cache
+@compiler.Kept
 def kernel(sizes: ProductSizes) -> Kernel | None:
     """The kernel of these sizes, built at first use; None where it cannot be built."""
     library = compiler.load(_SOURCE, _defines(sizes))

@@ -11,7 +11,6 @@ import ctypes
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from structlin.nn.kernels import compiler
 from structlin.nn.kernels.layout import ProductSizes
+from structlin.structure.cost import FUSED_LEAST_WIDTH
 
 Result = TypeVar("Result")
 _SOURCE = Path(__file__).with_name("moe_products.cpp")
@@ -99,14 +99,14 @@ class Kernel:
         return dx, d_weight, d_first, d_second
 
 
-@cache
-def kernel(sizes: ProductSizes) -> Kernel | None:
-    """The kernel of experts of these sizes, built at first use; None where it cannot be built or serves no such sizes.
+def serves(sizes: ProductSizes) -> bool:
+    """Whether there is a kernel for experts of these sizes: block tensor trains (b = d = 1) of any rank."""
+    return sizes.b == sizes.d == 1 and min(sizes.used_in, sizes.used_out) >= FUSED_LEAST_WIDTH
 
-    It serves block tensor trains (b = d = 1) of any rank.
-    """
-    if sizes.b != 1 or sizes.d != 1:
-        return None
+
+@compiler.Kept
+def kernel(sizes: ProductSizes) -> Kernel | None:
+    """The kernel of experts of sizes that it serves, built at first use; None where it cannot be built."""
     library = compiler.load(_SOURCE, _defines(sizes))
     return None if library is None else Kernel(sizes, library)
 

@@ -1,6 +1,7 @@
 """Resources follow the bill, packs fill an element and no more, and arrays stay within what a cluster takes."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from structlin.config.placement import Placement
 from structlin.errors import UserError
 from structlin.launch.slurm.resources import (
     EARLY_SECONDS,
+    MEMORY_MARGIN,
     START_MINUTES,
     TIME_MARGIN,
     Order,
@@ -42,7 +44,7 @@ def test_more_time_and_more_memory_after_a_failure() -> None:
     once, again = order(steps=6000, speed=64.0), order(steps=6000, speed=64.0, more_time=4.0, more_memory=4.0)
     (first,), (second,) = packs([once], CPU, PLACEMENT), packs([again], CPU, PLACEMENT)
     assert second.resources.minutes == OVERHEAD + 4 * 256
-    assert run_bytes(again, CPU) == 4 * run_bytes(once, CPU)
+    assert run_bytes(again, CPU, PLACEMENT) == 4 * run_bytes(once, CPU, PLACEMENT)
     assert second.resources.memory_gb > first.resources.memory_gb
     fixed = cpu(time_minutes=30, memory_gb=10)
     (pack,) = packs([order(more_time=1.5, more_memory=1.5)], fixed, PLACEMENT)
@@ -51,7 +53,10 @@ def test_more_time_and_more_memory_after_a_failure() -> None:
 
 def test_memory_of_a_cpu_run_holds_weights_moments_and_activations() -> None:
     costs = ledger(order().job.science)
-    assert run_bytes(order(), CPU) > 4 * costs.weight_bytes + costs.activation_bytes
+    whole = run_bytes(order(), CPU, PLACEMENT)
+    assert whole > 4 * costs.weight_bytes + costs.activation_bytes
+    spared = costs.activation_bytes - costs.recomputed_activation_bytes
+    assert whole - run_bytes(order(), CPU, replace(PLACEMENT, recompute=True)) == pytest.approx(MEMORY_MARGIN * spared)
 
 
 def test_no_element_asks_for_more_time_than_the_site_lets() -> None:
