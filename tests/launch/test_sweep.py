@@ -138,7 +138,7 @@ def test_a_bill_above_max_hours_asks_on_a_terminal(answer: str, trains: bool, mo
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or answer)
-    bill = Bill((), 1e18, 9 * 3600.0)
+    bill = Bill((), 1e18, 0.0, 9 * 3600.0)
     if trains:
         launching.agree(bill, LocalLaunch(max_hours=8.0))
     else:
