@@ -58,10 +58,11 @@ def multiplier_panel(laws: Laws, variants: Sequence[str], chosen: Sequence[str],
     """Multipliers of the chosen ones of the variants against the baseline, with bands."""
     series = []
     for variant in chosen:
-        found, colour = laws.multipliers.get(variant), colour_of(list(variants), variant)
+        found, places = laws.multipliers.get(variant), list(variants)
         if found is not None:
-            name = readable(variant)
-            series.append(Series(name, variant, found.flops, found.value, "band", colour, "o", found.low, found.high))
+            look = (colour_of(places, variant), marker_of(places, variant))
+            ends = (found.low, found.high)
+            series.append(Series(readable(variant), variant, found.flops, found.value, "band", *look, *ends))
     base = readable(laws.baseline or laws.choices.baseline)
     label = f"{base}: {compute_label(laws)}"
     return Panel(title, label, f"compute multiplier against {base}", tuple(series), level=1.0)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 LEFT, LEFT_BARE, RIGHT, TOP, BOTTOM, BARE = 0.62, 0.36, 0.1, 0.24, 0.5, 0.06
 LINE, CHARACTER, HANDLE = 0.145, 0.053, 0.3
 DIAGRAM_HEIGHT, CLOUD = 1.3, 60
+BAND_MARKERS = 4
+"""Markers along the line of a band, which tell variants of one colour apart."""
 LINES_A_PAGE = 78
 INCHES_PER_TICK = 0.42
 MOST_MISSING = 3
@@ -177,7 +179,7 @@ def _handle(s: Series) -> Any:
         return Patch(color=s.colour)
     if s.marker == RING:
         return Line2D([], [], **_RING, mec=s.colour)
-    marker = s.marker if s.style in ("points", "joined") else None
+    marker = s.marker if s.style in ("points", "joined", "band") else None
     line = {"points": "none", "dashed": "--"}.get(s.style, "-")
     return Line2D([], [], color=s.colour, marker=marker, ls=line, lw=1.3, ms=4, mec="white", mew=0.3)
 
@@ -230,8 +232,11 @@ def _series(axes: Axes, s: Series) -> None:
         spans = None if s.low is None or s.high is None else np.abs(np.array([s.y - s.low, s.high - s.y]))
         axes.bar(s.x, s.y, 0.38, color=s.colour, yerr=spans, capsize=2.5, error_kw={"lw": 0.8}, zorder=2)
     else:
-        marker = s.marker if s.style == "joined" else None
-        axes.plot(s.x, s.y, color=s.colour, lw=1.2, marker=marker, ms=3.5, mec="white", mew=0.3, zorder=3)
+        marker = s.marker if s.style in ("joined", "band") else None
+        every = max(1, len(s.x) // BAND_MARKERS) if s.style == "band" else 1
+        axes.plot(
+            s.x, s.y, color=s.colour, lw=1.2, marker=marker, markevery=every, ms=3.5, mec="white", mew=0.3, zorder=3
+        )
     if s.style in ("points", "joined") and s.low is not None and s.high is not None:
         spans = np.abs(np.array([s.y - s.low, s.high - s.y]))
         axes.errorbar(s.x, s.y, spans, fmt="none", ecolor=s.colour, elinewidth=0.8, capsize=2, zorder=3)

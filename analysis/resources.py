@@ -7,7 +7,7 @@ import pandas as pd
 from analysis.curves import compute_label, runs_said, without_law
 from analysis.drawing import Drawing, Panel, Series
 from analysis.names import readable
-from analysis.style import colour_of, ordered
+from analysis.style import colour_of, marker_of, ordered
 from structlin.laws.fit import Laws
 from structlin.laws.resources import RESOURCES, UNITS, multipliers_of
 
@@ -22,7 +22,9 @@ def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
         if not found:
             missing.append(f"by {name}: not known for these runs, or too few points")
         series = tuple(
-            Series(readable(v), v, m.flops, m.value, "band", colour_of(variants, v), "o", m.low, m.high)
+            Series(
+                readable(v), v, m.flops, m.value, "band", colour_of(variants, v), marker_of(variants, v), m.low, m.high
+            )
             for v in ordered(found)
             for m in [found[v]]
         )
