@@ -31,6 +31,8 @@ class LinearShape:
     """Integer sizes of its structure (dense where the structure does not apply)."""
     learned_scale: bool = True
     """Whether weight_norm=learned gives its factors scales; q and k are layer-normed, which makes them idle."""
+    reads_gelu: bool = False
+    """Whether its input is the GELU of what came before, which a fused kernel makes again."""
     router: str = ""
     """Name of the router that chooses among its experts; empty where it is no mixture."""
     num_experts: int = 1
@@ -68,8 +70,8 @@ class Anatomy:
     attention_macs: int
     """Forward MACs per token of full attention: scores and mixing."""
     kept_by_block: int
-    """Elements per token that a training step keeps of each block for the backward pass, besides the inputs and the
-    middles of its linears."""
+    """Elements per token that a training step keeps of each block for the backward pass, besides the inputs of its
+    linears, what becomes one by a GELU, and their middles."""
     kept_outside: int
     """The same outside of the blocks."""
     routers: tuple[RouterShape, ...] = ()
@@ -95,10 +97,11 @@ def linear_shape(
     *,
     zero: bool = False,
     learned_scale: bool = True,
+    reads_gelu: bool = False,
 ) -> LinearShape:
     """A linear of these features, structured where the model's patterns say so."""
     structure = science.structure
     theta = Theta.parse(structure.theta if science.model.is_structured(name) else DENSE)
     sizes = factorise(theta, d_in, d_out, structure.rounding)
     group = "head" if name == "head" else "linear"
-    return LinearShape(name, group, d_in, d_out, base_d_in, zero, sizes, learned_scale)
+    return LinearShape(name, group, d_in, d_out, base_d_in, zero, sizes, learned_scale, reads_gelu)

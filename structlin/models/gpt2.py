@@ -23,7 +23,7 @@ from structlin.models.anatomy import LinearShape, anatomy
 from structlin.nn.blocks import Blocks
 from structlin.nn.experts import Experts
 from structlin.nn.kernels.attention import causal_attention
-from structlin.nn.linear import DenseLinear, EinsumLinear, make_linear
+from structlin.nn.linear import DenseLinear, EinsumLinear, make_linear, of_gelu
 from structlin.nn.moe import MoeFfn, MoeLinear
 from structlin.nn.router import Router
 from structlin.nn.spec import Module, ParamSpec, initialise
@@ -97,11 +97,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, T, D) -> (N, T, D)."""
-        q_NTHK = self.q_norm(self._split("q", x))
-        k_NTHK = self.k_norm(self._split("k", x))
-        # A structured layer may leave features strided, with which SDPA would fall back to its slow path.
-        v_NTHK = self._split("v", x).to(q_NTHK.dtype).contiguous()
-        mixed_NTHK = causal_attention(q_NTHK, k_NTHK, v_NTHK, scale=8 / self.d_head)
+        q_NTHK, k_NTHK, v_NTHK = (self._split(part, x) for part in "qkv")
+        gains = self.q_norm.gain, self.k_norm.gain
+        mixed_NTHK = causal_attention(q_NTHK, k_NTHK, v_NTHK, *gains, scale=8 / self.d_head)
         mixed_NTF = mixed_NTHK.transpose(2, 3) if self._transposed["o"] else mixed_NTHK
         return self.o(mixed_NTF.reshape(x.shape))
 
@@ -122,7 +120,7 @@ class FFN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., D) -> (..., D)."""
-        return self.down(functional.gelu(self.up(x)))
+        return of_gelu(self.down, self.up(x))
 
 
 class LayerNorm(Module):

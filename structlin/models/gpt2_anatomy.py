@@ -24,8 +24,8 @@ def gpt2_anatomy(science: Science, model: Gpt2Config) -> Anatomy:
         # Two norms a block and one before the head at d_model, and those of q and k at the size of a head.
         norm_params=(2 * depth + 1) * width + 2 * depth * model.head_size,
         attention_macs=2 * model.context * width * depth,
-        # A block keeps both residual states, the normed q and k, v, attention's output and the FFN before its GELU.
-        kept_by_block=2 * width + 6 * width + model.ffn_expansion * width + kept_elements(inner) // depth,
+        # A block keeps both residual states, the normed q and k, v, and attention's output.
+        kept_by_block=2 * width + 6 * width + kept_elements(inner) // depth,
         kept_outside=width + 2 * vocab,
         routers=routers(inner),
     )
@@ -41,7 +41,7 @@ def _blocks(science: Science, model: Gpt2Config) -> Iterator[LinearShape]:
             shape = linear_shape(science, name, width, width, base, zero=part == "o", learned_scale=learned)
             yield _head_aware(shape, science, model)
         yield linear_shape(science, f"{block}.ffn.up", width, hidden, base)
-        yield linear_shape(science, f"{block}.ffn.down", hidden, width, base_hidden, zero=True)
+        yield linear_shape(science, f"{block}.ffn.down", hidden, width, base_hidden, zero=True, reads_gelu=True)
 
 
 def _head_aware(shape: LinearShape, science: Science, model: Gpt2Config) -> LinearShape:

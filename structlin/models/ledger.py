@@ -141,7 +141,7 @@ def _activation_bytes(science: Science, body: Anatomy, *, fused: bool, recompute
     by_block: dict[str, int] = {}
     outside = body.kept_outside
     for shape in body.linears:
-        kept = shape.d_in + _middles(shape, fused=fused)
+        kept = _inputs(shape, fused=fused) + _middles(shape, fused=fused)
         if shape.name in science.model.OUTER_LINEARS:
             outside += kept
         else:
@@ -152,6 +152,12 @@ def _activation_bytes(science: Science, body: Anatomy, *, fused: bool, recompute
     else:
         elements = outside + sum(by_block.values())
     return elements * science.optim.batch_tokens * BYTES[science.model.dtype]
+
+
+def _inputs(shape: LinearShape, *, fused: bool) -> int:
+    """Elements that a linear reads and, where these are a GELU's, those before it, unless a kernel makes it again."""
+    makes_again = fused and not shape.router and cost.is_fusible(shape.sizes)
+    return 2 * shape.d_in if shape.reads_gelu and not makes_again else shape.d_in
 
 
 def _middles(shape: LinearShape, *, fused: bool) -> int:

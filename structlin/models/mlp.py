@@ -13,13 +13,13 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from structlin.config.model import MlpConfig
 from structlin.config.science import Science
 from structlin.models.anatomy import anatomy
 from structlin.models.gpt2 import LayerNorm, linear_layer
 from structlin.nn.blocks import Blocks
+from structlin.nn.linear import of_gelu
 from structlin.nn.spec import Module, initialise
 
 
@@ -53,7 +53,7 @@ class Block(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """h (N, D) -> (N, D)."""
-        return torch.add(h, self.down(functional.gelu(self.up(self.norm(h)))), alpha=self.branch_scale)
+        return torch.add(h, of_gelu(self.down, self.up(self.norm(h))), alpha=self.branch_scale)
 
 
 def build_mlp(science: Science) -> MLP:

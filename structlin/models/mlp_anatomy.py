@@ -20,8 +20,8 @@ def mlp_anatomy(science: Science, model: MlpConfig) -> Anatomy:
         embedding_params=0,
         norm_params=(depth + 1) * width,
         attention_macs=0,
-        # A block keeps its residual state and its hidden layer before the GELU.
-        kept_by_block=width + model.ffn_expansion * width,
+        # A block keeps its residual state.
+        kept_by_block=width,
         kept_outside=width,
     )
 
@@ -33,5 +33,5 @@ def _linears(science: Science, model: MlpConfig) -> Iterator[LinearShape]:
     yield linear_shape(science, "input", INPUT_FEATURES, width, INPUT_FEATURES)
     for layer in range(model.num_layers):
         yield linear_shape(science, f"blocks.{layer}.up", width, hidden, base)
-        yield linear_shape(science, f"blocks.{layer}.down", hidden, width, base_hidden, zero=True)
+        yield linear_shape(science, f"blocks.{layer}.down", hidden, width, base_hidden, zero=True, reads_gelu=True)
     yield linear_shape(science, "head", width, OUTPUT_FEATURES, base, zero=True)

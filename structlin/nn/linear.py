@@ -116,13 +116,13 @@ class EinsumLinear(Linear):
         self.A = nn.Parameter(torch.zeros(shape_A))
         self.B = nn.Parameter(torch.zeros(shape_B))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (..., d_in) -> (..., d_out)."""
+    def forward(self, x: Tensor, *, gelu: bool = False) -> Tensor:
+        """x (..., d_in), or its GELU, -> (..., d_out)."""
         s = self.sizes
         x_TG = fit_features(x.reshape(-1, s.d_in), s.used_in)
         A, B = self.factor("A"), self.factor("B")
         first, second = (A, B) if self.a_first else (B, A)
-        y = fit_features(structured_product(x_TG, first, second, self.a_first), s.d_out)
+        y = fit_features(structured_product(x_TG, first, second, self.a_first, gelu), s.d_out)
         return y.reshape(*x.shape[:-1], s.d_out)
 
     def equation_factors(self) -> tuple[Tensor, Tensor]:
@@ -171,6 +171,12 @@ def product_shapes(sizes: Sizes) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if a_first(s):
         return (s.g, s.r, s.f, s.d, s.a), (s.f, s.e, s.g, s.b, s.r)
     return (s.f, s.d, s.g, s.a, s.r), (s.g, s.r, s.f, s.e, s.b)
+
+
+def of_gelu(layer: nn.Module, x: Tensor) -> Tensor:
+    """layer(GELU(x)), by a kernel that never writes GELU(x) where the layer has one."""
+    y: Tensor = layer(x, gelu=True) if isinstance(layer, EinsumLinear) else layer(functional.gelu(x))
+    return y
 
 
 def make_linear(sizes: Sizes, **options: object) -> DenseLinear | EinsumLinear:

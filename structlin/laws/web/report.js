@@ -81,8 +81,10 @@
   }
 
   function axis(options, side) {
+    // uPlot cuts a label that is longer than the axis, so that of x stands below the plot, where it can wrap.
+    const label = side === "y" || options.names ? options.label : null;
     return {
-      label: options.label, labelSize: 22, size: side === "y" ? 62 : options.names ? 66 : 40, font: "12px system-ui", labelFont: "12px system-ui",
+      label, labelSize: 22, size: side === "y" ? 62 : options.names ? 66 : 26, font: "12px system-ui", labelFont: "12px system-ui",
       grid: { stroke: "#ececec", width: 1 }, ticks: { stroke: "#bbb", width: 1 },
       values: (u, ticks) => ticks.map((v) => (options.names ? options.names[v] || "" : tick(v))),
       filter: (u, ticks) => ticks,  // uPlot would label powers of ten only on a logarithmic axis
@@ -113,7 +115,18 @@
     const step = [1, 2, 2.5, 5, 10].map((m) => m * unit).find((s) => s >= raw);
     const out = [];
     for (let v = Math.ceil(low / step) * step; v <= high; v += step) out.push(Number(v.toPrecision(12)));
-    return out;
+    return log ? apart(out, low, high, index === 0 ? 60 / u.width : 0.05) : out;
+  };
+
+  // Even steps crowd towards the end of a logarithmic axis: those that would touch the one before are left out.
+  const apart = (ticks, low, high, least) => {
+    let last = -1;
+    return ticks.filter((v) => {
+      const at = Math.log(v / low) / Math.log(high / low);
+      if (at - last < least) return false;
+      last = at;
+      return true;
+    });
   };
 
   function nearest(chart, left, top) {
@@ -208,6 +221,12 @@
       if (positive(name) && !spec[name].names) bar.append(toggle(`log ${name}`, spec[name].log, (on) => { spec[name].log = on; draw(chart); }));
     }
     section.append(title, note, bar, host);
+    if (!spec.x.names) {
+      const name = document.createElement("div");
+      name.className = "axis";
+      name.textContent = spec.x.label;
+      section.append(name);
+    }
     document.getElementById(spec.host || "charts").append(section);
     live.push(chart);
     draw(chart);

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from structlin.nn.kernels.backends import DTYPES, backend_name, backend_of
 from structlin.nn.kernels.layout import ProductSizes
@@ -24,8 +25,10 @@ __all__ = ["backend_name", "structured_product"]
 _DEVICES = ("cpu", "cuda")
 
 
-def structured_product(x: Tensor, first: Tensor, second: Tensor, a_first: bool) -> Tensor:
+def structured_product(x: Tensor, first: Tensor, second: Tensor, a_first: bool, gelu: bool = False) -> Tensor:
     """x (T, used_in) -> (T, used_out), differentiable; first (g, r, f, d, a), second (f, e, g, b, r).
+
+    ``gelu``: the product is that of GELU(x). Where a fused kernel serves it keeps x alone, and makes the rest again.
 
     x is (T, g, b, a) and the result (T, f, e, d) in memory; where B is contracted first (``a_first`` false), a and b,
     and d and e, have exchanged their roles, so that they are (T, g, a, b) and (T, f, d, e). Under autocast the operands
@@ -38,10 +41,12 @@ def structured_product(x: Tensor, first: Tensor, second: Tensor, a_first: bool) 
     sizes = ProductSizes.of(first.shape, second.shape, a_first)
     narrow = min(sizes.used_in, sizes.used_out) < FUSED_LEAST_WIDTH
     if narrow or not alike or x.device.type not in _DEVICES or x.dtype not in DTYPES:
-        return tokens_last(x, first, second, a_first)
+        return tokens_last(functional.gelu(x) if gelu else x, first, second, a_first)
+    if gelu and backend_of(x.device, x.dtype) == "torch":
+        x, gelu = functional.gelu(x), False
     if _keeps_z(x, sizes):
         return rows_first(x, first, second, a_first)
-    return products(x, first, second, a_first)
+    return products(x, first, second, a_first, gelu)
 
 
 def _keeps_z(x: Tensor, sizes: ProductSizes) -> bool:

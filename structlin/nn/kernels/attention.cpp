@@ -1,5 +1,6 @@
 // How does causal self-attention run on one core? A block of queries at a time, its scores with the queries innermost.
 //
+//     q[i, c] = (x[i, c] - mean_c x[i, c]) / deviation_c x[i, c] gain[c], of x the queries given; likewise k
 //     s[j, i] = sum_c k[j, c] q[i, c]      p[j, i] = exp(s[j, i]) / sum_j exp(s[j, i]), 0 where j > i
 //     y[i, c] = sum_j p[j, i] v[j, c]
 //
@@ -8,26 +9,26 @@
 //
 // With the queries along the lanes of a vector, a softmax is sums down the rows, and a sum over keys ends at the
 // diagonal to within a register tile, so that little more than half of each product is computed. The scores of a block
-// against all keys before it stay in the caches; the backward pass makes them again and keeps nothing.
+// against all keys before it stay in the caches; the backward pass makes them again and keeps nothing. Queries and keys
+// are layer-normed when their rows are gathered, and what they were given as is read again for the gradients.
 //
 // Tensors are (N, T, H, D), contiguous. The features of a head are a constant of the compilation: -DSL_D=, whole
 // vectors. Rows beyond the last token are zeros. The sums run in an order fixed by the sizes.
 
 #include <cstring>
 
+#include "functions.hpp"
 #include "tiles.hpp"
 
 #define SL_PART static __attribute__((noinline))
 
 namespace {
 
-typedef int IntVector __attribute__((vector_size(SL_LANES * 4)));
-
 constexpr int D = SL_D;
 constexpr int B = 2 * W;                   // queries of a block
 constexpr int M = SL_LANES == 16 ? 8 : 4;  // rows of a register tile
 constexpr int NR = D % (2 * W) == 0 ? 2 : 1;
-constexpr float LOG2_E = 1.44269504088896341f, LN_2 = 0.693147180559945309f;
+constexpr float LN_2 = 0.693147180559945309f;
 
 constexpr long blocks_of(long tokens) { return (tokens + B - 1) / B * B; }
 
@@ -109,21 +110,6 @@ SL_PART void sum_queries(const float* p, const float* rows, int i0, float* resul
 
 // ---- softmax --------------------------------------------------------------------------------------------------
 
-// 2^x for x <= 0, 0 below the smallest normal number. The nearest integer goes into the exponent; the rest, at most
-// 1/2, into a polynomial of relative error 2e-9 (fitted by reweighted least squares).
-SL_INLINE Vector power_of_2(Vector x) {
-  constexpr float ROUNDING = 12582912.0f;  // 1.5 * 2^23: added, the low bits of a float are an integer
-  const Vector shifted = x + ROUNDING, rest = x - (shifted - ROUNDING);
-  Vector p = rest * 1.5345810970757157e-4f + 1.3399930903688073e-3f;
-  p = p * rest + 9.618489071726799e-3f;
-  p = p * rest + 5.550328642129898e-2f;
-  p = p * rest + 2.4022646248340607e-1f;
-  p = p * rest + 6.931471824645996e-1f;
-  p = p * rest + 1.0f;
-  const Vector scaled = (Vector)((IntVector)p + ((IntVector)shifted << 23));
-  return x < -126.0f ? Vector{} : scaled;
-}
-
 SL_INLINE void mask(int i0, float* s) {
   IntVector lane;
   for (int w = 0; w < W; ++w) lane[w] = w;
@@ -175,6 +161,57 @@ SL_PART void gather(const float* head, long stride, long tokens, long first, lon
     for (int c = 0; c < D; c += W) store<W>(rows + c, t < tokens ? load(head + t * stride + c) * factor : Vector{});
 }
 
+constexpr float EPSILON = 1e-5f;  // torch's, added to the variance
+
+struct Moments {
+  float mean, inverse;  // of the deviation
+};
+
+SL_INLINE Moments moments(const float* row) {
+  Vector sum = {}, squares = {};
+  for (int c = 0; c < D; c += W) sum += load(row + c);
+  const float mean = total(sum) / D;
+  for (int c = 0; c < D; c += W) {
+    const Vector centred = load(row + c) - mean;
+    squares += centred * centred;
+  }
+  return {mean, 1.0f / __builtin_sqrtf(total(squares) / D + EPSILON)};
+}
+
+// The same, layer-normed.
+SL_PART void gather_normed(const float* head, long stride, long tokens, long first, long count, const float* gain,
+                           float factor, float* rows) {
+  const long inside = first + count <= tokens ? count : first < tokens ? tokens - first : 0;
+  for (long t = 0; t < inside; ++t, rows += D) {
+    const float* row = head + (first + t) * stride;
+    const Moments of = moments(row);
+    for (int c = 0; c < D; c += W)
+      store<W>(rows + c, (load(row + c) - of.mean) * (of.inverse * factor) * load(gain + c));
+  }
+  std::memset(rows, 0, (count - inside) * D * sizeof(float));
+}
+
+// Of gradients of normed rows, times a factor, makes those of the rows given; adds those of the gain.
+SL_PART void scatter_normed(const float* rows, long stride, long tokens, long first, long count, const float* gain,
+                            float factor, const float* head, float* d_head, float* d_gain) {
+  for (long t = first; t < first + count && t < tokens; ++t, rows += D) {
+    const float* row = head + t * stride;
+    const Moments of = moments(row);
+    Vector centred[D / W], slope[D / W], sum = {}, along = {};
+    for (int n = 0; n < D / W; ++n) {
+      const Vector d = load(rows + n * W) * factor;
+      centred[n] = (load(row + n * W) - of.mean) * of.inverse;
+      slope[n] = d * load(gain + n * W);
+      store<W>(d_gain + n * W, load(d_gain + n * W) + d * centred[n]);
+      sum += slope[n];
+      along += slope[n] * centred[n];
+    }
+    const float mean = total(sum) / D, share = total(along) / D;
+    for (int n = 0; n < D / W; ++n)
+      store<W>(d_head + t * stride + n * W, (slope[n] - mean - centred[n] * share) * of.inverse);
+  }
+}
+
 SL_PART void scatter(const float* rows, long stride, long tokens, long first, long count, float factor, float* head) {
   for (long t = first; t < first + count && t < tokens; ++t, rows += D)
     for (int c = 0; c < D; c += W) store<W>(head + t * stride + c, load(rows + c) * factor);
@@ -214,12 +251,13 @@ long lay_out(long tokens, bool backward, float* base, Work& work) {
 struct Shape {
   long tokens, heads;
   float scale;
+  const float *q_gain, *k_gain;
   long stride() const { return heads * D; }
   long at(long head) const { return head / heads * tokens * stride() + head % heads * D; }
 };
 
 SL_INLINE void make_p(const Shape& shape, const float* q, long i0, Work& work) {
-  gather(q, shape.stride(), shape.tokens, i0, B, shape.scale * LOG2_E, work.q);
+  gather_normed(q, shape.stride(), shape.tokens, i0, B, shape.q_gain, shape.scale * LOG2_E, work.q);
   transpose(B, D, work.q, D, work.qT, B);
   make_scores(work.k, work.qT, i0, work.s, work.ahead);
   softmax(i0, work.s, work.inverse_sum);
@@ -227,7 +265,7 @@ SL_INLINE void make_p(const Shape& shape, const float* q, long i0, Work& work) {
 
 SL_PART void forward_head(const Shape& shape, const float* q, const float* k, const float* v, float* y, Work& work) {
   const long rows = blocks_of(shape.tokens), stride = shape.stride();
-  gather(k, stride, shape.tokens, 0, rows, 1, work.k);
+  gather_normed(k, stride, shape.tokens, 0, rows, shape.k_gain, 1, work.k);
   gather(v, stride, shape.tokens, 0, rows, 1, work.v);
   for (long i0 = 0; i0 < shape.tokens; i0 += B) {
     make_p(shape, q, i0, work);
@@ -238,10 +276,12 @@ SL_PART void forward_head(const Shape& shape, const float* q, const float* k, co
 }
 
 SL_PART void backward_head(const Shape& shape, const float* q, const float* k, const float* v, const float* dy,
-                           float* dq, float* dk, float* dv, Work& work) {
+                           float* dq, float* dk, float* dv, float* dq_gain, float* dk_gain, Work& work) {
   const long rows = blocks_of(shape.tokens), stride = shape.stride();
-  gather(k, stride, shape.tokens, 0, rows, 1, work.k);
+  gather_normed(k, stride, shape.tokens, 0, rows, shape.k_gain, 1, work.k);
   gather(v, stride, shape.tokens, 0, rows, 1, work.v);
+  std::memset(dq_gain, 0, D * sizeof(float));
+  std::memset(dk_gain, 0, D * sizeof(float));
   std::memset(work.dk, 0, rows * D * sizeof(float));
   std::memset(work.dv, 0, rows * D * sizeof(float));
   for (long i0 = 0; i0 < shape.tokens; i0 += B) {
@@ -253,10 +293,10 @@ SL_PART void backward_head(const Shape& shape, const float* q, const float* k, c
     sum_queries(work.s, work.dy, i0, work.dv);
     sum_queries(work.ds, work.q, i0, work.dk);
     sum_keys(work.ds, work.k, i0, work.result, work.ahead);
-    scatter(work.result, stride, shape.tokens, i0, B, shape.scale, dq);
+    scatter_normed(work.result, stride, shape.tokens, i0, B, shape.q_gain, shape.scale, q, dq, dq_gain);
   }
   // q holds the scale and the change to powers of 2, which is undone.
-  scatter(work.dk, stride, shape.tokens, 0, rows, LN_2, dk);
+  scatter_normed(work.dk, stride, shape.tokens, 0, rows, shape.k_gain, LN_2, k, dk, dk_gain);
   scatter(work.dv, stride, shape.tokens, 0, rows, 1, dv);
 }
 
@@ -269,11 +309,12 @@ extern "C" long structlin_work_floats(long tokens, long backward) {
   return lay_out(tokens, backward, nullptr, work);
 }
 
-extern "C" void structlin_forward(long start, long stop, long tokens, long heads, float scale, const float* q,
-                                  const float* k, const float* v, float* y, float* base) {
+extern "C" void structlin_forward(long start, long stop, long tokens, long heads, float scale, const float* q_gain,
+                                  const float* k_gain, const float* q, const float* k, const float* v, float* y,
+                                  float* base) {
   Work work;
   lay_out(tokens, false, base, work);
-  const Shape shape{tokens, heads, scale};
+  const Shape shape{tokens, heads, scale, q_gain, k_gain};
   for (long head = start; head < stop; ++head) {
     const long at = shape.at(head), next = shape.at(head + 1);
     work.ahead = {{q + next, k + next, v + next, y + next}, shape.stride(), head + 1 < stop ? tokens : 0};
@@ -281,14 +322,17 @@ extern "C" void structlin_forward(long start, long stop, long tokens, long heads
   }
 }
 
-extern "C" void structlin_backward(long start, long stop, long tokens, long heads, float scale, const float* q,
-                                   const float* k, const float* v, const float* dy, float* dq, float* dk, float* dv,
+// The gradients of the gains are those of each head, (N H, D): their sum must not depend on who computes which.
+extern "C" void structlin_backward(long start, long stop, long tokens, long heads, float scale, const float* q_gain,
+                                   const float* k_gain, const float* q, const float* k, const float* v,
+                                   const float* dy, float* dq, float* dk, float* dv, float* dq_gain, float* dk_gain,
                                    float* base) {
   Work work;
   lay_out(tokens, true, base, work);
-  const Shape shape{tokens, heads, scale};
+  const Shape shape{tokens, heads, scale, q_gain, k_gain};
   for (long head = start; head < stop; ++head) {
     const long at = shape.at(head);
-    backward_head(shape, q + at, k + at, v + at, dy + at, dq + at, dk + at, dv + at, work);
+    backward_head(shape, q + at, k + at, v + at, dy + at, dq + at, dk + at, dv + at, dq_gain + head * D,
+                  dk_gain + head * D, work);
   }
 }

@@ -74,30 +74,30 @@ class Kernel:
 
 
 def forward(x: Tensor, first: Tensor, second: Tensor, sizes: ProductSizes) -> Tensor:
-    """x (T, used_in) -> (T, used_out) by the kernel of these sizes, or by torch where it cannot be built."""
-    built = _serving(sizes, x.dtype)
-    if built is None:
-        return torch_path.forward(x, first, second, sizes)
-    return built.forward(x.float(), first.float(), second.float()).to(x.dtype)
+    """x (T, used_in) -> (T, used_out) by the kernel of these sizes."""
+    return _built(sizes).forward(x.float(), first.float(), second.float()).to(x.dtype)
 
 
 def backward(
     dy: Tensor, x: Tensor, first: Tensor, second: Tensor, sizes: ProductSizes, needs_x: bool, needs_factors: bool
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of x and of both factors (None where not needed), in the same way."""
-    built = _serving(sizes, x.dtype)
-    if built is None:
-        return torch_path.backward(dy, x, first, second, sizes, needs_x, needs_factors)
-    found = built.backward(dy.float(), x.float(), first.float(), second.float(), needs_x, needs_factors)
+    found = _built(sizes).backward(dy.float(), x.float(), first.float(), second.float(), needs_x, needs_factors)
     dx, d_first, d_second = (gradient if gradient is None else gradient.to(x.dtype) for gradient in found)
     return dx, d_first, d_second
 
 
-def _serving(sizes: ProductSizes, dtype: torch.dtype) -> Kernel | None:
-    """The kernel where it can be built and, in bfloat16, does better than one dense product."""
+def serves(sizes: ProductSizes, dtype: torch.dtype) -> bool:
+    """Whether there is a kernel of these sizes that, in bfloat16, does better than one dense product."""
     if dtype == torch.bfloat16 and torch_path.densifies(sizes, dtype):
-        return None
-    return kernel(sizes)
+        return False
+    return kernel(sizes) is not None
+
+
+def _built(sizes: ProductSizes) -> Kernel:
+    built = kernel(sizes)
+    assert built is not None
+    return built
 
 
 def is_built() -> bool:
@@ -120,8 +120,9 @@ def tile_rows(sizes: ProductSizes) -> int:
 
 def _defines(sizes: ProductSizes) -> list[str]:
     values = {name.upper(): getattr(sizes, name) for name in ("g", "b", "a", "r", "f", "d", "e")}
-    inner = {"X_INNER": int(sizes.a_first), "Y_INNER": int(not sizes.a_first), "TOKENS": tile_rows(sizes)}
-    return [f"-DSL_{name}={value}" for name, value in {**values, **inner}.items()]
+    order = {"X_INNER": int(sizes.a_first), "Y_INNER": int(not sizes.a_first)}
+    tile = {"TOKENS": tile_rows(sizes), "GELU": int(sizes.gelu)}
+    return [f"-DSL_{name}={value}" for name, value in {**values, **order, **tile}.items()]
 
 
 def _function(function: Callable[..., None], pointers: int) -> Callable[..., None]:

@@ -28,9 +28,11 @@ class ProductSizes:
     """Output index of the second factor."""
     a_first: bool
     """x is (T, g, b, a) and y (T, f, e, d) in memory; else (T, g, a, b) and (T, f, d, e)."""
+    gelu: bool = False
+    """The products are those of GELU(x)."""
 
     @classmethod
-    def of(cls, first: Sequence[int], second: Sequence[int], a_first: bool) -> ProductSizes:
+    def of(cls, first: Sequence[int], second: Sequence[int], a_first: bool, gelu: bool = False) -> ProductSizes:
         """From the shapes of both factors; ValueError where they do not belong together."""
         g, r, f, d, a = first
         f_second, e, g_second, b, r_second = second
@@ -39,7 +41,7 @@ class ProductSizes:
                 f"factors of shapes {tuple(first)} and {tuple(second)} do not share f, g and r; "
                 "the first is (g, r, f, d, a), the second (f, e, g, b, r)"
             )
-        return cls(g, b, a, r, f, d, e, a_first)
+        return cls(g, b, a, r, f, d, e, a_first, gelu)
 
     @property
     def used_in(self) -> int:

@@ -2,7 +2,7 @@
 
 ``structlin::products`` and ``structlin::products_backward`` take tensors of CPUs and of CUDA GPUs and run them on the
 backend of their device and dtype. Their FLOPs depend on shapes alone and are those of the plain pair of products,
-whatever runs: neither the z that is made again in the backward pass nor the work of a dense product in the pair's
+whatever runs: neither the z (and GELU) made again in the backward pass nor the work of a dense product in the pair's
 stead is counted. They are defined by schema rather than by ``torch.library.custom_op``, whose wrapper imports
 torch._dynamo (a second) at the first call.
 """
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.flop_counter import register_flop_formula
 
 from structlin.nn.kernels import cpp, torch_path
@@ -21,10 +22,10 @@ from structlin.nn.kernels.backends import backend_of
 from structlin.nn.kernels.layout import ProductSizes
 
 _LIBRARY = torch.library.Library("structlin", "DEF")
-_LIBRARY.define("products(Tensor x, Tensor first, Tensor second, bool a_first) -> Tensor")
+_LIBRARY.define("products(Tensor x, Tensor first, Tensor second, bool a_first, bool gelu=False) -> Tensor")
 _LIBRARY.define(
     "products_backward(Tensor dy, Tensor x, Tensor first, Tensor second, bool a_first, bool needs_x, "
-    "bool needs_factors) -> (Tensor, Tensor, Tensor)"
+    "bool needs_factors, bool gelu=False) -> (Tensor, Tensor, Tensor)"
 )
 
 
@@ -48,26 +49,33 @@ class _Path(Protocol):
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]: ...
 
 
-def products(x: Tensor, first: Tensor, second: Tensor, a_first: bool) -> Tensor:
-    """The operator: x (T, used_in) -> (T, used_out), differentiable once."""
-    y: Tensor = torch.ops.structlin.products.default(x, first, second, a_first)
+def products(x: Tensor, first: Tensor, second: Tensor, a_first: bool, gelu: bool = False) -> Tensor:
+    """The operator: x (T, used_in), or GELU(x), -> (T, used_out), differentiable once."""
+    y: Tensor = torch.ops.structlin.products.default(x, first, second, a_first, gelu)
     return y
 
 
 @torch.library.impl("structlin::products", _DEVICES, lib=_LIBRARY)
-def _products(x: Tensor, first: Tensor, second: Tensor, a_first: bool) -> Tensor:
+def _products(x: Tensor, first: Tensor, second: Tensor, a_first: bool, gelu: bool = False) -> Tensor:
     """x (T, used_in) -> (T, used_out); first (g, r, f, d, a), second (f, e, g, b, r)."""
-    sizes = ProductSizes.of(first.shape, second.shape, a_first)
+    sizes = ProductSizes.of(first.shape, second.shape, a_first, gelu)
     x, first, second = x.contiguous(), first.contiguous(), second.contiguous()
     return _path(x, sizes).forward(x, first, second, sizes)
 
 
 @torch.library.impl("structlin::products_backward", _DEVICES, lib=_LIBRARY)
 def _products_backward(
-    dy: Tensor, x: Tensor, first: Tensor, second: Tensor, a_first: bool, needs_x: bool, needs_factors: bool
+    dy: Tensor,
+    x: Tensor,
+    first: Tensor,
+    second: Tensor,
+    a_first: bool,
+    needs_x: bool,
+    needs_factors: bool,
+    gelu: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, first and second; one that is not needed is empty."""
-    sizes = ProductSizes.of(first.shape, second.shape, a_first)
+    sizes = ProductSizes.of(first.shape, second.shape, a_first, gelu)
     dy, x, first, second = dy.contiguous(), x.contiguous(), first.contiguous(), second.contiguous()
     found = _path(x, sizes).backward(dy, x, first, second, sizes, needs_x, needs_factors)
     dx, d_first, d_second = (x.new_empty(0) if gradient is None else gradient for gradient in found)
@@ -77,44 +85,78 @@ def _products_backward(
 def _path(x: Tensor, sizes: ProductSizes) -> _Path:
     """The code of these tensors; Triton is imported where it serves."""
     backend = backend_of(x.device, x.dtype)
+    if backend == "cpp" and cpp.serves(sizes, x.dtype):
+        return cpp
+    path: _Path = torch_path
     if backend == "triton":
         from structlin.nn.kernels import triton_path
 
-        if triton_path.fuses(sizes):
-            return triton_path
-    return cpp if backend == "cpp" else torch_path
+        path = triton_path if triton_path.fuses(sizes) else torch_path
+    return _OfGelu(path) if sizes.gelu else path
+
+
+class _OfGelu:
+    """A path that knows no GELU, on the GELU of x, which the backward pass makes again."""
+
+    def __init__(self, path: _Path) -> None:
+        self._path = path
+
+    def forward(self, x: Tensor, first: Tensor, second: Tensor, sizes: ProductSizes) -> Tensor:
+        return self._path.forward(functional.gelu(x), first, second, sizes)
+
+    def backward(
+        self,
+        dy: Tensor,
+        x: Tensor,
+        first: Tensor,
+        second: Tensor,
+        sizes: ProductSizes,
+        needs_x: bool,
+        needs_factors: bool,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        h = functional.gelu(x)
+        dh, d_first, d_second = self._path.backward(dy, h, first, second, sizes, needs_x, needs_factors)
+        return None if dh is None else torch.ops.aten.gelu_backward(dh, x), d_first, d_second
 
 
 @torch.library.register_fake("structlin::products", lib=_LIBRARY)
-def _products_shape(x: Tensor, first: Tensor, second: Tensor, a_first: bool) -> Tensor:
+def _products_shape(x: Tensor, first: Tensor, second: Tensor, a_first: bool, gelu: bool = False) -> Tensor:
     sizes = ProductSizes.of(first.shape, second.shape, a_first)
     return x.new_empty(x.shape[0], sizes.used_out)
 
 
 @torch.library.register_fake("structlin::products_backward", lib=_LIBRARY)
 def _products_backward_shapes(
-    dy: Tensor, x: Tensor, first: Tensor, second: Tensor, a_first: bool, needs_x: bool, needs_factors: bool
+    dy: Tensor,
+    x: Tensor,
+    first: Tensor,
+    second: Tensor,
+    a_first: bool,
+    needs_x: bool,
+    needs_factors: bool,
+    gelu: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     d_first = first.new_empty(first.shape if needs_factors else (0,))
     d_second = second.new_empty(second.shape if needs_factors else (0,))
     return x.new_empty(x.shape if needs_x else (0,)), d_first, d_second
 
 
-def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, bool], output: Tensor) -> None:
-    x, first, second, ctx.a_first = inputs
+def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, bool, bool], output: Tensor) -> None:
+    x, first, second, ctx.a_first, ctx.gelu = inputs
     ctx.save_for_backward(x, first, second)
 
 
-def _differentiate(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+def _differentiate(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
     needs_x = ctx.needs_input_grad[0]
     needs_factors = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
     dx, d_first, d_second = torch.ops.structlin.products_backward.default(
-        dy, *ctx.saved_tensors, ctx.a_first, needs_x, needs_factors
+        dy, *ctx.saved_tensors, ctx.a_first, needs_x, needs_factors, ctx.gelu
     )
     return (
         dx if needs_x else None,
         d_first if ctx.needs_input_grad[1] else None,
         d_second if ctx.needs_input_grad[2] else None,
+        None,
         None,
     )
 

@@ -15,11 +15,13 @@
 //
 // Where x or y is not contiguous along a or e (sharing with a stride), a tile is transposed once more instead.
 // All sizes are constants of the compilation: -DSL_G= -DSL_B= -DSL_A= -DSL_R= -DSL_F= -DSL_D= -DSL_E= and
-// SL_X_INNER, SL_Y_INNER (whether a, e is the innermost index of x, y), SL_TOKENS (rows of a tile, whole vectors).
+// SL_X_INNER, SL_Y_INNER (whether a, e is the innermost index of x, y), SL_TOKENS (rows of a tile, whole vectors), SL_GELU
+// (whether x is the GELU of what is given: a tile of it is made when it is read, and never reaches memory).
 // The sums run in an order fixed by the sizes.
 
 #include <cstring>
 
+#include "functions.hpp"
 #include "tiles.hpp"
 
 #define SL_PART static __attribute__((noinline))
@@ -33,6 +35,7 @@ constexpr int G = g * b, F = f * d, K = G * r;
 constexpr int D_IN = G * a, D_OUT = F * e;
 constexpr bool X_INNER = SL_X_INNER || b == 1;
 constexpr bool Y_INNER = SL_Y_INNER || d == 1;
+constexpr bool GELU = SL_GELU;
 
 constexpr int a_pad = padded(a), e_pad = padded(e);
 
@@ -68,7 +71,7 @@ constexpr long XT_SIZE = long(D_IN) * TOKENS, YT_SIZE = long(D_OUT) * TOKENS, Z_
 constexpr long X_ROWS = long(D_IN) * TOKENS + W, Y_ROWS = long(D_OUT) * TOKENS + W;
 
 struct Work {
-  float *A, *B, *xT, *yT, *z, *dA, *dB, *x_rows, *y_rows, *x_copy, *y_copy, *dxT, *dx_rows;
+  float *A, *B, *xT, *yT, *z, *dA, *dB, *x_rows, *y_rows, *x_copy, *y_copy, *dxT, *dx_rows, *active, *slope;
   const char *next_x, *next_y;
   char* result;
 };
@@ -124,6 +127,8 @@ long lay_out(float* base, Work& work) {
   work.y_copy = take(Y_INNER ? 0 : TOKENS * Y_COPY);
   work.dxT = take(X_INNER ? 0 : XT_SIZE);
   work.dx_rows = take(X_ROWS);
+  work.active = take(GELU ? X_ROWS : 0);
+  work.slope = take(GELU ? XT_SIZE : 0);
   return used;
 }
 
@@ -255,9 +260,25 @@ SL_PART const float* rows_of(const float* source, int width, int tokens, float* 
   return copy;
 }
 
+// x becomes its GELU, in a tile of its own; the slopes are kept for the backward pass.
+SL_PART const float* activate(Work& work, const float* x, bool slopes) {
+  for (long i = 0; i < XT_SIZE; i += W) {
+    const Gelu at = gelu(load(x + i));
+    store<W>(work.active + i, at.value);
+    if (slopes) store<W>(work.slope + i, at.slope);
+  }
+  std::memset(work.active + XT_SIZE, 0, W * sizeof(float));
+  return work.active;
+}
+
+SL_PART void times_slope(const Work& work, float* dx) {
+  for (long i = 0; i < XT_SIZE; i += W) store<W>(dx + i, load(dx + i) * load(work.slope + i));
+}
+
 SL_PART void forward_tile(Work& work, const float* x, float* y) {
   work.next_x = reinterpret_cast<const char*>(x + long(TOKENS) * D_IN);
   work.result = reinterpret_cast<char*>(y);
+  if constexpr (GELU) x = activate(work, x, false);
   transpose(TOKENS, D_IN, x, D_IN, work.xT, TOKENS);
   for (int F0 = 0; F0 < F; F0 += FB) {
     make_z<false>(work, F0);
@@ -282,6 +303,7 @@ SL_PART void backward_tile(Work& work, const float* x, const float* dy, float* d
   work.next_x = reinterpret_cast<const char*>(x + long(TOKENS) * D_IN);
   work.next_y = reinterpret_cast<const char*>(dy + long(TOKENS) * D_OUT);
   work.result = reinterpret_cast<char*>(dx);
+  if constexpr (GELU) x = activate(work, x, dx != nullptr);
   transpose(TOKENS, D_OUT, dy, D_OUT, work.yT, TOKENS);
   if (weights) {
     transpose(TOKENS, D_IN, x, D_IN, work.xT, TOKENS);
@@ -299,6 +321,8 @@ SL_PART void backward_tile(Work& work, const float* x, const float* dy, float* d
   }
   if constexpr (!X_INNER)
     if (dx) transpose(D_IN, TOKENS, work.dxT, TOKENS, dx, D_IN);
+  if constexpr (GELU)
+    if (dx) times_slope(work, dx);
 }
 
 }  // namespace

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from structlin.nn.kernels.layout import ProductSizes
 
@@ -18,6 +21,9 @@ CASES = [
     ProductSizes(g=16, b=2, a=9, r=4, f=24, d=1, e=12, a_first=False),
     ProductSizes(g=32, b=1, a=20, r=4, f=24, d=2, e=17, a_first=False),
 ]
+
+# With GELU: whole vectors, sharing in both orders, blocks of z, and one vector that is cut.
+GELU_CASES = [replace(CASES[case], gelu=True) for case in (1, 2, 3, 6, 7)]
 
 
 def operands(sizes: ProductSizes, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -34,7 +40,8 @@ def expected(sizes: ProductSizes, x: Tensor, first: Tensor, second: Tensor, dy: 
     s = sizes
     leaves = tuple(tensor.detach().double().requires_grad_() for tensor in (x, first, second))
     order = "tgba,grfda,fegbr->tfed" if s.a_first else "tgab,grfda,fegbr->tfde"
-    split = leaves[0].view(-1, s.g, s.b, s.a) if s.a_first else leaves[0].view(-1, s.g, s.a, s.b)
+    h = functional.gelu(leaves[0]) if s.gelu else leaves[0]
+    split = h.view(-1, s.g, s.b, s.a) if s.a_first else h.view(-1, s.g, s.a, s.b)
     y = torch.einsum(order, split, leaves[1], leaves[2]).reshape(x.shape[0], s.used_out)
     return y.detach(), *torch.autograd.grad(y, leaves, dy.double())
 

@@ -17,21 +17,31 @@ SHAPES = [(2, 64, 3, 64), (3, 1, 2, 32), (2, 7, 2, 16), (1, 131, 2, 48), (1, 200
 
 
 def operands(shape: tuple[int, ...], size: float = 1.0) -> list[Tensor]:
+    """q and k off centre, v, both gains (``size`` large), dy."""
     generator = torch.Generator().manual_seed(0)
     q, k, v, dy = (torch.randn(shape, generator=generator) for _ in range(4))
-    return [(size * q).requires_grad_(), (size * k).requires_grad_(), v.requires_grad_(), dy]
+    gains = [size * (0.5 + torch.rand(shape[-1], generator=generator)) for _ in "qk"]
+    return [*(tensor.requires_grad_() for tensor in (3 * q - 1, k / 4 + 2, v, *gains)), dy]
 
 
-def defined(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+def normed(x: Tensor, gain: Tensor) -> Tensor:
+    """A layer norm by its definition."""
+    centred = x - x.mean(-1, keepdim=True)
+    return gain * centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+
+
+def defined(q: Tensor, k: Tensor, v: Tensor, q_gain: Tensor, k_gain: Tensor, scale: float) -> Tensor:
     """The definition, in plain products."""
+    q, k = normed(q, q_gain), normed(k, k_gain)
     scores_NHTS = scale * torch.einsum("nthk,nshk->nhts", q, k)
     future = torch.ones(scores_NHTS.shape[-2:], dtype=torch.bool).triu(1)
     return torch.einsum("nhts,nshk->nthk", scores_NHTS.masked_fill(future, -math.inf).softmax(-1), v)
 
 
-def results(function, q, k, v, dy, scale=0.25) -> list[Tensor]:
-    y = function(q, k, v, scale)
-    return [y.detach(), *torch.autograd.grad(y, (q, k, v), dy)]
+def results(function, *tensors: Tensor, scale: float = 0.25) -> list[Tensor]:
+    *leaves, dy = tensors
+    y = function(*leaves, scale)
+    return [y.detach(), *torch.autograd.grad(y, leaves, dy)]
 
 
 def expected(*tensors: Tensor) -> list[Tensor]:
@@ -60,8 +70,7 @@ def test_torch_serves_where_nothing_can_be_built(shape: tuple[int, ...], monkeyp
 
 def test_the_kernel_serves_where_there_is_a_compiler() -> None:
     assert (attention.kernel(64) is not None) == (compiler.find_compiler() is not None)
-    q, k, v, _ = operands(SHAPES[0])
-    name = type(causal_attention(q, k, v, 0.25).grad_fn).__name__
+    name = type(causal_attention(*operands(SHAPES[0])[:5], 0.25).grad_fn).__name__
     assert ("structlin_attention" in name) == (compiler.find_compiler() is not None)
 
 
@@ -74,21 +83,21 @@ def test_large_scores_neither_overflow_nor_lose_their_gradient() -> None:
 
 
 def test_a_nan_reaches_only_what_sees_it() -> None:
-    q, k, v, _ = operands((1, 80, 1, 32))
+    q, k, *others, _ = operands((1, 80, 1, 32))
     with torch.no_grad():
         k[0, 40] = math.nan
-        y = causal_attention(q, k, v, 0.25)
+        y = causal_attention(q, k, *others, 0.25)
     assert bool(y[0, :40].isfinite().all())
     assert bool(y[0, 40:].isnan().all())
 
 
 def test_no_later_token_changes_a_bit() -> None:
-    q, k, v, _ = operands((1, 80, 2, 32))
+    *leaves, _ = operands((1, 80, 2, 32))
     with torch.no_grad():
-        before = causal_attention(q, k, v, 0.25)
-        for tensor in (q, k, v):
-            tensor[:, 50:] += 1
-        after = causal_attention(q, k, v, 0.25)
+        before = causal_attention(*leaves, 0.25)
+        for tensor in leaves[:3]:
+            tensor[:, 50:] *= torch.linspace(-1, 2, 32)
+        after = causal_attention(*leaves, 0.25)
     assert torch.equal(before[:, :50], after[:, :50])
     assert not torch.equal(before[:, 50:], after[:, 50:])
 
@@ -106,9 +115,10 @@ def test_bits_are_equal_under_any_number_of_threads(monkeypatch: pytest.MonkeyPa
 
 def test_strided_operands_are_served() -> None:
     tensors = operands((2, 36, 3, 32))
-    strided = [tensor.detach().transpose(2, 3).contiguous().transpose(2, 3) for tensor in tensors]
-    for tensor in strided[:3]:
-        tensor.requires_grad_()
+    strided = [
+        (tensor.detach().mT.contiguous().mT if tensor.dim() > 1 else tensor.detach()).requires_grad_()
+        for tensor in tensors
+    ]
     assert_near(results(causal_attention, *strided), expected(*tensors))
 
 
@@ -122,16 +132,15 @@ def test_other_dtypes_and_sizes_take_the_plain_way(options: dict) -> None:
 
 
 def test_autocast_keeps_its_dtype() -> None:
-    q, k, v, _ = operands((2, 9, 2, 16))
+    *leaves, _ = operands((2, 9, 2, 16))
     with torch.autocast("cpu", torch.bfloat16):
-        assert causal_attention(q, k, v, 0.25).dtype == torch.bfloat16
+        assert causal_attention(*leaves, 0.25).dtype == torch.bfloat16
 
 
 def test_flops_are_those_of_torchs_attention() -> None:
     counts = []
     for device in ("cpu", "meta"):
-        q, k, v, dy = (tensor.detach().to(device) for tensor in operands((2, 33, 3, 16)))
-        leaves = [tensor.requires_grad_() for tensor in (q, k, v)]
+        *leaves, dy = (tensor.detach().to(device).requires_grad_() for tensor in operands((2, 33, 3, 16)))
         function = torch.ops.structlin.attention.default if device == "cpu" else causal_attention
         with FlopCounterMode(display=False) as counter:
             torch.autograd.backward(function(*leaves, 0.25), dy)
@@ -140,9 +149,9 @@ def test_flops_are_those_of_torchs_attention() -> None:
 
 
 def test_operators_keep_torchs_contract() -> None:
-    q, k, v, dy = operands((2, 9, 2, 16))
-    torch.library.opcheck(torch.ops.structlin.attention.default, (q, k, v, 0.25))
-    plain = (tensor.detach() for tensor in (dy, q, k, v))
+    *leaves, dy = operands((2, 9, 2, 16))
+    torch.library.opcheck(torch.ops.structlin.attention.default, (*leaves, 0.25))
+    plain = (tensor.detach() for tensor in (dy, *leaves))
     torch.library.opcheck(torch.ops.structlin.attention_backward.default, (*plain, 0.25))
 
 

@@ -13,18 +13,18 @@ from structlin.nn.kernels import backend_name, compiler, cpp, op, structured_pro
 from structlin.nn.kernels.layout import ProductSizes
 from structlin.nn.kernels.torch_path import tokens_last
 from structlin.structure.cost import FUSED_LEAST_WIDTH
-from tests.nn.kernels.reference import CASES, assert_equal, expected, named, operands
+from tests.nn.kernels.reference import CASES, GELU_CASES, assert_equal, expected, named, operands
 
 
 def run(function, sizes, rows):
     *inputs, dy = operands(sizes, rows)
     leaves = [tensor.requires_grad_() for tensor in inputs]
-    y = function(*leaves, sizes.a_first)
+    y = function(*leaves, sizes.a_first, sizes.gelu)
     return (y, *torch.autograd.grad(y, leaves, dy)), expected(sizes, *inputs, dy)
 
 
 @pytest.mark.parametrize("rows", [1, 48, 131])
-@pytest.mark.parametrize("sizes", CASES, ids=named)
+@pytest.mark.parametrize("sizes", [*CASES, *GELU_CASES], ids=named)
 def test_equals_the_reference(sizes, rows):
     assert_equal(*run(op.products, sizes, rows))
     assert_equal(*run(structured_product, sizes, rows))
@@ -47,12 +47,12 @@ LIMITS = {torch.float32: 3e-6, torch.bfloat16: 4 * 2**-8}
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", LIMITS)
 @pytest.mark.parametrize("dense", [False, True])
-@pytest.mark.parametrize("sizes", CASES[1:6], ids=named)
+@pytest.mark.parametrize("sizes", [*CASES[1:6], *GELU_CASES[:2]], ids=named)
 def test_every_device_and_dtype(sizes, dense, dtype, device, monkeypatch):
     monkeypatch.setattr(torch_path, "densifies", lambda *_: dense)
     *inputs, dy = (tensor.to(device, dtype) for tensor in operands(sizes, 700))
     leaves = [tensor.requires_grad_() for tensor in inputs]
-    y = op.products(*leaves, sizes.a_first)
+    y = op.products(*leaves, sizes.a_first, sizes.gelu)
     found = (y, *torch.autograd.grad(y, leaves, dy))
     for left, right in zip(found, expected(sizes, *inputs, dy), strict=True):
         assert left.dtype == dtype
@@ -131,9 +131,26 @@ def test_operators_keep_torchs_contract():
     )
 
 
+@pytest.mark.skipif(compiler.find_compiler() is None, reason="the fused kernel needs g++")
+def test_gelu_is_float32s_on_a_whole_range_of_inputs():
+    # One product by ones and one by the identity: y and dx are GELU and its slope, entry by entry.
+    x = torch.linspace(-12, 12, 64 * 800).view(800, 64).requires_grad_()
+    y = op.products(x, torch.ones(64, 1, 1, 1, 1), torch.eye(64).view(1, 64, 64, 1, 1), True, True)
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    exact = x.detach().double()
+    share = torch.special.erfc(-exact / 2**0.5) / 2
+    wanted, density = exact * share, torch.exp(-exact.square() / 2) / (2 * torch.pi) ** 0.5
+    assert (y - wanted).abs().max() < 6e-7
+    assert (slope - share - exact * density).abs().max() < 4e-7
+    # Far below zero nothing cancels: what is left is right relative to itself.
+    tail = (x < -1) & (x > -5)
+    assert (y[tail] / wanted[tail] - 1).abs().max() < 2e-3
+
+
 def test_torch_compile_keeps_one_graph():
     compiled = torch.compile(structured_product, fullgraph=True, backend="aot_eager")
     assert_equal(*run(compiled, CASES[2], 60))
+    assert_equal(*run(compiled, GELU_CASES[1], 60))
 
 
 def test_strided_inputs_are_served():
