@@ -30,11 +30,11 @@ from structlin.tasks.next_token import NextTokenLearner
 from structlin.training.optim import make_optimizer
 
 LAYERS, CONTEXT, D_HEAD, EXPERTS, TOP_K = 3, 128, 64, 8, 2
-BTT4 = "(1/2|0|1/2|0|1/2|1/2|1/4)"
-"""BTT of rank d^(1/4): 4 at d = 256, 5 at d = 512."""
+RANK_4 = {256: "(1/2|0|1/2|0|1/2|1/2|1/4)", 512: "(1/2|0|1/2|0|1/2|1/2|2/9)"}
+"""BTT of rank 4: 256^(1/4) and 512^(2/9)."""
 CASES: list[workers.Case] = [
-    {"kind": kind, "theta": theta, "d": d}
-    for kind, theta in (("dense", "dense"), ("btt", "btt"), ("btt", BTT4), ("g2", "g2"), ("btt-moe", "btt"))
+    {"kind": kind, "theta": theta or RANK_4[d], "d": d}
+    for kind, theta in (("dense", "dense"), ("btt", "btt"), ("btt", ""), ("g2", "g2"), ("btt-moe", "btt"))
     for d in (256, 512)
 ]
 
@@ -111,7 +111,7 @@ def _rows(case: workers.Case, medians: tables.Medians) -> Iterator[tables.Row]:
 
 
 def _line(row: tables.Row) -> str:
-    name = row["kind"] if row["theta"] in ("dense", "btt", "g2") else row["theta"]
+    name = "btt, rank 4" if row["theta"] in RANK_4.values() else row["kind"]
     return (
         f"{name:28s}{row['d']:6d}{row['tokens']:8d} | {row['plain_tokens_per_second']:15,.0f}"
         f"{row['tokens_per_second']:9,.0f} | {row['gflops']:8.1f} | {row['times_plain']:8.2f} | "

@@ -101,7 +101,7 @@
     return [low / pad, high * pad];
   };
 
-  // Losses span less than a decade, where powers of ten would leave an axis empty: even steps instead.
+  // Powers of ten, where there are two of them; else 1, 2 and 5 times one; and even steps for losses, which span less.
   const splits = (axis) => (u, index, low, high) => {
     const log = axis.log;
     if (axis.names) return axis.names.map((_, i) => i);
@@ -111,11 +111,17 @@
       for (let k = Math.ceil(Math.log10(low) - 1e-9); k <= Math.log10(high) + 1e-9; k += every) out.push(Math.pow(10, k));
       return out;
     }
+    const width = index === 0 ? 60 / u.width : 0.05;
+    if (log && high / low >= 4) {
+      const out = [];
+      for (let k = Math.floor(Math.log10(low)); k <= Math.log10(high); k++) out.push(...[1, 2, 5].map((m) => Number(`${m}e${k}`)));
+      return apart(out.filter((v) => v >= low && v <= high), low, high, width);
+    }
     const raw = (high - low) / (u.width < 500 && index === 0 ? 4 : 6), unit = Math.pow(10, Math.floor(Math.log10(raw)));
     const step = [1, 2, 2.5, 5, 10].map((m) => m * unit).find((s) => s >= raw);
     const out = [];
     for (let v = Math.ceil(low / step) * step; v <= high; v += step) out.push(Number(v.toPrecision(12)));
-    return log ? apart(out, low, high, index === 0 ? 60 / u.width : 0.05) : out;
+    return log ? apart(out, low, high, width) : out;
   };
 
   // Even steps crowd towards the end of a logarithmic axis: those that would touch the one before are left out.
