@@ -10,6 +10,7 @@ import io
 import math
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -271,11 +272,20 @@ def _log_ticks(axis: Any, limits: tuple[float, float], most: float, given: Seque
     """Labels that are read: 2e18 and not a small raised 18, few enough to stand apart."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-    ticks = list(given) or next(found for found in _candidates(*limits) if len(found) <= max(3.0, most))
+    ticks = list(given) or next(found for found in _candidates(*limits) if _stand_apart(found, limits, most))
     axis.set_major_locator(FixedLocator(ticks))
     digits = 1 if len({power_label(tick) for tick in ticks}) == len(ticks) else 2
     axis.set_major_formatter(FuncFormatter(lambda value, _: power_label(float(f"{value:.6g}"), digits)))
     axis.set_minor_locator(NullLocator())
+
+
+def _stand_apart(ticks: Sequence[float], limits: tuple[float, float], most: float) -> bool:
+    """Whether there is room for their labels: even steps crowd towards the end of a logarithmic axis."""
+    if len(ticks) <= 3:
+        return True
+    length = math.log(limits[1] / limits[0])
+    gap = min(math.log(right / left) for left, right in pairwise(ticks)) / length
+    return len(ticks) <= most and gap >= 0.85 / most
 
 
 def _candidates(low: float, high: float) -> Iterator[list[float]]:
