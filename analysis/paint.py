@@ -285,7 +285,7 @@ def _stand_apart(ticks: Sequence[float], limits: tuple[float, float], most: floa
         return True
     length = math.log(limits[1] / limits[0])
     gap = min(math.log(right / left) for left, right in pairwise(ticks)) / length
-    return len(ticks) <= most and gap >= 0.85 / most
+    return len(ticks) <= most and gap >= 0.7 / most
 
 
 def _candidates(low: float, high: float) -> Iterator[list[float]]:

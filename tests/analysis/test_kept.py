@@ -183,7 +183,7 @@ def test_every_study_of_a_figure_exists() -> None:
 
 # --- the studies ------------------------------------------------------------------------------------------------------
 
-SMALL = {"fig4": 90, "fig7": 40, "fig10": 45, "bpe": 18, "learning_rates": 630}
+SMALL = {"fig4": 90, "fig7": 40, "fig10": 45, "bpe": 36, "learning_rates": 630}
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -60,7 +60,8 @@ def _products(x: Tensor, first: Tensor, second: Tensor, a_first: bool, gelu: boo
     """x (T, used_in) -> (T, used_out); first (g, r, f, d, a), second (f, e, g, b, r)."""
     sizes = ProductSizes.of(first.shape, second.shape, a_first, gelu)
     x, first, second = x.contiguous(), first.contiguous(), second.contiguous()
-    return _path(x, sizes).forward(x, first, second, sizes)
+    path = _path(x, sizes)
+    return path.forward(_read(x, sizes, path), first, second, sizes)
 
 
 @torch.library.impl("structlin::products_backward", _DEVICES, lib=_LIBRARY)
@@ -77,9 +78,11 @@ def _products_backward(
     """Gradients of x, first and second; one that is not needed is empty."""
     sizes = ProductSizes.of(first.shape, second.shape, a_first, gelu)
     dy, x, first, second = dy.contiguous(), x.contiguous(), first.contiguous(), second.contiguous()
-    found = _path(x, sizes).backward(dy, x, first, second, sizes, needs_x, needs_factors)
+    path = _path(x, sizes)
+    read = _read(x, sizes, path)
+    found = path.backward(dy, read, first, second, sizes, needs_x, needs_factors)
     dx, d_first, d_second = (x.new_empty(0) if gradient is None else gradient for gradient in found)
-    return dx, d_first, d_second
+    return (dx if read is x or not needs_x else torch.ops.aten.gelu_backward(dx, x)), d_first, d_second
 
 
 def _path(x: Tensor, sizes: ProductSizes) -> _Path:
@@ -92,31 +95,12 @@ def _path(x: Tensor, sizes: ProductSizes) -> _Path:
         from structlin.nn.kernels import triton_path
 
         path = triton_path if triton_path.fuses(sizes) else torch_path
-    return _OfGelu(path) if sizes.gelu else path
+    return path
 
 
-class _OfGelu:
-    """A path that knows no GELU, on the GELU of x, which the backward pass makes again."""
-
-    def __init__(self, path: _Path) -> None:
-        self._path = path
-
-    def forward(self, x: Tensor, first: Tensor, second: Tensor, sizes: ProductSizes) -> Tensor:
-        return self._path.forward(functional.gelu(x), first, second, sizes)
-
-    def backward(
-        self,
-        dy: Tensor,
-        x: Tensor,
-        first: Tensor,
-        second: Tensor,
-        sizes: ProductSizes,
-        needs_x: bool,
-        needs_factors: bool,
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        h = functional.gelu(x)
-        dh, d_first, d_second = self._path.backward(dy, h, first, second, sizes, needs_x, needs_factors)
-        return None if dh is None else torch.ops.aten.gelu_backward(dh, x), d_first, d_second
+def _read(x: Tensor, sizes: ProductSizes, path: _Path) -> Tensor:
+    """What the path multiplies: x, or its GELU where the path knows none."""
+    return functional.gelu(x) if sizes.gelu and path is not cpp else x
 
 
 @torch.library.register_fake("structlin::products", lib=_LIBRARY)

@@ -15,7 +15,7 @@ from structlin.structure import factorise, lookup
 from tests.nn.kernels.reference import expected, named, operands
 
 # Odd sizes, shared on either side, in both orders; ranks that fill a block, leave some of it or need two; several
-# blocks of groups; an inner size of more than one block.
+# blocks of groups; an inner size of more than one block; GELU of what is read.
 CASES = [
     ProductSizes(g=5, b=1, a=7, r=1, f=6, d=1, e=9, a_first=True),
     ProductSizes(g=3, b=2, a=5, r=4, f=2, d=3, e=7, a_first=True),
@@ -23,6 +23,7 @@ CASES = [
     ProductSizes(g=2, b=1, a=3, r=17, f=3, d=1, e=5, a_first=True),
     ProductSizes(g=17, b=1, a=3, r=1, f=18, d=1, e=2, a_first=True),
     ProductSizes(g=1, b=5, a=35, r=3, f=1, d=2, e=33, a_first=False),
+    ProductSizes(g=3, b=2, a=5, r=4, f=2, d=3, e=7, a_first=True, gelu=True),
 ]
 THETAS = ("btt", "g2", "tt3", "btt7")
 ROWS = 19
@@ -32,7 +33,7 @@ def errors(function, sizes: ProductSizes, dtype: torch.dtype) -> list[float]:
     """Of y and the gradients, each relative to the largest entry of the reference."""
     *inputs, dy = (tensor.to(dtype) for tensor in operands(sizes, ROWS))
     leaves = [tensor.requires_grad_() for tensor in inputs]
-    y = function(*leaves, sizes.a_first)
+    y = function(*leaves, sizes.a_first, sizes.gelu)
     found = (y, *torch.autograd.grad(y, leaves, dy))
     wanted = expected(sizes, *inputs, dy)
     assert all(left.shape == right.shape and left.dtype == dtype for left, right in zip(found, wanted, strict=True))
