@@ -42,15 +42,9 @@ def structured_product(x: Tensor, first: Tensor, second: Tensor, a_first: bool, 
     narrow = min(sizes.used_in, sizes.used_out) < FUSED_LEAST_WIDTH
     if narrow or not alike or x.device.type not in _DEVICES or x.dtype not in DTYPES:
         return tokens_last(functional.gelu(x) if gelu else x, first, second, a_first)
-    if gelu and backend_of(x.device, x.dtype) == "torch":
-        x, gelu = functional.gelu(x), False
-    if _keeps_z(x, sizes):
-        return rows_first(x, first, second, a_first)
+    # A compiled graph keeps to the operators, whatever serves them.
+    if not torch.compiler.is_compiling() and backend_of(x.device, x.dtype) == "torch":
+        x, gelu = functional.gelu(x) if gelu else x, False
+        if x.device.type == "cpu" and x.dtype == torch.float32 and is_faster(sizes):
+            return rows_first(x, first, second, a_first)
     return products(x, first, second, a_first, gelu)
-
-
-def _keeps_z(x: Tensor, sizes: ProductSizes) -> bool:
-    """Whether plain torch does better than the operators, which make z again; a compiled graph keeps to them."""
-    if torch.compiler.is_compiling() or x.device.type != "cpu" or x.dtype != torch.float32:
-        return False
-    return is_faster(sizes) and backend_of(x.device, x.dtype) == "torch"
