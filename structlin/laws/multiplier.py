@@ -91,7 +91,8 @@ def compare(
     c_x, l_x = observed
     inside = (l_x >= low) & (l_x <= high)
     ratios = base.flops(l_x[inside]) / c_x[inside] if inside.any() else np.array([np.exp(estimate.mean())])
-    shift = samples.mean(axis=1) - estimate.mean()
+    with np.errstate(over="ignore"):  # a replicate that all but levels out may need more than a float holds: infinite
+        means = ratios.mean() * np.exp(samples.mean(axis=1) - estimate.mean())
     crossing, crossings = _crossing(flops, estimate), np.array([_crossing(flops, s) or np.nan for s in samples])
     return Multiplier(
         variant=variant,
@@ -105,7 +106,7 @@ def compare(
         mean=float(ratios.mean()),
         std=float(ratios.std(ddof=1)) if len(ratios) > 1 else 0.0,
         observations=int(inside.sum()),
-        mean_interval=interval(ratios.mean() * np.exp(shift), float(ratios.mean()), confidence, factor, log=True),
+        mean_interval=interval(means, float(ratios.mean()), confidence, factor, log=True),
         crossing=crossing,
         crossing_interval=interval(crossings, crossing, confidence, factor, log=True) if crossing else None,
         crossing_share=float(np.mean(~np.isnan(crossings))) if count else 0.0,
