@@ -101,11 +101,11 @@
     return [low / pad, high * pad];
   };
 
-  // Powers of ten, where there are two of them; else 1, 2 and 5 times one; and even steps for losses, which span less.
+  // Powers of ten, where two are certain; else 1, 2 and 5 times one; and even steps for losses, which span less.
   const splits = (axis) => (u, index, low, high) => {
     const log = axis.log;
     if (axis.names) return axis.names.map((_, i) => i);
-    if (log && high / low >= 50) {
+    if (log && high / low >= 100) {
       const out = [];
       const every = Math.max(1, Math.ceil(Math.log10(high / low) / (u.width < 500 ? 4 : 8)));
       for (let k = Math.ceil(Math.log10(low) - 1e-9); k <= Math.log10(high) + 1e-9; k += every) out.push(Math.pow(10, k));

@@ -178,7 +178,7 @@ SL_INLINE Moments moments(const float* row) {
   return {mean, 1.0f / __builtin_sqrtf(total(squares) / D + EPSILON)};
 }
 
-// The same, layer-normed.
+// As gather does without a norm: the rows layer-normed, times a factor; zeros beyond the last token.
 SL_PART void gather_normed(const float* head, long stride, long tokens, long first, long count, const float* gain,
                            float factor, float* rows) {
   const long inside = first + count <= tokens ? count : first < tokens ? tokens - first : 0;
