@@ -59,7 +59,7 @@ bench: setup  ## layers, mixtures, train steps, many small runs, laws: tables wi
 
 RUNS ?= runs
 sync: setup  ## send to W&B what runs without a network (or with a broken one) could not: make sync RUNS=runs
-	$(BIN)/python -m structlin.runs.sync runs=$(RUNS)
+	$(BIN)/python -m structlin.runs.tracking.sync runs=$(RUNS)
 
 SLURM_DEV ?=
 slurm-up:  ## a real four-node SLURM on this Debian machine (see slurm/README.md); prints the line that a shell needs

@@ -4,7 +4,8 @@ python sweep.py structure=dense,btt budget=1e15,1e16        plan, show the bill,
 python sweep.py structure=btt budget=1e17 dry_run=true      the bill alone
 """
 
-from structlin.config.compose import options, sweep_request
+from structlin.config.compose import options
+from structlin.config.doors import sweep_request
 from structlin.errors import door
 
 
@@ -14,7 +15,7 @@ def main(arguments: list[str]) -> int:
         print(f"{__doc__}\n{options('sweep')}")
         return 0
     request = sweep_request(arguments)
-    from structlin.launch.sweep import run_sweep
+    from structlin.launch.carry_out import run_sweep
 
     return run_sweep(request)
 

@@ -3,7 +3,8 @@
 python train.py structure=btt model.d_model=512 tokens=1e7
 """
 
-from structlin.config.compose import options, train_request
+from structlin.config.compose import options
+from structlin.config.doors import train_request
 from structlin.errors import door
 
 
@@ -13,7 +14,7 @@ def main(arguments: list[str]) -> int:
         print(f"{__doc__}\n{options('train')}")
         return 0
     request = train_request(arguments)
-    from structlin.launch.sweep import run_training
+    from structlin.launch.carry_out import run_training
 
     return run_training(request)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis import (
+from analysis.figures import (
     bpe,
     exponents,
     feature_updates,
@@ -21,7 +21,7 @@ from analysis import (
     learning_rates,
     resources,
 )
-from analysis.drawing import Drawing
+from structlin.drawing.drawing import Drawing
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,13 @@ import pandas as pd
 from analysis.missing import Missing, cells, command, command_lines, missing_cells
 from structlin.config.identity import run_id
 from structlin.errors import UserError
-from structlin.laws import source, wandb_source
+from structlin.host.files import read_json, write_atomically
 from structlin.laws.choices import Choices
-from structlin.runs import logged
+from structlin.laws.evaluations import source
 from structlin.runs import table as store
-from structlin.runs.files import read_json, write_atomically
 from structlin.runs.store import Store
+from structlin.runs.tracking import logged
+from structlin.tracker import history as wandb_source
 
 FOLDER = Path(__file__).parent / "data"
 COLUMNS = (

@@ -19,17 +19,17 @@ import pandas as pd
 
 from analysis import kept
 from analysis.catalogue import FIGURES, Figure
-from analysis.drawing import Drawing
 from analysis.kept import Kept
 from analysis.missing import command, of_any_size
-from analysis.page import page
-from analysis.paint import render
+from structlin.drawing.charts import page
+from structlin.drawing.drawing import Drawing
+from structlin.drawing.paint import render
 from structlin.errors import UserError, asks_help, door, key_values, suggest
+from structlin.host.files import write_atomically
 from structlin.laws import choices as keys
+from structlin.laws.approaches.fit import Laws, fit_laws
 from structlin.laws.choices import Choices
-from structlin.laws.fit import Laws, fit_laws
 from structlin.laws.run import read
-from structlin.runs.files import write_atomically
 
 OWN_KEYS = {"figure": "all", "out": "figures"}
 CHOOSE_RUNS = ("runs", "source", "table", "project", "dir")

@@ -6,7 +6,8 @@ from functools import cache
 
 import pandas as pd
 
-from structlin.config.compose import CONFIG_DIR, sweep_request
+from structlin.config.compose import CONFIG_DIR
+from structlin.config.doors import sweep_request
 from structlin.config.identity import run_id
 from structlin.config.study import expand_study, sizes
 from structlin.planning.grid import Cell, plan_sweep

@@ -18,19 +18,20 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import page, published
+from analysis import published
 from analysis.catalogue import FIGURES, Figure
-from analysis.drawing import Drawing
 from analysis.make import Maker, maker_of
-from analysis.names import readable
-from analysis.paint import figure_of, text_pages
-from analysis.style import RC
+from structlin.drawing import charts as page
+from structlin.drawing.drawing import Drawing
+from structlin.drawing.names import readable
+from structlin.drawing.paint import figure_of, text_pages
+from structlin.drawing.sheet import Rows, sheet, table
+from structlin.drawing.style import RC
 from structlin.errors import UserError, asks_help, door, key_values
-from structlin.laws import record
-from structlin.laws.page import more_tables, tables, warnings
+from structlin.host.files import write_atomically
+from structlin.laws.report import laws_json as record
+from structlin.laws.report.page import more_tables, tables, warnings
 from structlin.laws.run import enrich
-from structlin.laws.sheet import Rows, sheet, table
-from structlin.runs.files import write_atomically
 
 MOST_RUNS_ON_PAGE = 12
 

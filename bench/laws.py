@@ -32,14 +32,15 @@ import pandas as pd
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from structlin.laws import parametric, synthetic  # noqa: E402
-from structlin.laws.bootstrap import Interval, draw, interval, widening  # noqa: E402
+from structlin.laws import synthetic  # noqa: E402
+from structlin.laws.approaches import parametric  # noqa: E402
+from structlin.laws.approaches.fit import BETWEEN, Laws, fit_laws  # noqa: E402
+from structlin.laws.approaches.parametric import ParametricLaw  # noqa: E402
 from structlin.laws.choices import Choices  # noqa: E402
-from structlin.laws.fit import BETWEEN, Laws, fit_laws  # noqa: E402
-from structlin.laws.objective import Objective  # noqa: E402
-from structlin.laws.parametric import ParametricLaw  # noqa: E402
-from structlin.laws.points import choose  # noqa: E402
-from structlin.laws.source import from_table  # noqa: E402
+from structlin.laws.evaluations.points import choose  # noqa: E402
+from structlin.laws.evaluations.source import from_table  # noqa: E402
+from structlin.laws.minimum.objective import Objective  # noqa: E402
+from structlin.laws.sampling.bootstrap import Interval, draw, interval, widening  # noqa: E402
 
 DENSE = synthetic.CHINCHILLA
 BTT = ParametricLaw(DENSE.E, 0.7 * DENSE.A, DENSE.B, DENSE.alpha, DENSE.beta)
@@ -291,7 +292,7 @@ def multiplier_coverage(sweeps: int, count: int, seeds: int, noise: float) -> st
 
 def minimum(problems: int, starts: int = 12) -> None:
     """Random problems: how often does a multi-start find a lower objective, and how often a worse one?"""
-    from tests.laws.test_parametric import multi_start, random_problem
+    from tests.laws.approaches.test_parametric import multi_start, random_problem
 
     won, worst, seconds = 0, 0.0, 0.0
     lost: list[int] = []
@@ -310,7 +311,7 @@ def minimum(problems: int, starts: int = 12) -> None:
 
 def polish(starts: int) -> None:
     """245 rows, log-Huber of 1e-3, summed: the lowest objective of Nelder-Mead from random starts, and ours."""
-    from tests.laws.test_parametric import multi_start
+    from tests.laws.approaches.test_parametric import multi_start
 
     generator = np.random.default_rng(0)
     table = synthetic.grid(DENSE, rows=245, noise=0.003, generator=generator)

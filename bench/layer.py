@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from bench import published, tables, workers
 from structlin.errors import door
-from structlin.nn.kernels import cpp, op, shared_factors, torch_path
-from structlin.nn.kernels.layout import ProductSizes
+from structlin.kernels.products import cpp, op, shared_factors, torch_path
+from structlin.kernels.products.layout import ProductSizes
 from structlin.structure import Sizes, factorise, lookup
 from structlin.structure.cost import a_first, macs
 

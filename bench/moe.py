@@ -23,9 +23,10 @@ from torch import Tensor, nn
 
 from bench import published, tables, workers
 from structlin.errors import door
+from structlin.kernels.experts import cpp as moe_cpp
+from structlin.kernels.products import cpp
+from structlin.kernels.products.layout import ProductSizes
 from structlin.nn.experts import Experts
-from structlin.nn.kernels import cpp, moe_cpp
-from structlin.nn.kernels.layout import ProductSizes
 from structlin.nn.moe import MoeFfn, MoeLinear
 from structlin.nn.router import Router
 from structlin.nn.spec import initialise

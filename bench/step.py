@@ -17,6 +17,7 @@ import torch
 
 from bench import tables, workers
 from bench.plain_gpt import PlainGpt, PublishedLinear, train_step
+from structlin.anatomy.ledger import ledger
 from structlin.config.model import Gpt2Config
 from structlin.config.moe import MoeConfig
 from structlin.config.optim import OptimConfig
@@ -24,7 +25,6 @@ from structlin.config.science import Science
 from structlin.config.structure import StructureConfig
 from structlin.data import DataRecipe, vocab_size
 from structlin.errors import door
-from structlin.models.ledger import ledger
 from structlin.structure import Theta, factorise, lookup
 from structlin.tasks.next_token import NextTokenLearner
 from structlin.training.optim import make_optimizer

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from structlin.config.grid import GridConfig
 from structlin.config.launch import Action, LaunchConfig
 from structlin.config.placement import Placement
 from structlin.config.science import Science
 from structlin.errors import UserError, suggest
-
-DESIGNS = {
-    "frontier": ("constant",),
-    "isoflop": ("cosine", "cooldown"),
-    "cooldown": ("cooldown",),
-    "design": ("constant",),
-}
-"""Design of a sweep -> the schedules it can train under."""
 
 
 @dataclass(frozen=True)
@@ -37,43 +29,6 @@ class Template:
         """The run at a width that is ``horizon_steps`` long; a constant rate forgets the horizon."""
         trunk = self.trunk(d_model)
         return trunk if self.schedule == "constant" else trunk.scheduled(self.schedule, horizon_steps)
-
-
-@dataclass(frozen=True)
-class GridConfig:
-    """Which widths and tokens a budget is spent on."""
-
-    design: str = "frontier"
-    """frontier, isoflop, cooldown or design (DESIGNS)."""
-    points: int = 6
-    """Widths per structure and budget."""
-    tokens_per_param: tuple[float, ...] = (5.0, 200.0)
-    """Range of tokens per forward MAC over which the widths are spread."""
-    widths: tuple[int, ...] | None = None
-    """Widths by hand, which the heads divide."""
-    tokens: tuple[int, ...] | None = None
-    """Tokens by hand, for every width; then no budget is needed."""
-    most_tokens: float | None = None
-    """No run of a budget is longer than this: small widths would take more steps than they can use."""
-    extra_seeds: tuple[int, ...] = ()
-    """Seeds besides that of the Science, for the smallest and the largest width of each structure and budget."""
-    laws: str = "laws/laws.json"
-    """Fitted laws that design=design plans from."""
-
-    def __post_init__(self) -> None:
-        if self.design not in DESIGNS:
-            raise UserError(f"unknown grid design '{self.design}'; {suggest(self.design, DESIGNS)}")
-        if self.points < 1:
-            raise UserError(f"grid.points = {self.points} must be at least 1")
-        bounds = self.tokens_per_param
-        if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] < math.inf:
-            raise UserError(f"grid.tokens_per_param = {list(bounds)} must be [low, high] with 0 < low <= high")
-        for name in ("widths", "tokens"):
-            values = getattr(self, name)
-            if values is not None and (not values or min(values) < 1):
-                raise UserError(f"grid.{name} = {list(values)} must list numbers of at least 1")
-        if self.most_tokens is not None and not self.most_tokens >= 1:
-            raise UserError(f"grid.most_tokens = {self.most_tokens} must be at least 1")
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from structlin.data.cleaning import CleaningReport
-from structlin.data.network import reachable
 from structlin.errors import UserError, one_line
+from structlin.host.network import reachable
 
 if TYPE_CHECKING:
     import tiktoken

@@ -11,9 +11,9 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from structlin.data import files
-from structlin.data.network import reachable
+from structlin.data import documents as files
 from structlin.errors import UserError, one_line
+from structlin.host.network import reachable
 
 HUB_NAME = "Skylion007/openwebtext"
 HUB_REVISIONS = ("main", "refs/convert/parquet")

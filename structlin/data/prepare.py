@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from structlin.data import files, images, labels, openwebtext, sotu
+from structlin.data import documents as files
+from structlin.data import images, labels, openwebtext, sotu
 from structlin.data.manifest import MANIFEST_NAME, SPLITS, Manifest
 from structlin.data.recipe import RECIPE_VERSION, SOURCES, DataRecipe, folder, is_prepared
 from structlin.data.tokenizers import Encoder, make_encoder, tokenizer_spec

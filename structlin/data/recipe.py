@@ -16,7 +16,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from structlin.data import files, images, labels, openwebtext, sotu, teacher
+from structlin.data import documents as files
+from structlin.data import images, labels, openwebtext, sotu, teacher
 from structlin.data.manifest import MANIFEST_NAME, Manifest
 from structlin.data.tokenizers import tokenizer_spec
 from structlin.errors import UserError, suggest

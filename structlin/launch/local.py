@@ -21,9 +21,9 @@ from structlin.errors import UserError
 from structlin.launch.reconcile import JobState, job_state, reconcile
 from structlin.launch.worker_process import Worker, WorkerDied
 from structlin.planning.horizon import flops_per_step
-from structlin.planning.throughput import Throughputs, shape_key
 from structlin.runs.job import Job
 from structlin.runs.machine import gpu_names
+from structlin.runs.speeds import Throughputs, shape_key
 from structlin.runs.store import Store
 
 BUSY_RETRY_SECONDS = 0.5

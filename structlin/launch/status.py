@@ -17,12 +17,12 @@ from structlin.config.request import Site
 from structlin.config.science import Science
 from structlin.launch.reconcile import reconcile
 from structlin.launch.slurm.controller import Controller
-from structlin.launch.slurm.record import submissions
 from structlin.launch.slurm.standing import Standing, Survey, survey
+from structlin.launch.slurm.submissions import submissions
 from structlin.planning.bill import count, duration
 from structlin.planning.horizon import flops_per_step
-from structlin.planning.throughput import shape_key
 from structlin.runs.job import Job
+from structlin.runs.speeds import shape_key
 from structlin.runs.store import Store
 
 WATCH_SECONDS = 15

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from structlin.errors import UserError, suggest
-from structlin.laws.objective import Objective
+from structlin.laws.minimum.objective import Objective
 
 ALLOWED = {
     "source": ("runs", "table", "wandb", "wandb_offline"),

@@ -8,10 +8,13 @@ from typing import Any
 import pandas as pd
 
 from structlin.errors import UserError
-from structlin.laws import agreement, backtest, design, joint, record, resources, sensitivity, source
+from structlin.laws.approaches.fit import Laws, fit_laws
+from structlin.laws.checks import agreement, backtest, joint, resources, sensitivity
+from structlin.laws.checks import next_runs as design
 from structlin.laws.choices import Choices
-from structlin.laws.fit import Laws, fit_laws
-from structlin.laws.points import Points, choose
+from structlin.laws.evaluations import source
+from structlin.laws.evaluations.points import Points, choose
+from structlin.laws.report import laws_json as record
 
 
 def read(choices: Choices, table: pd.DataFrame | None = None) -> Points:
@@ -34,7 +37,7 @@ def _foreign(choices: Choices) -> pd.DataFrame:
     """The table behind source=table, wandb or wandb_offline."""
     if choices.source == "table":
         return source.read_file(Path(choices.table))
-    from structlin.laws import wandb_source  # W&B is only imported when asked for
+    from structlin.tracker import history as wandb_source  # W&B is only imported when asked for
 
     if choices.source == "wandb":
         return wandb_source.as_table(wandb_source.online(choices.project, Path(choices.cache)))
@@ -65,15 +68,15 @@ def run(choices: Choices, table: pd.DataFrame | None = None, *, quiet: bool = Fa
     out = Path(choices.out)
     record.write(found, out / "laws.json")
     if choices.figures:
-        from structlin.laws import figures
+        from structlin.laws.report import figures
 
         figures.write(laws, found, out)
     if choices.report:
-        from structlin.laws import page
+        from structlin.laws.report import page
 
         page.write(laws, found, out / "report.html")
     if not quiet:
-        from structlin.laws import console
+        from structlin.laws.report import console
 
         console.show(found)
     return found

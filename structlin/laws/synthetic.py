@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from structlin.laws.parametric import ParametricLaw
+from structlin.laws.approaches.parametric import ParametricLaw
 
 CHINCHILLA = ParametricLaw(E=1.8172, A=482.01, B=2085.43, alpha=0.3478, beta=0.3658)
 """The law of arXiv 2404.10102, table 1."""

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from structlin.anatomy.kinds import anatomy
 from structlin.config.model import MlpConfig
 from structlin.config.science import Science
-from structlin.models.anatomy import anatomy
-from structlin.models.gpt2 import LayerNorm, linear_layer
+from structlin.models.layers import LayerNorm, linear_layer
 from structlin.nn.blocks import Blocks
 from structlin.nn.linear import of_gelu
 from structlin.nn.spec import Module, initialise

@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from structlin.nn.expert_products import expert_products
+from structlin.kernels.experts.paths import expert_products
+from structlin.kernels.experts.routes import Routes
+from structlin.kernels.precision import product_dtype
 from structlin.nn.linear import Factored, fit_features, product_shapes
-from structlin.nn.precision import product_dtype
-from structlin.nn.routing import Routes
 from structlin.structure import Sizes
 from structlin.structure.cost import a_first
 

@@ -1,6 +1,6 @@
 """The layers: one EinsumLinear for every theta, and DenseLinear.
 
-Letters (structure/factors.py): T rows; x[T, g, b, a], A[f, d, r, g, a], B[f, e, r, g, b], y[T, f, e, d].
+Letters (structure/sizes.py): T rows; x[T, g, b, a], A[f, d, r, g, a], B[f, e, r, g, b], y[T, f, e, d].
 
 Every theta is a block tensor train of sizes (g b, a, f d, e, r) whose first factor is shared over b and whose second
 is shared over d. So all of them run as two batched matrix products with rows last, and what lies between is a view
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from structlin.nn.kernels import structured_product
+from structlin.kernels.products.face import structured_product
 from structlin.nn.normalisation import cap_rms
 from structlin.nn.spec import Module, ParamSpec
 from structlin.structure import Sizes

@@ -11,8 +11,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from structlin.nn import expert_products
-from structlin.nn.expert_ffn import expert_ffn
+from structlin.kernels.experts import paths as expert_products
+from structlin.kernels.experts.ffn import expert_ffn
 from structlin.nn.experts import Experts
 from structlin.nn.router import Router
 

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from structlin.nn.precision import as_given
+from structlin.kernels.experts.routes import Routes, sort_by_expert
+from structlin.kernels.precision import as_given
 from structlin.nn.ranks import ALONE, Ranks
-from structlin.nn.routing import Routes, sort_by_expert
 from structlin.nn.spec import Module, ParamSpec
 
 TIE = 2.0**-16

@@ -10,16 +10,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from structlin.anatomy.ledger import Ledger, ledger
 from structlin.config.identity import run_id
 from structlin.config.request import Site
 from structlin.config.science import Science
 from structlin.data import epochs, train_tokens
 from structlin.errors import UserError
-from structlin.models.ledger import Ledger, ledger
 from structlin.planning.grid import Cell, Plan
 from structlin.planning.horizon import LONG_WARMUP, flops_per_step, warmup_share
-from structlin.planning.throughput import Throughputs
 from structlin.runs.job import Job
+from structlin.runs.speeds import Throughputs
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from structlin.config.request import GridConfig, Template
+from structlin.anatomy.ledger import ledger
+from structlin.config.grid import GridConfig
+from structlin.config.request import Template
 from structlin.errors import UserError
-from structlin.models.ledger import ledger
+from structlin.host.files import read_json
 from structlin.planning.horizon import steps_for_tokens
 from structlin.planning.widths import lattice, outlives_warmup
-from structlin.runs.files import read_json
 
 LENGTHS = 5
 """Lengths tried per width, evenly spaced (in log) over grid.tokens_per_param."""
@@ -26,7 +27,7 @@ def designed_cells(template: Template, budget: float, grid: GridConfig) -> Itera
     UserError where there is no laws.json, no pilot of this variant, or no candidate within the budget.
     """
     # The laws bring scipy and pandas, which no other plan needs.
-    from structlin.laws.design import design, pilot_of
+    from structlin.laws.checks.next_runs import design, pilot_of
 
     candidates = list(_candidates(template, budget, grid))
     if not candidates:

@@ -14,8 +14,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from structlin.config.grid import DESIGNS, GridConfig
 from structlin.config.identity import run_id
-from structlin.config.request import DESIGNS, GridConfig, SweepRequest, Template
+from structlin.config.request import SweepRequest, Template
 from structlin.config.science import Science
 from structlin.errors import UserError
 from structlin.planning.design import designed_cells

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from structlin.anatomy.ledger import ledger
 from structlin.config.science import Science
-from structlin.models.ledger import ledger
 
 LONG_WARMUP = 0.2
 """A cell whose warm-up is a larger share of its steps is flagged: it tells little about the constant rate."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from structlin.config.request import GridConfig, Template
+from structlin.anatomy.ledger import ledger
+from structlin.config.grid import GridConfig
+from structlin.config.request import Template
 from structlin.config.science import Science
-from structlin.models.ledger import ledger
 from structlin.planning.horizon import steps_for_flops, warmup_share
 
 MOST_WIDTH = 1 << 20

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from structlin.errors import UserError
+from structlin.host.files import read_json, write_json
 from structlin.runs import checkpoints
-from structlin.runs.files import read_json, write_json
 from structlin.runs.holder import Holder
 from structlin.runs.journal import Journal, Part
 from structlin.runs.lock import Hold, reaches_other_hosts

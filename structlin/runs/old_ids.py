@@ -16,7 +16,7 @@ from typing import Any
 
 from structlin.config.science import SCHEMA
 from structlin.errors import UserError
-from structlin.runs.files import read_json, write_json
+from structlin.host.files import read_json, write_json
 
 FILE = "old-ids.json"
 

@@ -22,9 +22,9 @@ from typing import Any
 from structlin.config.identity import ID_LENGTH, run_id, science_from, to_mapping
 from structlin.config.science import SCHEMA, Science
 from structlin.errors import UserError
+from structlin.host.files import read_json, write_json
 from structlin.runs import checkpoints
 from structlin.runs.attempt import Attempt, numbers, parts
-from structlin.runs.files import read_json, write_json
 from structlin.runs.journal import MergedJournal, Row
 from structlin.runs.lock import look
 from structlin.runs.old_ids import old_ids

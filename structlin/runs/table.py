@@ -18,18 +18,18 @@ from typing import IO, Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from structlin.anatomy.ledger import ledger
 from structlin.config.identity import to_mapping
 from structlin.config.optim import OptimConfig, ScheduleConfig
 from structlin.config.science import EvaluationConfig, Science
 from structlin.errors import UserError, asks_help, door, key_values, suggest
-from structlin.laws.wandb_source import flat
-from structlin.models.ledger import ledger
-from structlin.planning.throughput import Throughputs
-from structlin.runs.files import write_atomically
+from structlin.host.files import write_atomically
 from structlin.runs.machine import BACKEND
+from structlin.runs.speeds import Throughputs
 from structlin.runs.store import RunFolder, Store
 from structlin.structure import Theta, factorise
 from structlin.structure.taxonomy import realised_taxonomy
+from structlin.tracker.history import flat
 
 T = TypeVar("T")
 

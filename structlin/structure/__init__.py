@@ -4,7 +4,7 @@ The layer, the planner, a run's record and a figure all ask these functions; not
 """
 
 from structlin.structure.catalog import CATALOG, PAPER_IDS, lookup, name_of, resolve
-from structlin.structure.factors import ROUNDINGS, Sizes, factorise
+from structlin.structure.sizes import ROUNDINGS, Sizes, factorise
 from structlin.structure.theta import Theta
 
 __all__ = ["CATALOG", "PAPER_IDS", "ROUNDINGS", "Sizes", "Theta", "factorise", "lookup", "name_of", "resolve"]

@@ -9,7 +9,7 @@ section 3; the two orders derived here.
 
 from __future__ import annotations
 
-from structlin.structure.factors import Sizes
+from structlin.structure.sizes import Sizes
 
 
 def macs_a_first(sizes: Sizes) -> int:
@@ -37,16 +37,6 @@ def macs(sizes: Sizes) -> int:
     if sizes.dense:
         return sizes.d_in * sizes.d_out
     return min(macs_a_first(sizes), macs_b_first(sizes))
-
-
-FUSED_LEAST_WIDTH = 64
-"""Fused kernels serve from here on: below, a build (1 to 3 s a shape) costs more than a run of such a small model wins
-(measured, docs/lab-book.md)."""
-
-
-def is_fusible(sizes: Sizes) -> bool:
-    """Whether a fused kernel would compute this layer where there is one for the device and dtype."""
-    return not sizes.dense and min(sizes.used_in, sizes.used_out) >= FUSED_LEAST_WIDTH
 
 
 def params(sizes: Sizes) -> int:

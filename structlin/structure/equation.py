@@ -5,7 +5,7 @@ The layer itself contracts pairwise; the three-operand equation here is what the
 
 from __future__ import annotations
 
-from structlin.structure.factors import Sizes
+from structlin.structure.sizes import Sizes
 from structlin.structure.theta import Theta
 
 EINSUM = "tgba,fdrga,fergb->tfed"

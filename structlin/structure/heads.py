@@ -8,7 +8,7 @@ outputs q, k and v. Source: arXiv 2410.02117, section 5 (head-aware BTT).
 
 from __future__ import annotations
 
-from structlin.structure.factors import Sizes
+from structlin.structure.sizes import Sizes
 from structlin.structure.theta import Theta
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from structlin.errors import UserError, suggest
 from structlin.structure.cost import a_first
-from structlin.structure.factors import Sizes
+from structlin.structure.sizes import Sizes
 
 RATE_RULES = ("structure", "naive")
 

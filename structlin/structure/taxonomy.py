@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from structlin.structure.factors import Sizes
+from structlin.structure.sizes import Sizes
 from structlin.structure.theta import Theta
 
 

@@ -14,7 +14,8 @@ from structlin.data.batches import Batch as Arrays
 from structlin.models.gpt2 import build_gpt2
 from structlin.nn.ranks import ALONE, Ranks
 from structlin.nn.router import auxiliary_loss
-from structlin.tasks.protocol import Batch, autocast, mean_over
+from structlin.tasks.protocol import Batch
+from structlin.tasks.shared import autocast, mean_over
 
 EVALUATION_ROWS = 64
 """Sequences a validation batch, at most; part of the numerics, since the order of a sum changes its last bits."""

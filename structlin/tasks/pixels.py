@@ -11,7 +11,8 @@ from structlin.config.science import Science
 from structlin.data import TokenShards, image_batch, validation_images, vocab_size
 from structlin.nn.ranks import ALONE, Ranks
 from structlin.tasks.next_token import EVALUATION_ROWS, NextTokenLearner
-from structlin.tasks.protocol import Batch, prepared_folder, share
+from structlin.tasks.protocol import Batch
+from structlin.tasks.shared import prepared_folder, share
 
 
 class PixelsTask(NextTokenLearner):

@@ -14,7 +14,8 @@ from structlin.data.teacher import INPUT_FEATURES
 from structlin.errors import UserError
 from structlin.models.mlp import build_mlp
 from structlin.nn.ranks import ALONE, Ranks
-from structlin.tasks.protocol import Batch, autocast, mean_over, prepared_folder, share
+from structlin.tasks.protocol import Batch
+from structlin.tasks.shared import autocast, mean_over, prepared_folder, share
 
 EVALUATION_ROWS = 4_096
 """Samples a validation batch, at most; part of the numerics, since the order of a sum changes its last bits."""

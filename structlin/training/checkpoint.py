@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from structlin.host.files import write_atomically
 from structlin.runs.checkpoints import path_of
-from structlin.runs.files import write_atomically
 from structlin.training.world import World
 
 

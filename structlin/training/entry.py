@@ -11,21 +11,21 @@ from typing import Any
 import torch
 from torch import nn
 
+from structlin.anatomy.ledger import Ledger, ledger
 from structlin.config.placement import Placement
 from structlin.errors import UserError, one_line
-from structlin.models.ledger import Ledger, ledger
 from structlin.nn.blocks import recompute
 from structlin.runs import checkpoints
 from structlin.runs.attempt import Attempt, Superseded
 from structlin.runs.claim import Claim
 from structlin.runs.job import Job
-from structlin.runs.mirror import open_mirror
 from structlin.runs.store import RunFolder, Store
-from structlin.tasks.protocol import open_task
+from structlin.runs.tracking.mirror import open_mirror
+from structlin.tasks.catalogue import open_task
 from structlin.training import checkpoint
 from structlin.training.loop import Diverged, Interrupted, Trainer
-from structlin.training.machine import pick_device, provenance, unbuilt_kernels
 from structlin.training.optim import make_optimizer
+from structlin.training.provenance import pick_device, provenance, unbuilt_kernels
 from structlin.training.world import ONE_PROCESS, World
 
 BUSY = "busy"

@@ -7,13 +7,13 @@ from statistics import median
 
 import torch
 
+from structlin.anatomy.ledger import ledger
 from structlin.config.placement import Placement
 from structlin.config.science import Science
-from structlin.models.ledger import ledger
 from structlin.nn.blocks import recompute
-from structlin.tasks.protocol import open_learner
-from structlin.training.machine import pick_device
+from structlin.tasks.catalogue import open_learner
 from structlin.training.optim import make_optimizer
+from structlin.training.provenance import pick_device
 
 # Enough arithmetic to be measured, little enough to be done in about a second on a slow core.
 PROBE_FLOPS = 4e10

@@ -21,16 +21,16 @@ import torch
 import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from structlin.anatomy.ledger import ledger
 from structlin.config.identity import build
 from structlin.config.placement import Placement
 from structlin.config.science import Science
 from structlin.errors import UserError, one_line
-from structlin.models.ledger import ledger
 from structlin.runs.job import Job
 from structlin.runs.store import Store
 from structlin.training.distributed import Group, meet
 from structlin.training.entry import BEREFT, execute
-from structlin.training.machine import pick_device
+from structlin.training.provenance import pick_device
 from structlin.training.worker import StopFlag
 
 UNFINISHED = ("failed", BEREFT)

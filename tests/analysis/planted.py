@@ -4,8 +4,8 @@ from functools import cache
 
 import pytest
 
+from structlin.laws.approaches.fit import fit_laws
 from structlin.laws.choices import Choices
-from structlin.laws.fit import fit_laws
 from structlin.laws.run import read
 from tests.analysis import tables
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from structlin.laws import synthetic
-from structlin.laws.parametric import ParametricLaw
+from structlin.laws.approaches.parametric import ParametricLaw
 from structlin.structure import lookup
 from structlin.structure.taxonomy import taxonomy
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import (
+from analysis.figures import (
     bpe,
     exponents,
     feature_updates,
@@ -18,8 +18,8 @@ from analysis import (
     learning_rates,
     resources,
 )
-from analysis.drawing import Drawing
-from analysis.names import experts_of, mixture_of, readable
+from structlin.drawing.drawing import Drawing
+from structlin.drawing.names import experts_of, mixture_of, readable
 from structlin.structure import lookup
 from structlin.structure.taxonomy import taxonomy as place_of
 from tests.analysis import tables
@@ -152,8 +152,8 @@ def test_resources_have_a_panel_each(taxonomy) -> None:
 
 
 def relaw(runs: pd.DataFrame):
+    from structlin.laws.approaches.fit import fit_laws
     from structlin.laws.choices import Choices
-    from structlin.laws.fit import fit_laws
     from structlin.laws.run import read
 
     choices = Choices(bootstrap=20)

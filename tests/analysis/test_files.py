@@ -6,12 +6,12 @@ import matplotlib
 import numpy as np
 import pytest
 
-from analysis import fig1, fig2, fig4, fig6, fig7, learning_rates
-from analysis.drawing import Drawing, Panel, Series
+from analysis.figures import fig1, fig2, fig4, fig6, fig7, learning_rates
 from analysis.make import write
-from analysis.page import charts, page
-from analysis.paint import figure_of, render
-from analysis.style import PAGE_INCHES, RC, SMALLEST_POINT, colour_of, marker_of, ordered
+from structlin.drawing.charts import charts, page
+from structlin.drawing.drawing import Drawing, Panel, Series
+from structlin.drawing.paint import figure_of, render
+from structlin.drawing.style import PAGE_INCHES, RC, SMALLEST_POINT, colour_of, marker_of, ordered
 from tests.analysis import tables
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from analysis import make, resources
-from tests.runs.test_wandb import WANDB, forget_client, offline, service
-from tests.runs.wandb_server import ENTITY, Service
+from analysis import make
+from analysis.figures import resources
+from tests.runs.tracking.test_wandb import WANDB, forget_client, offline, service
+from tests.runs.tracking.wandb_server import ENTITY, Service
 from tests.tiny import tiny, train
 
 __all__ = ["service"]

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from structlin.config.compose import CONFIG_DIR, options, sweep_request, train_request
+from structlin.config.compose import CONFIG_DIR, options
+from structlin.config.doors import sweep_request, train_request
 from structlin.config.model import Gpt2Config
 from structlin.config.request import SweepRequest
 from structlin.config.science import Science

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from structlin.config.compose import sweep_request, train_request
+from structlin.config.doors import sweep_request, train_request
 from structlin.config.identity import canonical_json, run_id, science_from, to_mapping, upgrade
 from structlin.config.moe import MoeConfig
 from structlin.config.optim import OptimConfig, ScheduleConfig

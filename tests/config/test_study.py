@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from structlin.config.compose import CONFIG_DIR, options, sweep_request, train_request
+from structlin.anatomy.ledger import ledger
+from structlin.config.compose import CONFIG_DIR, options
+from structlin.config.doors import sweep_request, train_request
 from structlin.config.study import expand_study, sizes, studies
 from structlin.data import DataRecipe, prepare
 from structlin.errors import UserError
-from structlin.launch.sweep import run_sweep
-from structlin.models.ledger import ledger
+from structlin.launch.carry_out import run_sweep
 from structlin.planning.grid import plan_sweep
 from structlin.planning.horizon import flops_per_step
 from structlin.runs.job import Job

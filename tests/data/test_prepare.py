@@ -17,10 +17,10 @@ import pyarrow.parquet
 import pytest
 
 from structlin.data import DataRecipe, Manifest, TokenShards, folder, is_prepared, prepare, sotu
-from structlin.data import files as files_module
+from structlin.data import documents as files_module
 from structlin.data import prepare as prepare_function
 from structlin.data.char96 import decode
-from structlin.data.files import DOCUMENT_CHARACTERS, LONGEST_DOCUMENT_CHARACTERS, read_documents
+from structlin.data.documents import DOCUMENT_CHARACTERS, LONGEST_DOCUMENT_CHARACTERS, read_documents
 from structlin.errors import UserError
 
 prepare_module = sys.modules[prepare_function.__module__]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from structlin.data import DataRecipe, folder, is_prepared, train_tokens, vocab_size
-from structlin.data.files import expand, fingerprint
+from structlin.data.documents import expand, fingerprint
 from structlin.errors import UserError
 
 

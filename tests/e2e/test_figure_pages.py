@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis import fig1, fig7, make, page, report
+from analysis import make, report
+from analysis.figures import fig1, fig7
+from structlin.drawing import charts as page
 from structlin.laws.choices import Choices
 from tests.analysis import tables
 from tests.analysis.planted import planted

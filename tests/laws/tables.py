@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from structlin.laws import synthetic
+from structlin.laws.approaches.fit import Laws, fit_laws
+from structlin.laws.approaches.parametric import ParametricLaw
 from structlin.laws.choices import Choices
-from structlin.laws.fit import Laws, fit_laws
-from structlin.laws.parametric import ParametricLaw
-from structlin.laws.points import choose
-from structlin.laws.source import from_runs, from_table
+from structlin.laws.evaluations.points import choose
+from structlin.laws.evaluations.source import from_runs, from_table
 
 DENSE = synthetic.CHINCHILLA
 # Same E, B and exponents: btt needs fewer MACs for the same loss at every compute.

@@ -84,7 +84,7 @@ def test_help() -> None:
 
 
 def test_fitting_imports_no_torch() -> None:
-    code = "import sys; import structlin.laws.run, structlin.laws.console; sys.exit('torch' in sys.modules)"
+    code = "import sys; import structlin.laws.run, structlin.laws.report.console; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=60).returncode == 0
     spoiled = code.replace("import sys;", "import sys; sys.modules['torch'] = sys;")
     assert subprocess.run([sys.executable, "-c", spoiled], cwd=ROOT, check=False, timeout=60).returncode == 1

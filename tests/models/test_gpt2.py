@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from structlin.anatomy.kinds import anatomy
 from structlin.config.science import Science
 from structlin.data import vocab_size
-from structlin.models.anatomy import anatomy
 from structlin.models.gpt2 import GPT2, build_gpt2
 from structlin.nn.linear import DenseLinear, EinsumLinear
 from structlin.nn.spec import collect_specs
-from structlin.tasks.protocol import autocast
+from structlin.tasks.shared import autocast
 from tests.models.cases import CASES, IDS, KINDS, OPTIONS, science_of
 
 

@@ -11,13 +11,13 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from structlin.anatomy.kinds import anatomy
+from structlin.anatomy.ledger import GROUPS, ledger
 from structlin.config.moe import MoeConfig
 from structlin.config.optim import OptimConfig
 from structlin.config.science import Science
-from structlin.models.anatomy import anatomy
+from structlin.kernels.experts import paths as expert_products
 from structlin.models.gpt2 import GPT2, build_gpt2
-from structlin.models.ledger import GROUPS, ledger
-from structlin.nn import expert_products
 from structlin.nn.experts import Experts
 from structlin.nn.linear import EinsumLinear
 from structlin.nn.moe import MoeFfn, MoeLinear
@@ -25,9 +25,9 @@ from structlin.nn.router import Router, auxiliary_loss
 from structlin.nn.spec import collect_specs
 from structlin.structure import cost, factorise, lookup
 from structlin.tasks.next_token import NextTokenLearner
-from structlin.tasks.protocol import autocast
+from structlin.tasks.shared import autocast
+from tests.anatomy.test_ledger import kept_bytes
 from tests.models.cases import science_of
-from tests.models.test_ledger import kept_bytes
 
 MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "btt": ("dense", {"kind": "btt"}),

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from structlin.anatomy.ledger import ledger
 from structlin.config.model import MlpConfig
 from structlin.config.optim import OptimConfig
 from structlin.config.science import Science
 from structlin.config.structure import StructureConfig
 from structlin.data import DataRecipe
-from structlin.models.ledger import ledger
 from structlin.models.mlp import build_mlp
 from structlin.nn.linear import DenseLinear, EinsumLinear
 from structlin.nn.spec import collect_specs

@@ -7,14 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from structlin.anatomy.ledger import ledger
 from structlin.config.model import MlpConfig
 from structlin.config.moe import MoeConfig
 from structlin.config.science import Science
 from structlin.data import DataRecipe
-from structlin.models.ledger import ledger
 from structlin.nn.blocks import recompute
 from structlin.nn.router import auxiliary_loss, router_record, routers
-from structlin.tasks.protocol import Batch, Learner, open_learner
+from structlin.tasks.catalogue import open_learner
+from structlin.tasks.protocol import Batch, Learner
 from tests.models.cases import science_of
 
 GPTS = {

@@ -11,10 +11,21 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from structlin.nn import chunk_products, expert_chunks, expert_ffn, expert_products
+from structlin.kernels.experts import (
+    chunk as chunk_products,
+)
+from structlin.kernels.experts import (
+    chunks as expert_chunks,
+)
+from structlin.kernels.experts import (
+    ffn as expert_ffn,
+)
+from structlin.kernels.experts import grouped
+from structlin.kernels.experts import (
+    paths as expert_products,
+)
+from structlin.kernels.experts.grouped import grouped_product
 from structlin.nn.experts import Experts
-from structlin.nn.kernels import grouped
-from structlin.nn.kernels.grouped import grouped_product
 from structlin.nn.linear import make_linear
 from structlin.nn.moe import MoeFfn, MoeLinear
 from structlin.nn.router import Router, auxiliary_loss

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from structlin.anatomy.ledger import ledger
 from structlin.config.identity import run_id
 from structlin.config.request import Site
 from structlin.errors import UserError
-from structlin.models.ledger import ledger
 from structlin.planning.bill import count, duration, make_bill, show, to_json
 from structlin.planning.grid import Plan, plan_sweep
 from structlin.planning.horizon import flops_per_step
-from structlin.planning.throughput import Throughputs
+from structlin.runs.speeds import Throughputs
 from tests.planning.test_grid import request
 
 BUDGETS = (1e12, 1e13)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from structlin.config.compose import sweep_request
+from structlin.config.doors import sweep_request
 from structlin.errors import UserError
 from structlin.planning.grid import plan_sweep
 from structlin.planning.horizon import warmup_share

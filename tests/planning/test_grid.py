@@ -8,12 +8,13 @@ from functools import cache
 
 import pytest
 
-from structlin.config.compose import sweep_request
+from structlin.anatomy.ledger import ledger
+from structlin.config.doors import sweep_request
+from structlin.config.grid import GridConfig
 from structlin.config.identity import run_id
-from structlin.config.request import GridConfig, SweepRequest, Template
+from structlin.config.request import SweepRequest, Template
 from structlin.config.science import Science
 from structlin.errors import UserError
-from structlin.models.ledger import ledger
 from structlin.planning.grid import Plan, plan_run, plan_sweep
 from structlin.planning.horizon import evaluation_steps, flops_per_step, steps_for_flops, steps_for_tokens
 from tests.tiny import tiny

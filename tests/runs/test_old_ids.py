@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from structlin.config.identity import run_id, to_mapping
-from structlin.runs.files import write_json
+from structlin.host.files import write_json
 from structlin.runs.old_ids import FILE
 from structlin.runs.store import RunFolder, Store
 from tests.tiny import tiny

@@ -12,9 +12,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from structlin.laws.wandb_file import history
-from structlin.runs.mirror import files_of
 from structlin.runs.store import Store
+from structlin.runs.tracking.mirror import files_of
+from structlin.tracker.wire import history
 from tests.slurm.conftest import DevCluster, wait_until
 from tests.tiny import ARGUMENTS
 

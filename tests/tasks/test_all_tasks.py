@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from structlin.config.compose import sweep_request
+from structlin.anatomy.ledger import ledger
+from structlin.config.doors import sweep_request
 from structlin.config.identity import run_id, science_from, to_mapping
 from structlin.config.request import Site
 from structlin.data import prepare
-from structlin.models.ledger import ledger
 from structlin.planning.bill import make_bill, to_json
 from structlin.planning.grid import Plan, plan_sweep
 from structlin.planning.needs import data_needs
-from structlin.planning.throughput import Throughputs
+from structlin.runs.speeds import Throughputs
 from structlin.runs.store import Store
 from structlin.runs.table import load
 from structlin.structure import CATALOG, Theta, name_of

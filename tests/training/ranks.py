@@ -22,7 +22,7 @@ from structlin.nn.ranks import ALONE, Ranks
 from structlin.nn.router import Router, auxiliary_loss
 from structlin.runs.job import Job
 from structlin.runs.store import Store
-from structlin.tasks.protocol import open_task
+from structlin.tasks.catalogue import open_task
 from structlin.training import checkpoint
 from structlin.training.entry import execute
 from structlin.training.world import World

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 import torch
 
+from structlin.anatomy.ledger import ledger
 from structlin.config.placement import Placement
 from structlin.errors import UserError
-from structlin.models.ledger import ledger
 from structlin.runs.job import Job
 from structlin.runs.store import RunFolder, Store
-from structlin.tasks.protocol import mean_over, share
+from structlin.tasks.shared import mean_over, share
 from structlin.training.rank import choose_sharding, needed_bytes
 from structlin.training.world import ONE_PROCESS
 from tests.tiny import tiny, train

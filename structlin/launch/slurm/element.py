@@ -21,11 +21,11 @@ from typing import Any
 from structlin.config.identity import build
 from structlin.config.launch import SlurmLaunch
 from structlin.config.request import Site
+from structlin.host.files import read_json, write_json
 from structlin.launch.local import Pool, Task, make_worker
 from structlin.launch.slurm.controller import Controller, ControllerError, own_name
 from structlin.launch.slurm.ranks import make_torchrun
-from structlin.launch.slurm.record import jobs_of
-from structlin.runs.files import read_json, write_json
+from structlin.launch.slurm.submissions import jobs_of
 
 POLL_SECONDS = 0.2
 LATE_SECONDS = 90

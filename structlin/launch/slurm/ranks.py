@@ -15,9 +15,9 @@ from pathlib import Path
 
 from structlin.config.launch import SlurmLaunch
 from structlin.config.request import Site
+from structlin.host.files import write_json
 from structlin.launch.reconcile import job_state
 from structlin.launch.worker_process import WorkerDied, environment, held_back
-from structlin.runs.files import write_json
 from structlin.runs.job import Job
 from structlin.runs.store import Store
 

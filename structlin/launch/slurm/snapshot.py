@@ -14,7 +14,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from structlin.runs.files import write_json
+from structlin.host.files import write_json
 
 PACKAGE = Path(__file__).resolve().parents[2]
 HASH_LENGTH = 12

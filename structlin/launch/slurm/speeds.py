@@ -12,8 +12,8 @@ from statistics import median
 
 from structlin.config.request import Site
 from structlin.launch.reconcile import JobState
-from structlin.launch.slurm.record import Submission
-from structlin.planning.throughput import Throughputs, shape_key
+from structlin.launch.slurm.submissions import Submission
+from structlin.runs.speeds import Throughputs, shape_key
 
 MOST_JOURNALS = 3
 """Journals read for one shape."""

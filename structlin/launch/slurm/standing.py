@@ -15,7 +15,7 @@ from pathlib import Path
 
 from structlin.launch.reconcile import JobState
 from structlin.launch.slurm.controller import Controller, ControllerError, End, Live
-from structlin.launch.slurm.record import Submission
+from structlin.launch.slurm.submissions import Submission
 
 COUNTED = ("time", "memory", "crash")
 """Causes that may be the run's own fault; each is tried again at most ``launch.max_retries`` times."""

@@ -22,14 +22,15 @@ from structlin.launch.reconcile import reconcile
 from structlin.launch.slurm.arrays import LimitReached, Refused, parameters, script, submit
 from structlin.launch.slurm.controller import Controller
 from structlin.launch.slurm.element import Setting
-from structlin.launch.slurm.record import begin, submissions, submitted
-from structlin.launch.slurm.resources import Order, Pack, arrays, packs, shares
+from structlin.launch.slurm.packs import Pack, arrays, packs, shares
+from structlin.launch.slurm.resources import Order
 from structlin.launch.slurm.snapshot import freeze
 from structlin.launch.slurm.speeds import harvest
 from structlin.launch.slurm.standing import Standing, survey
+from structlin.launch.slurm.submissions import begin, submissions, submitted
 from structlin.planning.bill import trained_steps
-from structlin.planning.throughput import Throughputs
 from structlin.runs.job import Job
+from structlin.runs.speeds import Throughputs
 from structlin.runs.store import Store
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from structlin.config.compose import sweep_request
+from structlin.config.doors import sweep_request
 from structlin.config.launch import SlurmLaunch
 from structlin.launch.slurm.arrays import outside_of_jobs, parameters, script
-from structlin.launch.slurm.resources import packs
+from structlin.launch.slurm.packs import packs
 from tests.launch.slurm.orders import order
 from tests.tiny import ARGUMENTS
 

@@ -7,21 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from structlin.anatomy.ledger import ledger
 from structlin.config.launch import SlurmLaunch
 from structlin.config.placement import Placement
 from structlin.errors import UserError
-from structlin.launch.slurm.resources import (
-    EARLY_SECONDS,
-    MEMORY_MARGIN,
-    START_MINUTES,
-    TIME_MARGIN,
-    Order,
-    arrays,
-    packs,
-    run_bytes,
-    shares,
-)
-from structlin.models.ledger import ledger
+from structlin.launch.slurm.packs import EARLY_SECONDS, START_MINUTES, arrays, packs, shares
+from structlin.launch.slurm.resources import MEMORY_MARGIN, TIME_MARGIN, Order, run_bytes
 from tests.launch.slurm.orders import order
 
 CPU = SlurmLaunch("cpu", gpus=0, min_minutes=0)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from structlin.host.files import write_json
 from structlin.launch.reconcile import JobState, job_state
 from structlin.launch.slurm.controller import Controller, ControllerError, End
-from structlin.launch.slurm.record import Submission, begin, read, submissions, submitted
 from structlin.launch.slurm.resources import Resources
 from structlin.launch.slurm.standing import GB, Past, Standing, cause_of, survey
-from structlin.runs.files import write_json
+from structlin.launch.slurm.submissions import Submission, begin, read, submissions, submitted
 from structlin.runs.job import Job
 from structlin.runs.store import Store
 from tests.launch.slurm.orders import job

@@ -1,0 +1,46 @@
+"""Is a structure still better by the clock, by its parameters, by its memory? Multipliers in four resources."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from structlin.drawing.drawing import Drawing, Panel, Series
+from structlin.drawing.names import readable
+from structlin.drawing.style import colour_of, marker_of, ordered
+from structlin.laws.approaches.fit import Laws
+from structlin.laws.checks.resources import RESOURCES, UNITS, multipliers_of
+from structlin.laws.report.curves import compute_label, runs_said, without_law
+
+
+def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
+    """One panel a resource: multiplier against the baseline's own spending."""
+    variants = ordered(laws.points.variants)
+    base = readable(laws.baseline or laws.choices.baseline)
+    panels, missing = [], list(without_law(laws, variants))
+    for column, name in RESOURCES.items():
+        found = laws.multipliers if column == "C" else multipliers_of(laws, column)
+        if not found:
+            missing.append(f"by {name}: not known for these runs, or too few points")
+        series = tuple(
+            Series(
+                readable(v), v, m.flops, m.value, "band", colour_of(variants, v), marker_of(variants, v), m.low, m.high
+            )
+            for v in ordered(found)
+            for m in [found[v]]
+        )
+        unit = compute_label(laws) if column == "C" else UNITS[column]
+        panels.append(Panel(f"by {name}", f"{base}: {unit}", f"multiplier against {base}", series, level=1.0))
+    return Drawing(
+        name="resources",
+        title="Multipliers in four resources",
+        caption=(
+            f"What {base} needs over what a structure needs for the same loss, by training FLOPs, by seconds of one "
+            "worker alone on the machine of training, by parameters, and by bytes of weights and activations, on "
+            f"task={runs['task'].iloc[0]} ({runs_said(laws)}). Parameters and memory do not grow along a run: their "
+            "frontier is the best loss that each size reached here."
+        ),
+        panels=tuple(panels),
+        columns=2,
+        shared_legend=True,
+        missing=tuple(missing),
+    )

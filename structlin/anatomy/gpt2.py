@@ -1,0 +1,57 @@
+"""What is a GPT-2 made of? Source: arXiv 2410.02117, appendix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from structlin.anatomy.experts import kept_elements, routed, routers
+from structlin.anatomy.shapes import Anatomy, LinearShape, linear_shape
+from structlin.config.model import Gpt2Config
+from structlin.config.science import Science
+from structlin.data import input_vocab_size, vocab_size
+from structlin.structure import Theta
+from structlin.structure.heads import head_aware_sizes
+
+
+def gpt2_anatomy(science: Science, model: Gpt2Config) -> Anatomy:
+    """The linears, tables and norms of a GPT-2."""
+    vocab, width, depth = vocab_size(science.data.tokenizer), model.d_model, model.num_layers
+    inner = tuple(routed(shape, science.moe) for shape in _blocks(science, model))
+    return Anatomy(
+        linears=(*inner, _head(science, model, vocab)),
+        embedding_params=(input_vocab_size(science.data.tokenizer) + model.context) * width,
+        # Two norms a block and one before the head at d_model, and those of q and k at the size of a head.
+        norm_params=(2 * depth + 1) * width + 2 * depth * model.head_size,
+        attention_macs=2 * model.context * width * depth,
+        # A block keeps both residual states, the normed q and k, v, and attention's output.
+        kept_by_block=2 * width + 6 * width + kept_elements(inner) // depth,
+        kept_outside=width + 2 * vocab,
+        routers=routers(inner),
+    )
+
+
+def _blocks(science: Science, model: Gpt2Config) -> Iterator[LinearShape]:
+    width, hidden = model.d_model, model.ffn_expansion * model.d_model
+    base, base_hidden = model.base_width, model.base_ffn_expansion * model.base_width
+    for layer in range(model.num_layers):
+        block = f"blocks.{layer}"
+        for part in "qkvo":
+            name, learned = f"{block}.attention.{part}", part in "vo"
+            shape = linear_shape(science, name, width, width, base, zero=part == "o", learned_scale=learned)
+            yield _head_aware(shape, science, model)
+        yield linear_shape(science, f"{block}.ffn.up", width, hidden, base)
+        yield linear_shape(science, f"{block}.ffn.down", hidden, width, base_hidden, zero=True, reads_gelu=True)
+
+
+def _head_aware(shape: LinearShape, science: Science, model: Gpt2Config) -> LinearShape:
+    """A linear of attention with the axes of the run's head layout, where it takes the structure and there is one."""
+    layout = science.structure.head_layout
+    if layout == "none" or not model.is_structured(shape.name):
+        return shape
+    theta = Theta.parse(science.structure.theta)
+    return replace(shape, sizes=head_aware_sizes(layout, model.heads, model.head_size, theta))
+
+
+def _head(science: Science, model: Gpt2Config, vocab: int) -> LinearShape:
+    return linear_shape(science, "head", model.d_model, vocab, model.base_width, zero=True)

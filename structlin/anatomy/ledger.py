@@ -1,0 +1,177 @@
+"""What does a model cost? One exact ledger of parameters and forward MACs per token, by group.
+
+    group       parameters                      forward MACs per token
+    embedding   (vocab + context) d_model       0 (a look-up)
+    attention   0                               2 T d_model a layer (scores and mixing), half of it counted causally
+    linear      every structured or dense one,  cost.macs of its sizes, of the experts chosen in training
+                those of all experts
+    norm        layer norms, learnable scales   0
+    head        d_model vocab                   d_model vocab
+    router      d_in num_experts each           the same; sorting and weighing tokens are counted as nothing
+
+FLOP conventions by name: ``training`` = 6 per MAC (2 for a multiply-add, 3 for forward and backward), ``paper`` = 1
+per MAC, as the figures of arXiv 2410.02117 and 2406.06248 count. Source: method of arXiv 2410.02117, appendix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from structlin.anatomy.experts import kept_by_experts
+from structlin.anatomy.kinds import anatomy
+from structlin.anatomy.shapes import Anatomy, LinearShape
+from structlin.config.science import Science
+from structlin.errors import UserError, suggest
+from structlin.kernels.limits import is_fusible
+from structlin.structure import Sizes, cost
+
+FLOPS_PER_MAC = {"training": 6, "paper": 1}
+GROUPS = ("embedding", "attention", "linear", "norm", "head", "router")
+BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Parameters and forward MACs per token of one model."""
+
+    params: dict[str, int]
+    """Parameters by group."""
+    macs: dict[str, int]
+    """Forward MACs per token by group, attention full."""
+    macs_by_linear: dict[str, int]
+    """Forward MACs per token of each linear by name."""
+    params_by_linear: dict[str, int]
+    """Parameters of each linear by name, of all its experts."""
+    params_active: int
+    """Parameters that take part in computing one token: all, or those of the chosen experts."""
+    weight_bytes: int
+    """Bytes of the weights as stored (float32 masters, also under bfloat16)."""
+    activation_bytes: int
+    """Bytes of the activations that a training step keeps for the backward pass, accounted (not measured)."""
+    fused_activation_bytes: int
+    """The same where the fused kernels serve: they make what lies between two factors again instead of keeping it."""
+    recomputed_activation_bytes: int
+    """``activation_bytes`` under recompute=true: the inputs of all blocks, all of one block, and what lies outside."""
+    recomputed_fused_activation_bytes: int
+    """Under both."""
+    recomputed_macs_per_token: int
+    """Forward MACs per token that recompute=true spends again: those of the blocks. No useful work, so in no other
+    count."""
+
+    @property
+    def params_total(self) -> int:
+        """All trainable parameters."""
+        return sum(self.params.values())
+
+    @property
+    def macs_per_token(self) -> int:
+        """Forward MACs per token, attention full, head included: the size N of a model, so that C = 6 N D."""
+        return sum(self.macs.values())
+
+    def kept_bytes(self, *, fused: bool, recompute: bool) -> int:
+        """Bytes of the activations that a step keeps, by what serves it."""
+        if recompute:
+            return self.recomputed_fused_activation_bytes if fused else self.recomputed_activation_bytes
+        return self.fused_activation_bytes if fused else self.activation_bytes
+
+    def flops_per_token(self, convention: str = "training", *, causal: bool = False, head: bool = True) -> float:
+        """FLOPs per token under a convention by name.
+
+        ``causal`` counts half of the attention, ``head=False`` leaves the head out. UserError lists the conventions.
+        """
+        if convention not in FLOPS_PER_MAC:
+            raise UserError(f"unknown convention '{convention}'; {suggest(convention, FLOPS_PER_MAC)}")
+        macs = self.macs_per_token - (0 if head else self.macs["head"])
+        return FLOPS_PER_MAC[convention] * (macs - (self.macs["attention"] / 2 if causal else 0))
+
+
+@lru_cache(maxsize=16_384)
+def ledger(science: Science) -> Ledger:
+    """The ledger of a run's model."""
+    body = anatomy(science)
+    params_by_linear = {shape.name: shape.num_experts * cost.params(shape.sizes) for shape in body.linears}
+    macs_by_linear = {shape.name: shape.active_experts * cost.macs(shape.sizes) for shape in body.linears}
+    routing = sum(router.d_in * router.num_experts for router in body.routers)
+    params = {
+        **dict.fromkeys(GROUPS, 0),
+        "embedding": body.embedding_params,
+        "linear": sum(count for name, count in params_by_linear.items() if name != "head"),
+        "norm": body.norm_params + sum(shape.num_experts * _scales(science, shape) for shape in body.linears),
+        "head": params_by_linear["head"],
+        "router": routing,
+    }
+    macs = {
+        **dict.fromkeys(GROUPS, 0),
+        "attention": body.attention_macs,
+        "linear": sum(count for name, count in macs_by_linear.items() if name != "head"),
+        "head": macs_by_linear["head"],
+        "router": routing,
+    }
+    outside = sum(macs_by_linear[name] for name in science.model.OUTER_LINEARS)
+    return Ledger(
+        params,
+        macs,
+        macs_by_linear,
+        params_by_linear,
+        params_active=sum(params.values()) - _idle_params(science, body),
+        weight_bytes=sum(params.values()) * (8 if science.model.dtype == "float64" else 4),
+        activation_bytes=_activation_bytes(science, body, fused=False, recompute=False),
+        fused_activation_bytes=_activation_bytes(science, body, fused=True, recompute=False),
+        recomputed_activation_bytes=_activation_bytes(science, body, fused=False, recompute=True),
+        recomputed_fused_activation_bytes=_activation_bytes(science, body, fused=True, recompute=True),
+        recomputed_macs_per_token=sum(macs.values()) - outside,
+    )
+
+
+def _scales(science: Science, shape: LinearShape) -> int:
+    """Learnable scales of the RMS caps in one linear or expert: one a factor, where it has them."""
+    learns = science.model.weight_norm == "learned" and shape.learned_scale
+    return 2 if learns and not shape.sizes.dense else 0
+
+
+def _idle_params(science: Science, body: Anatomy) -> int:
+    """Weights and scales of the experts that a token is not sent to."""
+    return sum(
+        (shape.num_experts - shape.active_experts) * (cost.params(shape.sizes) + _scales(science, shape))
+        for shape in body.linears
+    )
+
+
+def _activation_bytes(science: Science, body: Anatomy, *, fused: bool, recompute: bool) -> int:
+    """Bytes of what a step keeps: linear inputs, structured middles, and what the anatomy adds."""
+    by_block: dict[str, int] = {}
+    outside = body.kept_outside
+    for shape in body.linears:
+        kept = _inputs(shape, fused=fused) + _middles(shape, fused=fused)
+        if shape.name in science.model.OUTER_LINEARS:
+            outside += kept
+        else:
+            block = ".".join(shape.name.split(".")[:2])
+            by_block[block] = by_block.get(block, body.kept_by_block) + kept
+    if recompute:
+        elements = outside + len(by_block) * science.model.d_model + max(by_block.values())
+    else:
+        elements = outside + sum(by_block.values())
+    return elements * science.optim.batch_tokens * BYTES[science.model.dtype]
+
+
+def _inputs(shape: LinearShape, *, fused: bool) -> int:
+    """Elements that a linear reads and, where these are a GELU's, those before it, unless a kernel makes it again."""
+    makes_again = fused and not shape.router and is_fusible(shape.sizes)
+    return 2 * shape.d_in if shape.reads_gelu and not makes_again else shape.d_in
+
+
+def _middles(shape: LinearShape, *, fused: bool) -> int:
+    """Elements between a linear's factors, or of its chosen experts, that are not made again."""
+    if shape.router:
+        return kept_by_experts(shape, _middle(shape.sizes), fused=fused)
+    return 0 if fused and is_fusible(shape.sizes) else _middle(shape.sizes)
+
+
+def _middle(sizes: Sizes) -> int:
+    """Elements of z between the two factors, per row."""
+    s = sizes
+    if s.dense:
+        return 0
+    return s.f * s.d * s.r * s.g * s.b if cost.a_first(s) else s.f * s.e * s.r * s.g * s.a

@@ -1,0 +1,95 @@
+"""What is a model made of? Its linears and its other weights by name, in plain Python.
+
+A model is built from its anatomy and the ledger counts it, so that a bill and a model cannot disagree about what
+there is. ``anatomy(science)`` asks the kind of model: anatomy/gpt2.py, anatomy/mlp.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from structlin.config.science import DENSE, Science
+from structlin.structure import Sizes, Theta, factorise
+
+
+@dataclass(frozen=True)
+class LinearShape:
+    """One linear layer of a model."""
+
+    name: str
+    """Qualified name, e.g. blocks.0.attention.q."""
+    group: str
+    """Group of the ledger: linear or head."""
+    d_in: int
+    d_out: int
+    base_d_in: int
+    """Fan-in of this layer in the base shape, where its muP multiplier is 1."""
+    starts_at_zero: bool
+    """The last linear of a residual branch, and the head, start as the zero map."""
+    sizes: Sizes
+    """Integer sizes of its structure (dense where the structure does not apply)."""
+    learned_scale: bool = True
+    """Whether weight_norm=learned gives its factors scales; q and k are layer-normed, which makes them idle."""
+    reads_gelu: bool = False
+    """Whether its input is the GELU of what came before, which a fused kernel makes again."""
+    router: str = ""
+    """Name of the router that chooses among its experts; empty where it is no mixture."""
+    num_experts: int = 1
+    """Linears of these sizes that it consists of."""
+    active_experts: int = 1
+    """Those of them that compute a token."""
+
+    @property
+    def has_own_router(self) -> bool:
+        """Whether its router serves it alone."""
+        return self.router == f"{self.name}.router"
+
+
+@dataclass(frozen=True)
+class RouterShape:
+    """One router of a model."""
+
+    name: str
+    """Qualified name, e.g. blocks.0.ffn.router."""
+    d_in: int
+    base_d_in: int
+    """Fan-in in the base shape, where its muP multiplier is 1."""
+    num_experts: int
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """All that a model holds."""
+
+    linears: tuple[LinearShape, ...]
+    """In forward order, the head last."""
+    embedding_params: int
+    norm_params: int
+    """Gains of the layer norms (learnable scales of the RMS caps are counted with the linears)."""
+    attention_macs: int
+    """Forward MACs per token of full attention: scores and mixing."""
+    kept_by_block: int
+    """Elements per token that a training step keeps of each block for the backward pass, besides the inputs of its
+    linears, what becomes one by a GELU, and their middles."""
+    kept_outside: int
+    """The same outside of the blocks."""
+    routers: tuple[RouterShape, ...] = ()
+
+
+def linear_shape(
+    science: Science,
+    name: str,
+    d_in: int,
+    d_out: int,
+    base_d_in: int,
+    *,
+    zero: bool = False,
+    learned_scale: bool = True,
+    reads_gelu: bool = False,
+) -> LinearShape:
+    """A linear of these features, structured where the model's patterns say so."""
+    structure = science.structure
+    theta = Theta.parse(structure.theta if science.model.is_structured(name) else DENSE)
+    sizes = factorise(theta, d_in, d_out, structure.rounding)
+    group = "head" if name == "head" else "linear"
+    return LinearShape(name, group, d_in, d_out, base_d_in, zero, sizes, learned_scale, reads_gelu)

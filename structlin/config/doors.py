@@ -1,0 +1,207 @@
+"""What do the words of a door ask for? Composed configs become typed requests; after this file nobody meets a dict."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from structlin.config.compose import CONFIG_DIR, composed_configs, group_options
+from structlin.config.grid import GridConfig
+from structlin.config.identity import build
+from structlin.config.launch import Action, LaunchConfig, SlurmLaunch, automatic, launch_kind
+from structlin.config.model import MODELS
+from structlin.config.request import Site, SweepRequest, Template, TrainRequest
+from structlin.config.science import Science
+from structlin.config.study import expand_study
+from structlin.errors import UserError
+from structlin.structure import resolve
+from structlin.structure.sample import sample_thetas
+
+
+def train_request(arguments: Sequence[str]) -> TrainRequest:
+    """The request of ``python train.py ARGUMENTS``. UserError for anything that does not compose."""
+    configs = list(composed_configs("train", arguments))
+    if len(configs) != 1:
+        raise UserError(f"train.py trains one run, but the lists ask for {len(configs)}; use sweep.py")
+    config = configs[0]
+    width, tokens = config["model"].pop("d_model"), config.pop("tokens")
+    if width is None or tokens is None:
+        raise UserError("train.py needs a width and a length: model.d_model=512 tokens=1e7")
+    templates = _templates(config)
+    if len(templates) != 1:
+        raise UserError(f"structure=sample names {len(templates)} thetas, but train.py trains one; use sweep.py")
+    return TrainRequest(templates[0], _whole("model.d_model", width), _whole("tokens", tokens), _site(config))
+
+
+def sweep_request(arguments: Sequence[str]) -> SweepRequest:
+    """The request of ``python sweep.py ARGUMENTS``. UserError for anything that does not compose."""
+    templates: dict[Template, None] = {}
+    budgets: dict[float, None] = {}
+    plain: list[dict[str, Any]] = []
+    arguments = [f"launch={automatic()}" if argument == "launch=auto" else argument for argument in arguments]
+    lines, study = expand_study(arguments, CONFIG_DIR / "study")
+    for config in itertools.chain.from_iterable(composed_configs("sweep", line) for line in lines):
+        if config["model"].pop("d_model") is not None or config.pop("tokens") is not None:
+            raise UserError(
+                "a sweep plans widths and tokens itself; by hand they are grid.widths=[..] grid.tokens=[..]"
+            )
+        budgets.update(dict.fromkeys(_numbers("budget", config["budget"])))
+        templates.update(dict.fromkeys(_templates(config)))
+        plain.append(config)
+    config = _of_whole_sweep(plain)
+    launch = _launch(config["launch"])
+    site = _site(config)
+    if isinstance(launch, SlurmLaunch):
+        site = replace(site, machine=site.placement.as_it_runs(launch.speed_key))
+    return SweepRequest(
+        templates=tuple(templates),
+        budgets=tuple(sorted(budgets)),
+        grid=build(GridConfig, config["grid"], "grid"),
+        launch=launch,
+        action=build(Action, {key: config[key] for key in ("retry", "cancel", "status", "watch")}, "config"),
+        site=site,
+        name=None if config["name"] is None else str(config["name"]),
+        dry_run=_flag("dry_run", config["dry_run"]),
+        format=str(config["format"]),
+        command=shlex.join(["python", "sweep.py", *(lines[0] if len(lines) == 1 else arguments)]),
+        study=study,
+    )
+
+
+def _of_whole_sweep(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The config that says how a sweep is planned, run and shown; UserError where a list would vary that."""
+    first = configs[0]
+    for config in configs[1:]:
+        pairs = [("max_epochs", config["data"], first["data"]), ("root", config["data"], first["data"])]
+        for group in ("grid", "launch", "tracking"):
+            pairs += [(key, config[group], first[group]) for key in first[group]]
+        pairs += [(key, config, first) for key in first if not isinstance(first[key], Mapping)]
+        for key, here, there in pairs:
+            if key not in ("budget", "seed") and here[key] != there[key]:
+                raise UserError(
+                    f"{key} belongs to the sweep as a whole and takes one value, not {there[key]!r} and {here[key]!r}; "
+                    "a list of its own stands in brackets: grid.widths=[64,128]"
+                )
+    return first
+
+
+def _templates(config: Mapping[str, Any]) -> list[Template]:
+    """The Sciences a config stands for: one, or one per sampled theta."""
+    _check_model(config)
+    schedule = dict(config["schedule"])
+    kind = schedule.pop("kind")
+    data = {key: value for key, value in config["data"].items() if key not in ("root", "max_epochs")}
+    templates = []
+    for theta in _thetas(config["structure"]):
+        science = build(
+            Science,
+            {
+                "structure": {"theta": theta, **{key: config["structure"][key] for key in ("rounding", "head_layout")}},
+                "moe": config["moe"],
+                "model": {**config["model"], "d_model": _least_width(config["model"])},
+                "data": data,
+                "optim": config["optim"],
+                "schedule": {**schedule, "kind": "constant"},
+                "evaluation": config["evaluation"],
+                "seed": config["seed"],
+                "task": config["task"],
+            },
+            "config",
+        )
+        templates.append(Template(science, str(kind)))
+    return templates
+
+
+def _check_model(config: Mapping[str, Any]) -> None:
+    """A scale of another task sets fields that the model does not have: say so, and name the scales of the task."""
+    name, task = str(config["model"]["name"]), str(config["task"])
+    if name not in MODELS:
+        return
+    fields = {field.name for field in dataclasses.fields(MODELS[name])}
+    for key in config["model"]:
+        if key not in fields:
+            own = "|".join(scale for scale in group_options("scale") if scale.startswith(task)) or "paper|small"
+            raise UserError(f"model={name} has no model.{key}; the scales of task={task} are scale={own}")
+
+
+def _least_width(model: Mapping[str, Any]) -> Any:
+    """A width that fits any model: planning puts the real ones in its place."""
+    return model.get("d_head") or model.get("num_heads") or 64
+
+
+def _thetas(structure: Mapping[str, Any]) -> list[str]:
+    name, rounding = structure["name"], str(structure["rounding"])
+    if name == "sample":
+        bounds = {key: _pair(f"structure.{key}", structure[key]) for key in ("nu", "omega", "psi") if structure[key]}
+        sample = sample_thetas(
+            _whole("structure.count", structure["count"]), _whole("structure.seed", structure["seed"], 0), bounds
+        )
+        return [str(theta) for theta in sample]
+    theta, rho = structure["theta"], structure["rho"]
+    if name == "einsum" and theta is None:
+        raise UserError("structure=einsum needs a theta: structure.theta=1/3,0,2/3,0,2/3,1/3,1/4")
+    if name != "einsum" and theta is not None:
+        raise UserError(f"structure={name} has its own theta; to give one, say structure=einsum structure.theta=...")
+    if isinstance(theta, list):
+        theta = ",".join(str(number) for number in theta)
+    try:
+        return [str(resolve(name, theta, None if rho is None else str(rho), rounding))]
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"structure: {error}") from None
+
+
+def _launch(values: Mapping[str, Any]) -> LaunchConfig:
+    return build(launch_kind(str(values["name"])), values, "launch")
+
+
+def _site(config: Mapping[str, Any]) -> Site:
+    placement = {
+        key: config[key]
+        for key in ("device", "threads", "compile", "recompute", "sharding", "checkpoint_seconds", "log_steps")
+    }
+    tracking = config["tracking"]
+    return build(
+        Site,
+        {
+            "runs": config["runs"],
+            "data_root": config["data"]["root"],
+            "max_epochs": config["data"]["max_epochs"],
+            "evals_per_decade": config["evals_per_decade"],
+            "placement": {**placement, "tracking": tracking["name"], "project": tracking["project"]},
+        },
+        "config",
+    )
+
+
+def _numbers(name: str, value: Any) -> list[float]:
+    values = [] if value is None else value if isinstance(value, list) else [value]
+    for number in values:
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise UserError(f"{name} = {number!r} is not a number such as 1e15")
+    return [float(number) for number in values]
+
+
+def _whole(name: str, value: Any, least: int = 1) -> int:
+    numbers = _numbers(name, value)
+    if len(numbers) != 1 or not numbers[0].is_integer() or numbers[0] < least:
+        raise UserError(f"{name} = {value!r} should be a whole number of at least {least}")
+    return int(numbers[0])
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UserError(f"{name} = {value!r} should be true or false")
+    return value
+
+
+def _pair(name: str, value: Any) -> tuple[float, float]:
+    numbers = _numbers(name, value)
+    if len(numbers) != 2:
+        raise UserError(f"{name} = {value!r} should be [low, high]")
+    return numbers[0], numbers[1]

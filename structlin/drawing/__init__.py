@@ -1,0 +1,1 @@
+"""One language of charts for laws and figures: plain numbers (drawing), ink (paint), pages (charts, sheet)."""

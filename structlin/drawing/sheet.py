@@ -1,0 +1,67 @@
+"""How is a page made that a person opens from disk? Charts, tables and text in one HTML file, no network.
+
+The file holds its data, its script (web/report.js), its style and the drawing library (uPlot 1.6.32, MIT, vendored
+in web/ with its licence). Nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+Rows = list[list[str]]
+
+
+def sheet(
+    *, title: str, summary: str, charts: Sequence[Mapping[str, Any]], toggles: str, before: str = "", after: str = ""
+) -> str:
+    """The page as text: a heading, ``before``, the charts (as in ``charts``), ``after``.
+
+    A chart with a ``host`` is drawn into the element of that id, which stands in ``before`` or ``after``.
+    """
+    # "</" inside a script element would end it.
+    data = json.dumps(list(charts), allow_nan=False).replace("</", "<\\/")
+    return Template(_asset("report.html")).substitute(
+        style=_asset("uplot.css") + _asset("report.css"),
+        library=_asset("uplot.js"),
+        script=_asset("report.js"),
+        title=escape(title),
+        summary=escape(summary),
+        before=before,
+        toggles=toggles,
+        data=data,
+        after=after,
+    )
+
+
+def toggles(colours: Mapping[str, str], names: Mapping[str, str] | None = None) -> str:
+    """A check box for every variant, which hides its series in all charts and its rows in all tables."""
+    return "".join(
+        f'<label><input type=checkbox checked data-variant="{escape(variant)}">'
+        f'<i style="background:{colour}"></i>'
+        f"{escape((names or {}).get(variant, variant))}</label>"
+        for variant, colour in colours.items()
+    )
+
+
+def table(title: str, note: str, columns: Sequence[str], rows: Rows) -> str:
+    """A table that scrolls sideways on a narrow screen; the first cell of a row is its variant. Empty without rows."""
+    if not rows:
+        return ""
+    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    body = "".join(
+        f'<tr data-variant="{escape(row[0])}">' + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in rows
+    )
+    return (
+        f"<section><h2>{escape(title)}</h2><p>{escape(note)}</p><div class=scroll><table><thead><tr>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table></div></section>"
+    )
+
+
+def _asset(name: str) -> str:
+    return files("structlin.drawing").joinpath("web", name).read_text(encoding="utf-8")

@@ -1,0 +1,1 @@
+"""What the machine offers to every room: files written whole or not at all, the network."""

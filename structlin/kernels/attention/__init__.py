@@ -1,0 +1,1 @@
+"""Causal attention in one kernel on CPUs."""

@@ -1,0 +1,50 @@
+"""Which code computes the two products of a structured layer? A backend chosen by device and dtype (backends.py).
+
+triton  on GPUs: both products in one kernel, what lies between in registers
+cpp     on CPUs with g++: fused tiles, built at first use
+torch   everything else: two batched products with the rows last (or first, where a factor is shared), or a dense one
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from structlin.kernels.backends import DTYPES, backend_name, backend_of
+from structlin.kernels.limits import FUSED_LEAST_WIDTH
+from structlin.kernels.precision import product_dtype
+from structlin.kernels.products.layout import ProductSizes
+from structlin.kernels.products.op import products
+from structlin.kernels.products.shared_factors import is_faster, rows_first
+from structlin.kernels.products.torch_path import tokens_last
+
+__all__ = ["backend_name", "structured_product"]
+
+# Tensors that the operators take; others go the plain way.
+_DEVICES = ("cpu", "cuda")
+
+
+def structured_product(x: Tensor, first: Tensor, second: Tensor, a_first: bool, gelu: bool = False) -> Tensor:
+    """x (T, used_in) -> (T, used_out), differentiable; first (g, r, f, d, a), second (f, e, g, b, r).
+
+    ``gelu``: the product is that of GELU(x). Where a fused kernel serves it keeps x alone, and makes the rest again.
+
+    x is (T, g, b, a) and the result (T, f, e, d) in memory; where B is contracted first (``a_first`` false), a and b,
+    and d and e, have exchanged their roles, so that they are (T, g, a, b) and (T, f, d, e). Under autocast the operands
+    take its dtype, as those of every product do.
+    """
+    dtype = product_dtype(x.device)
+    if dtype is not None:
+        x, first, second = x.to(dtype), first.to(dtype), second.to(dtype)
+    alike = all(tensor.device == x.device and tensor.dtype == x.dtype for tensor in (first, second))
+    sizes = ProductSizes.of(first.shape, second.shape, a_first)
+    narrow = min(sizes.used_in, sizes.used_out) < FUSED_LEAST_WIDTH
+    if narrow or not alike or x.device.type not in _DEVICES or x.dtype not in DTYPES:
+        return tokens_last(functional.gelu(x) if gelu else x, first, second, a_first)
+    # A compiled graph keeps to the operators, whatever serves them.
+    if not torch.compiler.is_compiling() and backend_of(x.device, x.dtype) == "torch":
+        x, gelu = functional.gelu(x) if gelu else x, False
+        if x.device.type == "cpu" and x.dtype == torch.float32 and is_faster(sizes):
+            return rows_first(x, first, second, a_first)
+    return products(x, first, second, a_first, gelu)

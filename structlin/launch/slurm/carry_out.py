@@ -1,0 +1,163 @@
+"""What does ``launch=slurm`` do with a planned sweep? Bill, agreement, data, submission; then it returns."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rich.console import Console
+
+from structlin.config.launch import SlurmLaunch
+from structlin.config.request import Site, SweepRequest
+from structlin.errors import UserError
+from structlin.launch.preparation import prepare_data
+from structlin.launch.reconcile import reconcile
+from structlin.launch.slurm.controller import Controller, ControllerError
+from structlin.launch.slurm.packs import Pack, packs
+from structlin.launch.slurm.standing import Standing, survey
+from structlin.launch.slurm.submissions import submissions
+from structlin.launch.slurm.submit import Submitted, Submitter, submission_lock
+from structlin.planning import bill as bills
+from structlin.planning.grid import Plan
+from structlin.runs.store import Store
+
+DRY_ARRAY_SIZE = 1001
+"""MaxArraySize of a dry run where no controller answers: SLURM's own default."""
+
+
+def absolute(site: Site) -> Site:
+    """The site with paths that mean the same everywhere."""
+    return replace(site, runs=site.runs.resolve(), data_root=site.data_root.resolve())
+
+
+def launch(plan: Plan, request: SweepRequest, name: str, console: Console) -> int:
+    """Submit what is missing: 0 when it is on its way or done, 1 where SLURM never takes something as it is."""
+    site = absolute(request.site).grouped(name)
+    submitter = Submitter(name, site, _config(request), Controller())
+    # Refuses a plan that reads its data too often, and counts the hours, before the lock is taken.
+    bills.make_bill(plan, site, 1)
+    with submission_lock(site.runs):
+        standings, missing = submitter.missing(plan.jobs, retry_failed=request.action.retry == "failed")
+        first, branches = submitter.orders(standings, missing)
+        found = packs([*first, *branches], submitter.launch, site.placement)
+        _show_bill(plan, site, submitter.launch, found, console)
+        _agree(found, submitter.launch)
+        prepare_data((one.state.job for one in missing), site, console)
+        result = submitter.submit(first, branches)
+    _report(standings, missing, result, request, console)
+    return 1 if result.refused else 0
+
+
+def show_dry(plan: Plan, request: SweepRequest, name: str, console: Console) -> None:
+    """The bill, and below it what sbatch would read."""
+    site = absolute(request.site).grouped(name)
+    submitter = Submitter(name, site, _config(request), Controller())
+    standings, missing, size = _dry_standings(plan, submitter)
+    first, branches = submitter.orders(standings, missing)
+    found = packs([*first, *branches], submitter.launch, site.placement)
+    _show_bill(plan, site, submitter.launch, found, console)
+    for text in submitter.scripts(first, branches, size):
+        console.print(f"\n{text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def cancel(plan: Plan, request: SweepRequest, console: Console) -> int:
+    """Cancel the living elements that have runs of this sweep, in one call."""
+    site = absolute(request.site)
+    controller = Controller()
+    with submission_lock(site.runs):
+        states = reconcile(plan.jobs, Store(site.runs))
+        standings = survey(states, submissions(site.runs), controller, must_answer=True).standings
+        names = sorted({one.name for one in standings if one.live is not None})
+        if names:
+            controller.cancel(names)
+    runs = sum(one.live is not None for one in standings)
+    console.print(f"cancelled {len(names)} elements with {runs} runs; the same command without cancel goes on")
+    return 0
+
+
+def _config(request: SweepRequest) -> SlurmLaunch:
+    assert isinstance(request.launch, SlurmLaunch)
+    return request.launch
+
+
+def _dry_standings(plan: Plan, submitter: Submitter) -> tuple[list[Standing], list[Standing], int]:
+    """What would be submitted; where no controller answers, by the run store alone."""
+    try:
+        standings, missing = submitter.missing(plan.jobs, retry_failed=False, dry=True)
+        return standings, missing, submitter.controller.limits().array_size
+    except ControllerError:
+        states = reconcile(plan.jobs, Store(submitter.site.runs))
+        standings = survey(states, [], submitter.controller, must_answer=False).standings
+        return standings, [one for one in standings if one.is_open], DRY_ARRAY_SIZE
+
+
+def _show_bill(plan: Plan, site: Site, config: SlurmLaunch, found: Sequence[Pack], console: Console) -> None:
+    orders = [order for pack in found for order in pack.orders]
+    at_once = min(config.max_running or len(found), len(found)) * config.lanes
+    bills.show(bills.make_bill(plan, site, max(1, at_once), [order.job for order in orders]), console)
+    if not found:
+        return
+    unknown = sum(not order.is_measured for order in orders)
+    console.print(
+        f"{len(orders)} runs in {len(found)} elements: at most {_hours(found, config):,.1f} {_unit(config)}"
+        + (f"; {unknown} runs of unmeasured shapes, by a cautious guess" if unknown else ""),
+        highlight=False,
+    )
+
+
+def _hours(found: Sequence[Pack], config: SlurmLaunch) -> float:
+    """Hours asked for: of GPUs, or of elements where there are none."""
+    return sum(
+        pack.resources.minutes / 60 * (pack.resources.nodes * pack.resources.gpus if config.gpus else 1)
+        for pack in found
+    )
+
+
+def _unit(config: SlurmLaunch) -> str:
+    return "GPU hours" if config.gpus else "element hours"
+
+
+def _agree(found: Sequence[Pack], config: SlurmLaunch) -> None:
+    """Ask on a terminal, refuse elsewhere, where more is asked for than launch.max_hours."""
+    hours = _hours(found, config)
+    if hours <= config.max_hours:
+        return
+    text = f"this asks for {hours:,.1f} {_unit(config)}, more than launch.max_hours={config.max_hours:g}"
+    if sys.stdin.isatty() and sys.stdout.isatty() and input(f"{text}; go on? [y/N] ").strip().lower() in ("y", "yes"):
+        return
+    raise UserError(f"{text}; raise it (launch.max_hours={hours * 1.2:.0f}) or lower the budget")
+
+
+def _report(
+    standings: Sequence[Standing],
+    missing: Sequence[Standing],
+    result: Submitted,
+    request: SweepRequest,
+    console: Console,
+) -> None:
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    done = sum(one.state.is_final for one in standings)
+    underway = sum(one.live is not None or one.phase == "running" for one in standings)
+    given_up = sum(one.is_open for one in standings) - len(missing)
+    say(f"{done} of {len(standings)} runs are done, {underway} on their way, {len(result.runs)} submitted now")
+    if result.runs:
+        say(f"{result.elements} elements in arrays {', '.join(dict.fromkeys(result.runs.values()))}")
+    if result.waiting:
+        say(f"{len(result.waiting)} runs are for the same command later: {result.reason or 'their trunks wait'}")
+    for reason in dict.fromkeys(result.refused.values()):
+        number = sum(reason == other for other in result.refused.values())
+        say(f"{number} runs are not taken: {reason}")
+    if given_up:
+        say(f"{given_up} runs have failed more than launch.max_retries times; retry=failed tries them again")
+    if underway or result.runs:
+        say(f"watch:  {_again(request.command, 'status=true')}")
+
+
+def _again(command: str, wish: str) -> str:
+    """The same command with another wish."""
+    words = [word for word in shlex.split(command) if not word.startswith(("retry=", "dry_run="))]
+    return shlex.join([*words, wish])

@@ -1,0 +1,1 @@
+"""From tables and stores to the points that laws are fitted to."""

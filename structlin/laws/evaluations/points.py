@@ -1,0 +1,197 @@
+"""Which evaluations enter a law? Not those in warm-up, one schedule at a time, and never two experiments as one.
+
+A constant-rate run counts at every evaluation after warm-up (the frontier design of arXiv 2410.02117), a decayed
+run only at its end. Runs that differ in batch, data, task, optimizer and the like are different experiments: the
+largest group is fitted and the rest is named, or all is refused or pooled on request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from structlin.errors import UserError
+from structlin.laws.caution import Caution
+from structlin.laws.choices import Choices
+from structlin.laws.minimum.objective import Array
+
+# One law never holds two values of these, over all variants or within one.
+# Own runs add every ``config.`` column that ``source`` carries.
+SHARED = ("task", "data", "tokenizer", "model", "context", "batch_tokens", "optimizer", "dtype", "schedule")
+WITHIN = ("learning_rate", "theta", "rounding")
+# Evaluations of one variant above which runs are thinned: a law does not gain from the 50th point of a run.
+MAX_ROWS = 3000
+# A jump in C / (6 N D) between sorted rows that no architecture makes: 6 against 1, 2 or 3 FLOPs per parameter.
+_CONVENTION_JUMP = 1.7
+
+
+@dataclass(frozen=True)
+class Points:
+    """The evaluations of a fit."""
+
+    frame: pd.DataFrame
+    """One row per evaluation, columns as in ``source``."""
+    cautions: tuple[Caution, ...]
+    """What was left out or assumed."""
+    choices: dict[str, object]
+    """What was decided, for laws.json."""
+
+    @property
+    def variants(self) -> list[str]:
+        """Variants, in the order of their first row."""
+        return list(dict.fromkeys(self.frame["variant"]))
+
+    def of(self, variant: str) -> pd.DataFrame:
+        """The rows of one variant, with a fresh index."""
+        return self.frame[self.frame["variant"] == variant].reset_index(drop=True)
+
+    def runs_of(self, variant: str, most: int) -> list[tuple[str, Array, Array]]:
+        """(run, C, L) by growing compute for at most that many runs of a variant, evenly chosen."""
+        frame = self.of(variant)
+        run, flops, loss = frame["run"].to_numpy(), frame["C"].to_numpy(float), frame["L"].to_numpy(float)
+        codes = np.unique(run.astype(str), return_inverse=True)[1]
+        order = np.lexsort((flops, codes))
+        parts = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+        return [(str(run[p[0]]), flops[p], loss[p]) for p in parts[:: -(-len(parts) // most)]]
+
+
+def choose(
+    frame: pd.DataFrame, choices: Choices, assumed: dict[str, object], cautions: list[Caution], *, own: bool
+) -> Points:
+    """Evaluations -> points. Raises UserError when nothing is left or when mixing is refused."""
+    notes = list(cautions)
+    decided: dict[str, object] = dict(assumed)
+    frame = _without_warmup(frame, notes)
+    frame = _one_kind(frame, choices, notes, decided)
+    frame = _one_experiment(frame, choices, notes, decided, own=own)
+    _one_convention(frame, choices, notes)
+    frame = _thin(frame, notes)
+    decided["rows"] = len(frame)
+    decided["runs"] = int(frame["run"].nunique())
+    return Points(frame.reset_index(drop=True), tuple(notes), decided)
+
+
+def _without_warmup(frame: pd.DataFrame, notes: list[Caution]) -> pd.DataFrame:
+    """Leave out evaluations before the rate is constant."""
+    warm = frame["in_warmup"]
+    if warm.any():
+        notes.append(
+            Caution("warmup_points", f"{int(warm.sum())} of {len(frame)} evaluations lie in warm-up; left out")
+        )
+        frame = frame[~warm]
+    if frame.empty:
+        raise UserError("every evaluation lies in warm-up; train longer, or give fewer warm-up steps")
+    return frame
+
+
+def _one_kind(frame: pd.DataFrame, choices: Choices, notes: list[Caution], decided: dict[str, object]) -> pd.DataFrame:
+    """Constant-rate evaluations or the ends of decayed runs, never both."""
+    kinds = frame["kind"].unique()
+    if choices.points == "auto":
+        chosen = next(kind for kind in ("constant", "decayed", "unknown") if kind in kinds)
+    else:
+        chosen = choices.points
+    decided["points"] = chosen
+    if chosen not in kinds and "unknown" not in kinds:
+        raise UserError(f"points={chosen}: there are no such evaluations; valid here: {', '.join(sorted(kinds))}")
+    if choices.mixed == "pool":
+        if len(kinds) > 1:
+            notes.append(Caution("pooled_runs", f"schedules {', '.join(sorted(kinds))} are pooled, as asked"))
+        return frame[frame["final"]]
+    others = frame[(frame["kind"] != chosen) & (frame["kind"] != "unknown")]
+    if len(others):
+        runs = others["run"].nunique()
+        way = "decayed" if chosen == "constant" else "constant"
+        notes.append(
+            Caution("mixed_runs", f"{runs} {way} runs beside the {chosen} ones are left out; points={way} fits them")
+        )
+    return frame[frame["final"] & frame["kind"].isin((chosen, "unknown"))]
+
+
+def _one_experiment(
+    frame: pd.DataFrame, choices: Choices, notes: list[Caution], decided: dict[str, object], *, own: bool
+) -> pd.DataFrame:
+    """Keep one value of every SHARED column, and of every WITHIN column in a variant."""
+    # One row a run tells: a run does not change its configuration.
+    single = frame.drop_duplicates("run")
+    asked = [name for name in frame if name in SHARED or str(name).startswith("config.")]
+    shared = [str(name) for name in asked if single[name].astype(str).nunique() > 1]
+    rule = choices.mixed if choices.mixed != "auto" else ("largest" if own else "refuse")
+    decided["mixed"] = rule
+    if shared:
+        keys = [frame[name].astype(str) for name in shared]
+        counts = frame.groupby(keys)["run"].agg(["nunique", "size"]).sort_values("size", ascending=False)
+        seen = "; ".join(f"{_named(shared, key)}: {int(row['nunique'])} runs" for key, row in counts.head(4).iterrows())
+        if rule == "refuse":
+            raise UserError(
+                f"runs differ in {', '.join(shared)} ({seen}); pick with where=..., or mixed=largest or pool"
+            )
+        if rule == "pool":
+            notes.append(Caution("pooled_runs", f"runs differ in {', '.join(shared)} ({seen}); pooled, as asked"))
+        else:
+            best = counts.index[0] if isinstance(counts.index[0], tuple) else (counts.index[0],)
+            for name, value in zip(shared, best, strict=True):
+                frame = frame[frame[name].astype(str) == value]
+            text = f"runs differ in {', '.join(shared)} ({seen}); only {_named(shared, best)} is fitted; "
+            text += "pick with where=..."
+            notes.append(Caution("mixed_runs", text))
+    if rule == "pool":
+        return frame
+    return _one_rate(frame, notes)
+
+
+def _named(names: list[str], values: object) -> str:
+    """``batch_tokens=1024, optimizer=adamw``."""
+    parts = values if isinstance(values, tuple) else (values,)
+    return ", ".join(f"{name}={value}" for name, value in zip(names, parts, strict=True))
+
+
+def _one_rate(frame: pd.DataFrame, notes: list[Caution]) -> pd.DataFrame:
+    """Within a variant, the learning rate with most evaluations."""
+    for name in WITHIN:
+        if name not in frame:
+            continue
+        for variant, part in frame.groupby("variant"):
+            counts = part[name].value_counts()
+            if len(counts) > 1:
+                seen = ", ".join(str(value) for value in counts.index[:5])
+                text = f"{len(counts)} values of {name} ({seen}); only {counts.index[0]} is fitted; pick with where=..."
+                notes.append(Caution("mixed_runs", text, str(variant)))
+                frame = frame[(frame["variant"] != variant) | (frame[name] == counts.index[0])]
+    return frame
+
+
+def _one_convention(frame: pd.DataFrame, choices: Choices, notes: list[Caution]) -> None:
+    """Refuse FLOPs that follow two counting conventions: C / (6 N D) falls into two heaps."""
+    if not {"N", "D"} <= set(frame.columns) or len(frame) < 4:
+        return
+    ratio = np.sort((frame["C"] / (6.0 * frame["N"] * frame["D"])).to_numpy())
+    jumps = ratio[1:] / ratio[:-1]
+    cut = int(np.argmax(jumps))
+    if jumps[cut] < _CONVENTION_JUMP or min(cut + 1, len(ratio) - cut - 1) < 2:
+        return
+    low, high = np.median(ratio[: cut + 1]), np.median(ratio[cut + 1 :])
+    text = f"FLOPs are about {low:.2g} x 6ND in {cut + 1} rows and {high:.2g} x 6ND in {len(ratio) - cut - 1}"
+    if choices.mixed != "pool":
+        raise UserError(f"{text}: two counting conventions; bring them to one, or mixed=pool to fit them together")
+    notes.append(Caution("mixed_convention", text + "; pooled, as asked"))
+
+
+def _thin(frame: pd.DataFrame, notes: list[Caution]) -> pd.DataFrame:
+    """Where a variant has more than MAX_ROWS evaluations, keep as many per run as fit, evenly in order of tokens."""
+    sizes = frame.groupby("variant")["run"].agg(["size", "nunique"])
+    for variant, (rows, runs) in sizes.iterrows():
+        if rows <= MAX_ROWS:
+            continue
+        each = max(3, int(MAX_ROWS // runs))
+        part = frame[frame["variant"] == variant].sort_values(["run", "C"])
+        rank = part.groupby("run").cumcount()
+        total = part.groupby("run")["run"].transform("size")
+        # The last evaluation of every run stays; the others at even ranks.
+        slot = np.floor((rank + 1) * each / total)
+        kept = part[slot > np.floor(rank * each / total)]
+        frame = pd.concat([frame[frame["variant"] != variant], kept])
+        notes.append(Caution("thinned", f"{rows} evaluations of {runs} runs thinned to {len(kept)}", str(variant)))
+    return frame

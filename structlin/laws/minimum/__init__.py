@@ -1,0 +1,1 @@
+"""The lowest minimum of an objective: forms of the law, objectives, solver."""

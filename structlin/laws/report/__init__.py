@@ -1,0 +1,1 @@
+"""What the laws say: laws.json, the console, the page, curves."""

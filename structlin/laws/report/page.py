@@ -1,0 +1,154 @@
+"""What do the laws say, for a person who opens one file? Warnings, tables and charts to look into (sheet.py)."""
+
+from __future__ import annotations
+
+import json
+import os
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from structlin.drawing.sheet import Rows, sheet, table, toggles
+from structlin.drawing.style import colour_of, ordered
+from structlin.laws.approaches.fit import Laws
+from structlin.laws.caution import CAUTIONS
+from structlin.laws.report import charts
+from structlin.laws.report.console import number, share, span
+
+
+def tables(found: dict[str, Any]) -> str:
+    """Multipliers, frontier, parametric law, optima."""
+    confidence = f"{100 * found['choices']['confidence']:.0f}%"
+    base = found["choices"]["baseline_used"]
+    multiplier: Rows = [
+        [v, number(m["mean"]), number(m["std"], 2), span(m["interval"]["mean"]), number(m["at_end"]),
+         span(m["interval"]["at_end"]), number(m["better"], 2), number(m["crossing_flops"])]
+        for v, m in found["multipliers"].items()
+    ]  # fmt: skip
+    frontier: Rows = [
+        [
+            v,
+            number(m["E"], 4),
+            number(m["A"], 4),
+            number(m["a"]),
+            number(m["corrected"]["a"]),
+            span(m["interval"]["a"]),
+            str(m["n"]),
+            str(m["runs"]),
+        ]
+        for v, m in found["frontier"].items()
+    ]
+    parametric: Rows = [
+        [v, number(m["E"], 4), span(m["interval"]["E"]), number(m["alpha"]), span(m["interval"]["alpha"]),
+         number(m["beta"]), span(m["interval"]["beta"]), number(m["size_exponent"]), number(m["objective"], 5),
+         number(m["condition"], 2), "yes" if m["converged"] else "no"]
+        for v, m in found["parametric"].items()
+    ]  # fmt: skip
+    optima: Rows = [
+        [v, f"{r['budget']:.2e}", number(r["optimal_width"]), number(r["optimal_size"]), number(r["optimal_tokens"]),
+         "interior" if r["edge"] is None else f"edge: {r['edge']} model"]
+        for v, m in found["isoflop"].items() for r in m["budgets"]
+    ]  # fmt: skip
+    return (
+        table(f"Compute multiplier against {base}",
+               "Compute of the baseline over that of the structure, at equal loss.",
+               ["variant", "mean", "std", confidence, "at lowest loss", confidence, "P(better)", "crossing FLOPs"],
+               multiplier)
+        + table("Frontier law (approach 1)", "L = E + A C^-a through the lower hull; corrected for gaps "
+                 "between the sizes and for lucky runs, as the interval is.",
+                 ["variant", "E", "A", "a", "a corrected", f"a, {confidence}", "points", "runs"], frontier)
+        + table("Parametric law (approach 3)", "The lowest minimum of the objective, with its certificate.",
+                 ["variant", "E", confidence, "alpha", confidence, "beta", confidence, "N_opt ~ C^", "objective",
+                  "condition", "converged"], parametric)
+        + table("Optimum per budget (approach 2)", "Interior: the best size lies between sizes that were trained.",
+                 ["variant", "FLOPs", "width", "N", "tokens", "where"], optima)
+    )  # fmt: skip
+
+
+def more_tables(found: dict[str, Any]) -> str:
+    """Resources, agreement, backtest, joint laws, sensitivity."""
+    names = ["FLOPs", "wall-clock", "parameters", "memory"]
+    resources: Rows = [
+        [v, *(f"{number(m['mean'])} {span(m['interval']['mean'])}" if (m := row[n]) else "-" for n in names)]
+        for v, row in found.get("resources", {}).items()
+    ]
+    agreement: Rows = [
+        [v, r["quantity"], r["approach"], number(r["value"]), span(r["interval"])]
+        for v, rows in found.get("agreement", {}).items() for r in rows
+    ]  # fmt: skip
+    backtest: Rows = [
+        [v, f"{r['cut']:.2e}", f"{r['reach']:.1f}x", fit,
+         f"{100 * r[fit]['error']:.2f}%", f"{100 * r[fit]['bias']:+.2f}%",
+         share(r[fit])]
+        for v, cuts in found.get("backtest", {}).get("variants", {}).items()
+        for r in cuts for fit in ("frontier", "parametric") if r[fit]
+    ]  # fmt: skip
+    joint: Rows = [
+        [name, str(m["parameters"]), number(m["residual_std"]), number(m["aicc"], 5), number(m["held_out"]),
+         number(m.get("likelihood_ratio")), number(m.get("p_value"), 2), number(m["condition"], 2)]
+        for name, m in found.get("joint", {}).get("models", {}).items()
+    ]  # fmt: skip
+    sensitivity: Rows = [
+        [v, r["change"], *(number(r[n]) for n in ("E", "alpha", "beta", "size_exponent", "compute_exponent"))]
+        for v, rows in found.get("sensitivity", {}).items() if v != "multipliers" for r in rows
+    ]  # fmt: skip
+    changes = found.get("sensitivity", {}).get("multipliers", [])
+    variants = [name for name in changes[0] if name != "change"] if changes else []
+    multiplier: Rows = [[r["change"], *(number(r[v]) for v in variants)] for r in changes]
+    base, chosen = found["choices"]["baseline_used"], found.get("joint", {}).get("chosen", "")
+    return (
+        table(f"Multiplier against {base} by resource", "Means; - where it was not measured or has too few points.",
+               ["variant", *names], resources)
+        + table("Agreement of the approaches", "What approaches 1, 2 and 3 say on the same data.",
+                 ["variant", "quantity", "approach", "value", "interval"], agreement)
+        + table("Backtest", "Fitted below a compute cut, compared with what was measured above it.",
+                 ["variant", "cut, FLOPs", "reach", "law", "error", "bias", "in the interval"], backtest)
+        + table("Joint laws over structures", f"Nested from all shared to free; AICc chooses {chosen}.",
+                 ["law", "parameters", "residual", "AICc", "held-out error", "LR", "p", "condition"], joint)
+        + table("Sensitivity of L(N, D)", "The same fit under other conventions, objectives and floors.",
+                 ["variant", "change", "E", "alpha", "beta", "N_opt ~ C^", "L ~ C^-"], sensitivity)
+        + table("Sensitivity of the multipliers", "Mean multiplier under other frontiers and FLOP conventions.",
+                 ["change", *variants], multiplier)
+    )  # fmt: skip
+
+
+def warnings(found: dict[str, Any]) -> str:
+    """The list on top of the page."""
+    if not found["warnings"]:
+        return "<section id=warnings class=calm><h2>Warnings</h2><p>None.</p></section>"
+    by_name: dict[str, list[str]] = {}
+    for w in found["warnings"]:
+        where = f"<b>{escape(w['variant'])}</b>: " if w["variant"] else ""
+        by_name.setdefault(w["name"], []).append(f"<li>{where}{escape(w['text'])}</li>")
+    items = "".join(
+        f"<li><b>{escape(name.replace('_', ' '))}</b> <small>{escape(CAUTIONS[name])}</small>"
+        f"<ul>{''.join(lines)}</ul></li>"
+        for name, lines in by_name.items()
+    )
+    return f"<section id=warnings><h2>Warnings ({len(found['warnings'])})</h2><ul>{items}</ul></section>"
+
+
+def render(laws: Laws, found: dict[str, Any]) -> str:
+    """The page as text."""
+    facts, variants = laws.points.choices, laws.points.variants
+    choices = escape(json.dumps(found["choices"], indent=1))
+    return sheet(
+        title="Scaling laws",
+        summary=f"{facts['rows']} evaluations of {facts['runs']} runs · FLOPs: {facts['flops']} · "
+        f"model size: {facts['size']}",
+        before=warnings(found),
+        toggles=toggles({variant: colour_of(variants, variant) for variant in ordered(variants)}),
+        charts=charts.charts(laws),
+        after=tables(found)
+        + more_tables(found)
+        + "<section><h2>Choices</h2><p>Everything that led to these numbers; laws.json has them in full precision.</p>"
+        f"<details><summary>Show</summary><pre>{choices}</pre></details></section>",
+    )
+
+
+def write(laws: Laws, found: dict[str, Any], path: Path) -> None:
+    """Write the page beside its place, then rename it there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(render(laws, found), encoding="utf-8")
+    beside.replace(path)

@@ -1,0 +1,1 @@
+"""Resampling of runs and the intervals made of it."""

@@ -1,0 +1,97 @@
+"""What do all models put together? Layers of the shapes of an anatomy, feed-forward networks, layer norm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from structlin.anatomy.kinds import anatomy
+from structlin.anatomy.shapes import LinearShape
+from structlin.config.science import Science
+from structlin.nn.experts import Experts
+from structlin.nn.linear import DenseLinear, EinsumLinear, make_linear, of_gelu
+from structlin.nn.moe import MoeFfn, MoeLinear
+from structlin.nn.router import Router
+from structlin.nn.spec import Module, ParamSpec
+
+
+class FFN(nn.Module):
+    """up, GELU, down."""
+
+    def __init__(self, layers: Mapping[str, nn.Module], name: str) -> None:
+        super().__init__()
+        self.up, self.down = layers[f"{name}.up"], layers[f"{name}.down"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., D) -> (..., D)."""
+        return of_gelu(self.down, self.up(x))
+
+
+class LayerNorm(Module):
+    """Layer norm over the last dimension with a gain and no bias."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(features))
+
+    def param_specs(self) -> Mapping[str, ParamSpec]:
+        """The gain starts at 1 and learns at lr0."""
+        return {"gain": ParamSpec("gain", 0.0, mean=1.0)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., features) -> the same shape."""
+        return functional.layer_norm(x, self.gain.shape, self.gain)
+
+
+def build_layers(science: Science) -> dict[str, nn.Module]:
+    """The linears of a model by name, each a mixture where it has a router of its own; and the routers it shares."""
+    body, moe = anatomy(science), science.moe
+    layers: dict[str, nn.Module] = {
+        shape.name: Router(
+            shape.d_in,
+            shape.num_experts,
+            moe.top_k,
+            base_d_in=shape.base_d_in,
+            evaluation_top_k=moe.evaluation_top_k,
+            capacity=moe.capacity,
+        )
+        for shape in body.routers
+    }
+    for shape in body.linears:
+        layer = linear_layer(shape, science)
+        if shape.has_own_router:
+            router = layers.pop(shape.router)
+            assert isinstance(router, Router)
+            assert isinstance(layer, Experts)
+            layers[shape.name] = MoeLinear(router, layer)
+        else:
+            layers[shape.name] = layer
+    return layers
+
+
+def ffn_layer(layers: Mapping[str, nn.Module], name: str) -> nn.Module:
+    """A plain FFN, or a mixture of them where they have a router."""
+    router, up, down = layers.get(f"{name}.router"), layers[f"{name}.up"], layers[f"{name}.down"]
+    if router is None:
+        return FFN(layers, name)
+    assert isinstance(router, Router)
+    assert isinstance(up, Experts)
+    assert isinstance(down, Experts)
+    return MoeFfn(router, up, down)
+
+
+def linear_layer(shape: LinearShape, science: Science) -> DenseLinear | EinsumLinear | Experts:
+    """The layer, or the experts, of a linear's shape, under the run's rate rule and weight normalisation."""
+    norm = science.model.weight_norm
+    if norm == "learned" and not shape.learned_scale:
+        norm = "fixed"
+    options = {
+        "base_d_in": shape.base_d_in,
+        "starts_at_zero": shape.starts_at_zero,
+        "rate_rule": science.optim.rate_rule,
+        "weight_norm": norm,
+    }
+    return Experts(shape.sizes, shape.num_experts, **options) if shape.router else make_linear(shape.sizes, **options)

@@ -1,0 +1,1 @@
+"""Runs mirrored to Weights & Biases, completed afterwards, and read back."""

@@ -1,0 +1,45 @@
+"""What do the copies at W&B say? The same table as that of a store, from runs as they were mirrored (mirror.py).
+
+A copy holds the whole config, and which machine trained it, so every column is derived as from the run's own folder.
+Two cannot be: tokens_per_second (probes stay in the store), and a status finer than W&B's own, which calls a run
+finished that was interrupted in good order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from structlin.config.identity import science_from
+from structlin.errors import UserError
+from structlin.runs.table import Measured, table_of
+from structlin.tracker.history import Logged
+
+STATES = {"finished": "done", "running": "running"}
+
+
+def table(runs: Sequence[Logged]) -> pd.DataFrame:
+    """The table of runs read from W&B; those of others are passed over with one line each on stderr."""
+    return table_of(runs, _measured, lambda machine, science: None)
+
+
+def _measured(run: Logged) -> Measured:
+    config = dict(run.config)
+    origin = config.pop("provenance", {})
+    if "schema" not in config:
+        raise UserError(f"W&B's run {run.run} ({run.name}) is none of this project's: its config has no schema")
+    try:
+        science = science_from(config)
+    except UserError as error:
+        raise UserError(f"W&B's run {run.run} ({run.name}): {error}") from None
+    diverged = any("divergence/step" in row for row in run.rows)
+    status = "diverged" if diverged else STATES.get(run.state, "interrupted")
+    found = {int(row["eval/step"]): row["eval/val_loss"] for row in run.rows if _is_evaluation(row)}
+    evaluations = [{"step": step, "val_loss": float(loss)} for step, loss in sorted(found.items())]
+    return Measured(run.run, science, status, origin, evaluations)
+
+
+def _is_evaluation(row: dict[str, object]) -> bool:
+    """Whether a row holds a finite loss: what is not finite is not sent."""
+    return isinstance(row.get("eval/val_loss"), int | float) and isinstance(row.get("eval/step"), int | float)

@@ -1,0 +1,158 @@
+"""The GPU's kernels equal the reference (under Triton's interpreter), compile for GPUs, and serve where they should."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from structlin.kernels import backends
+from structlin.kernels.backends import backend_name
+from structlin.kernels.products import op
+from structlin.kernels.products.layout import ProductSizes
+from tests.kernels.products import gpu as gpu_kernels
+from tests.kernels.products.gpu import SHARED_BYTES, TENSOR_CORES
+
+# Float32 as in the reference of the other backends; bfloat16 keeps 8 bits, and z is rounded to them in between.
+LIMITS = {"torch.float32": 3e-6, "torch.bfloat16": 4 * 2**-8}
+
+
+@pytest.fixture(scope="module")
+def interpreted():
+    """What tests/kernels/products/interpreted.py found in a process whose kernels are interpreted."""
+    return gpu_kernels.interpreted("tests.kernels.products.interpreted")
+
+
+@pytest.mark.parametrize("dtype", LIMITS)
+def test_forward_and_gradients_equal_the_reference(interpreted, dtype):
+    assert len(interpreted[dtype]) == 7
+    for case, errors in interpreted[dtype].items():
+        assert len(errors) == 4
+        assert max(errors) <= LIMITS[dtype], case
+
+
+def test_the_kernels_ran_and_are_recorded(interpreted):
+    # Forward and the gradient of x are one kernel, the gradients of both factors the other: 7 cases in 2 dtypes.
+    assert interpreted["launches"] == {"_tuned_map": 28, "_tuned_gradients": 14}
+    assert interpreted["backend"].startswith("triton 3.")
+    assert interpreted["backend"].endswith("(interpreter)")
+
+
+def test_layers_of_several_thetas(interpreted):
+    assert set(interpreted["thetas"]) == {"btt", "g2", "tt3", "btt7"}
+    assert all(max(errors) <= LIMITS["torch.float32"] for errors in interpreted["thetas"].values())
+
+
+def test_flops_equal_those_of_the_plain_pair(interpreted):
+    assert all(counted == plain > 0 for counted, plain in interpreted["flops"])
+
+
+def test_torch_compile_keeps_one_graph(interpreted):
+    assert max(interpreted["compiled"]) <= LIMITS["torch.float32"]
+
+
+def test_no_rows_and_large_inner_sizes(interpreted):
+    assert interpreted["no rows"] == [0, 64]
+    assert max(interpreted["not fused"]) <= LIMITS["torch.float32"]
+    assert interpreted["launches not fused"] == 0
+
+
+# ---- compiled for a GPU that need not be here -----------------------------------------------------------------------
+
+WIDE = ProductSizes(g=32, b=1, a=32, r=4, f=32, d=1, e=32, a_first=True)
+LARGEST = ProductSizes(g=8, b=1, a=128, r=1, f=8, d=1, e=128, a_first=True)
+
+
+def compiled(kernel_name, sizes, dtype, choice, capability):
+    """A kernel's shared memory in bytes and its PTX."""
+    from structlin.kernels.products import triton_kernels, triton_path
+
+    is_map = kernel_name == "map_rows"
+    constants_of = triton_path.map_constants if is_map else triton_path.gradient_constants
+    config = (triton_path.MAP_BLOCKS if is_map else triton_path.GRADIENT_BLOCKS)[choice]
+    types = {"rows": "i32", "share": "i32", "d_first": "*fp32", "d_second": "*fp32"}
+    constants = constants_of(triton_path.layout(sizes), dtype, 65_536)
+    return gpu_kernels.compiled(getattr(triton_kernels, kernel_name), constants, config, types, dtype, capability)
+
+
+@pytest.mark.parametrize("kernel", ["map_rows", "factor_gradients"])
+@pytest.mark.parametrize("capability", [80, 90])
+def test_bfloat16_compiles_to_tensor_cores(kernel, capability, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    shared, ptx = compiled(kernel, WIDE, torch.bfloat16, 2, capability)
+    assert 0 < shared <= SHARED_BYTES[capability]
+    assert TENSOR_CORES in ptx
+
+
+@pytest.mark.parametrize("kernel", ["map_rows", "factor_gradients"])
+def test_the_smallest_blocks_suit_the_largest_layer_that_is_fused(kernel, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    from structlin.kernels.products import triton_path
+
+    assert max(LARGEST.a, LARGEST.e) == triton_path.LARGEST_INNER
+    assert triton_path.fuses(LARGEST)
+    shared, _ = compiled(kernel, LARGEST, torch.float32, 0, 80)
+    assert shared <= SHARED_BYTES[80]
+
+
+def test_choices_that_spill_are_not_measured():
+    from structlin.kernels.products import triton_path
+
+    class Rows:
+        def __init__(self, dtype):
+            self.element_size = lambda: torch.empty((), dtype=dtype).element_size()
+
+    def kept(dtype, sizes):
+        constants = triton_path.map_constants(triton_path.layout(sizes), dtype, 1000)
+        return triton_path.fitting(triton_path.MAP_BLOCKS, {"x": Rows(dtype)}, **constants)
+
+    assert kept(torch.bfloat16, WIDE) == triton_path.MAP_BLOCKS
+    assert len(kept(torch.float32, WIDE)) < len(triton_path.MAP_BLOCKS)
+    assert kept(torch.float32, LARGEST) == triton_path.MAP_BLOCKS[:1]
+
+
+@pytest.mark.parametrize("rows", [1, 511, 1024, 65_536, 100_001])
+def test_shares_cover_all_rows(rows):
+    from structlin.kernels.products import triton_path
+
+    shares, share = triton_path.split_rows(rows, triton_path.layout(WIDE))
+    assert (shares - 1) * share < rows <= shares * share
+    assert share % 64 == 0
+
+
+# ---- where they serve -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """As if torch saw a CUDA GPU of this capability."""
+
+    def seen(capability):
+        backends.has_triton.cache_clear()
+        monkeypatch.setattr(torch.version, "cuda", "13.0")
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+        return torch.device("cuda")
+
+    yield seen
+    backends.has_triton.cache_clear()
+
+
+def test_gpus_with_triton_are_served(gpu):
+    device = gpu((9, 0))
+    assert backend_name(device, torch.bfloat16).startswith("triton 3.")
+    assert backend_name(device, torch.float32).startswith("triton 3.")
+    assert backend_name(device, torch.float64) == "torch"
+
+
+def test_older_gpus_and_missing_triton_are_torch(gpu, monkeypatch):
+    assert backend_name(gpu((7, 5)), torch.bfloat16) == "torch"
+    device = gpu((9, 0))
+    monkeypatch.setattr(backends.util, "find_spec", lambda name: None)
+    assert backend_name(device, torch.bfloat16) == "torch"
+
+
+def test_recomputed_work_is_reported_apart():
+    s = WIDE
+    z = 2 * 10 * s.used_in * s.r * s.f * s.d
+    dz = 2 * 10 * s.used_out * s.g * s.b * s.r
+    assert op.recomputed_flops(10, s, "cpp") == op.recomputed_flops(10, s, "torch") == z
+    assert op.recomputed_flops(10, s, "triton") == z + dz
