@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from structlin.kernels.experts.routes import Routes
 from structlin.nn.ranks import Alone, join
-from structlin.nn.router import Router, auxiliary_loss, choose, router_record, routers
+from structlin.nn.router import TIE, Router, auxiliary_loss, choose, router_record, routers
 from structlin.nn.spec import collect_specs, initialise
 
 E, K, D = 8, 2, 12
@@ -41,6 +41,26 @@ def test_ties_fall_evenly_on_all_experts(experts: int, top_k: int) -> None:
     for window in chosen.split(experts):
         assert torch.bincount(window.flatten(), minlength=experts).tolist() == [top_k] * experts
     assert all(len(set(row)) == top_k for row in chosen.tolist())
+
+
+@pytest.mark.parametrize(("experts", "top_k"), [(8, 1), (8, 3), (5, 2), (4, 4), (1, 1)])
+@pytest.mark.parametrize("first", [0, 3, 1000])
+def test_a_tie_takes_the_experts_that_its_token_prefers(experts: int, top_k: int, first: int) -> None:
+    expected = [
+        [(token * top_k + token // experts + rank) % experts for rank in range(top_k)]
+        for token in range(first, first + 5 * experts)
+    ]
+    assert choose(torch.zeros(5 * experts, experts), top_k, first).tolist() == expected
+
+
+@pytest.mark.parametrize("level", [0.0, 0.3, -7.45, 1e4])
+def test_logits_nearer_than_a_tie_are_equal_at_any_level(level: float) -> None:
+    """Levels and distances in units of a tie: what rounding leaves of equal logits changes nothing."""
+    noise = 0.48 * (torch.rand(64, E, generator=torch.Generator().manual_seed(3), dtype=torch.float64) - 0.5)
+    assert torch.equal(choose((level + noise) * TIE, K), choose(torch.zeros(64, E), K))
+    apart = torch.zeros(64, E, dtype=torch.float64)
+    apart[:, [5, 2]] = torch.tensor([2.0, 1.0], dtype=torch.float64)
+    assert choose((level + noise + apart) * TIE, K).tolist() == [[5, 2]] * 64
 
 
 @pytest.mark.parametrize("tie", ["all", "some"])

@@ -20,6 +20,8 @@ from structlin.planning.horizon import evaluation_steps, flops_per_step, steps_f
 from tests.tiny import tiny
 
 DESIGNS = ("frontier", "isoflop", "cooldown")
+PER_DECADE = 20
+"""Evaluations of a trunk where nothing else is asked for."""
 SCHEDULES = {"frontier": "constant", "isoflop": "cosine", "cooldown": "cooldown"}
 
 
@@ -110,6 +112,12 @@ def test_a_budget_below_a_step_is_refused() -> None:
         plan_sweep(request(budgets=(1e8,), widths=(128,)))
 
 
+def test_a_budget_of_one_step_is_one_step() -> None:
+    trunk = request().templates[0].trunk(128)
+    (cell,) = plan_sweep(request(budgets=(flops_per_step(trunk),), widths=(128,))).cells
+    assert (cell.step, cell.training_flops) == (1, cell.budget_flops)
+
+
 def test_a_design_refuses_a_schedule_of_another() -> None:
     frontier = request("frontier")
     decayed = tuple(replace(template, schedule="cosine") for template in frontier.templates)
@@ -150,7 +158,9 @@ def test_a_frontier_is_one_trunk_per_width_evaluated_at_each_budget() -> None:
     assert sorted(wanted) == sorted(job.run_id for job in plan.jobs)
     for job in plan.jobs:
         assert wanted[job.run_id] <= set(job.evaluations)
-        assert job.target_step == max(wanted[job.run_id])
+        longest = max(wanted[job.run_id])
+        assert job.target_step == longest
+        assert set(job.evaluations) == wanted[job.run_id] | set(evaluation_steps(job.science, longest, PER_DECADE))
         assert job.checkpoints == ()
 
 
@@ -175,7 +185,10 @@ def test_cooldown_trains_trunks_first_and_keeps_where_branches_leave() -> None:
         assert start in trunk.evaluations
         assert branch.evaluations == (branch.science.schedule.horizon_steps,)
     for trunk in trunks.values():
-        assert trunk.target_step == max(trunk.checkpoints)
+        last = max(trunk.checkpoints)
+        assert len(trunk.checkpoints) == 2
+        assert trunk.target_step == last
+        assert set(trunk.evaluations) == {*trunk.checkpoints, *evaluation_steps(trunk.science, last, PER_DECADE)}
 
 
 def test_the_trunk_of_a_cooldown_is_one_job_whatever_its_decays() -> None:
@@ -192,8 +205,10 @@ def test_the_trunk_of_a_cooldown_is_one_job_whatever_its_decays() -> None:
 
 def test_one_run_of_train() -> None:
     template = request().templates[0]
-    plan = plan_run(template, 64, 10_000, 20)
-    assert (plan.cells[0].step, plan.jobs[0].target_step) == (10, 10)
+    plan = plan_run(template, 64, 1_000_000, 7)
+    (cell,), (job,) = plan.cells, plan.jobs
+    assert (cell.step, cell.budget_flops, job.target_step) == (977, None, 977)
+    assert job.evaluations == evaluation_steps(cell.science, 977, 7)
 
 
 # --- evaluation steps ---------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The journal is appended to, survives torn lines, and lets the last row of a step count."""
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -37,6 +38,23 @@ def test_a_torn_line_swallows_nothing(torn: str, journal: Journal) -> None:
     journal.append({"kind": "eval", "step": 2, "val_loss": 2.0})
     assert [row["step"] for row in journal.evaluations()] == [1, 2]
     assert journal.torn_lines() == 1
+
+
+def test_a_row_is_a_line_and_nothing_else_is_written(journal: Journal) -> None:
+    lines = []
+    for step in (1, 2, 3):
+        row = {"kind": "train", "step": step, "loss": 0.5}
+        journal.append(row)
+        lines.append(json.dumps(row) + "\n")
+        assert journal.path.read_text() == "".join(lines)
+
+
+def test_a_line_that_lacks_its_end_alone_is_whole(journal: Journal) -> None:
+    journal.append({"kind": "eval", "step": 1, "val_loss": 1.0})
+    whole = journal.path.read_text()
+    journal.path.write_text(whole.rstrip("\n"))
+    journal.append({"kind": "eval", "step": 2, "val_loss": 2.0})
+    assert journal.path.read_text() == whole + json.dumps({"kind": "eval", "step": 2, "val_loss": 2.0}) + "\n"
 
 
 def test_what_is_not_finite_is_kept_as_null_and_is_no_evaluation(journal: Journal) -> None:

@@ -1,7 +1,11 @@
 """The sampler: seeded, a longer sample contains the shorter one, useful thetas within bounds, evenly spread."""
 
+import random
+from fractions import Fraction
+
 import numpy as np
 import pytest
+from scipy.stats import qmc
 
 from structlin.errors import UserError
 from structlin.structure import Theta
@@ -50,6 +54,26 @@ def test_bounds_are_kept(bounds: dict[str, tuple[float, float]]) -> None:
 def test_what_cannot_be_sampled_is_refused(count: int, bounds: dict[str, tuple[float, float]], named: str) -> None:
     with pytest.raises(UserError, match=named):
         sample_thetas(count, 0, bounds)
+
+
+@pytest.mark.parametrize("seed", [0, 7, 19])
+def test_a_sample_is_haltons_sequence_shifted_and_mapped_to_the_simplices(seed: int) -> None:
+    """The first of the sequence is at 1: 19 is a seed whose shift alone, index 0, would be a useful theta too."""
+    shift = [random.Random(seed * 8191 + axis).random() for axis in range(5)]
+    points = (qmc.Halton(5, scramble=False).random(400)[1:] + shift) % 1
+    expected = []
+    for u1, u2, v1, v2, w in points:
+        inner, outer = u1**0.5, v1**0.5
+        alpha, beta, delta, epsilon, rho = (
+            Fraction(round(1000 * x), 1000) for x in (1 - inner, inner * (1 - u2), 1 - outer, outer * (1 - v2), w)
+        )
+        # Two exponents that are rounded up may pass one by a thousandth: the second gives way.
+        beta, epsilon = min(beta, 1 - alpha), min(epsilon, 1 - delta)
+        theta = Theta(alpha, beta, 1 - alpha - beta, delta, epsilon, 1 - delta - epsilon, rho)
+        if not (theta.is_dense or theta.is_redundant or theta.is_degenerate):
+            expected.append(theta)
+    assert len(expected) > 40
+    assert sample_thetas(len(expected), seed) == expected
 
 
 def useful_uniform(count: int, seed: int) -> np.ndarray:

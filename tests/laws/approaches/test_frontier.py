@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from structlin.laws import synthetic
 from structlin.laws.approaches import bias, frontier, hull, isoflop, multiplier, parametric
 from structlin.laws.approaches.fit import BETWEEN
+from structlin.laws.approaches.frontier import FrontierLaw
 from structlin.laws.approaches.parametric import ParametricLaw
 from structlin.laws.choices import Choices
 from structlin.laws.minimum.objective import Objective
@@ -32,6 +33,68 @@ def test_hull_lies_below_all_points_and_is_convex(points: list[tuple[int, int]])
     assert (y[inside] >= np.interp(x[inside], x[corners], y[corners]) - 1e-9).all()
     slopes = np.diff(y[corners]) / np.diff(x[corners])
     assert (np.diff(slopes) > -1e-12).all()
+
+
+def hull_height(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Lower hull of the points at each of them, as the lowest chord over it; infinitely low right of the lowest one."""
+    pairs = [(i, j) for i in range(len(x)) for j in range(len(x)) if x[i] < x[j]]
+    end = min(zip(y, x, strict=True))[1]
+
+    def chord(i: int, j: int, at: float) -> float:
+        return float(y[i] + (y[j] - y[i]) * (at - x[i]) / (x[j] - x[i]))
+
+    heights = [min([*(chord(i, j, at) for i, j in pairs if x[i] <= at <= x[j]), *y[x == at]]) for at in x]
+    return np.where(x <= end, heights, -np.inf)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=14),
+    st.sampled_from([0.0, 0.25, 1.0]),
+)
+def test_members_are_what_lies_near_the_lowest_chords(points: list[tuple[int, int]], tolerance: float) -> None:
+    x, y = np.array(points, dtype=float).T
+    # An odd fraction more than the tolerance, so that no distance equals it by rounding.
+    tolerance += 0.01
+    expected = np.flatnonzero(y - hull_height(x, y) <= tolerance)
+    found = hull.near_hull(x, y, tolerance)
+    assert sorted(found) == expected.tolist()
+    assert (np.diff(x[found]) >= 0).all()
+    one = hull.hulls(np.exp(x), np.exp(y - 20)[None], tolerance=tolerance)
+    assert np.flatnonzero(one[0]).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("half_width", [0.07, 0.25, 0.6])
+def test_each_window_gives_its_lowest_point_below_the_trend(half_width: float) -> None:
+    """Windows begin at the first compute, half overlap, and go on while they hold a row up to the lowest loss."""
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        x = generator.uniform(0, 5, 50)
+        y = -0.2 * x + 0.1 * generator.random(50)
+        y[x > 4] += 0.5
+        corners = hull.lower_hull(x, y)
+        slope = np.polynomial.Polynomial.fit(x[corners], y[corners], 1).deriv()(0.0)
+        width, end, expected = half_width * np.log(10), x[np.argmin(y)], set()
+        for k in range(1000):
+            inside = [i for i in range(50) if abs(x[i] - x.min() - k * width) <= width and x[i] <= end]
+            if inside:
+                expected.add(min(inside, key=lambda i: y[i] - slope * x[i]))
+        found = hull.in_window(x, y, half_width)
+        assert set(found.tolist()) == expected
+        assert (np.diff(x[found]) > 0).all()
+
+
+def test_two_corners_have_a_trend() -> None:
+    """The middle row has the lower loss within its window, the first lies further below the line to the last one."""
+    x, y = np.array([0.0, 0.5, 3.0]), np.array([1.0, 0.95, 0.0])
+    assert hull.lower_hull(x, y).tolist() == [0, 2]
+    assert hull.in_window(x, y, 0.25).tolist() == [0, 2]
+
+
+def test_one_corner_has_no_trend() -> None:
+    """Losses that only rise: the hull is the first point alone, and so is every variant of the frontier."""
+    x, y = np.array([0.0, 1.0, 2.0]), np.array([1.0, 2.0, 3.0])
+    assert hull.in_window(x, y, 0.25).tolist() == hull.near_hull(x, y, 0.0).tolist() == [0]
 
 
 def test_tolerance_adds_near_points_only() -> None:
@@ -100,6 +163,96 @@ def test_crossing_is_found() -> None:
     assert found is not None
     assert found.crossing == pytest.approx(1e17, rel=1e-3)
     assert found.value[0] < 1 < found.value[-1]
+
+
+def exact(E: float, A: float, a: float, low: float = 1e15, high: float = 1e20) -> FrontierLaw:
+    """A frontier law without noise whose members span these computes."""
+    flops = np.geomspace(low, high, 60)
+    return frontier.fit(flops, E + A * flops**-a, np.arange(60))
+
+
+def moved(law: FrontierLaw, shifts: list[float]) -> FrontierLaw:
+    """With a replicate per shift, which needs exp(shift) times the compute for every loss."""
+    step = np.array([0.0, law.a, 0.0])
+    return replace(law, replicates=law.theta + np.outer(shifts, step))
+
+
+@pytest.mark.parametrize("crossing", [3e15, 1.7e16, 1e17, 4.4e18])
+def test_a_crossing_is_where_two_planted_laws_meet(crossing: float) -> None:
+    base, law = exact(1.0, 20.0, 0.10), exact(1.0, 20.0 * crossing**0.02, 0.12)
+    m = multiplier.compare("x", law, (np.array([1e17]), law.loss(1e17)[None]), "dense", base)
+    assert m is not None
+    # The curve is a line in log C, so interpolation adds no error to that of the two fits.
+    assert m.crossing == pytest.approx(crossing, rel=1e-4)
+    assert (m.value[0] < 1, m.value[-1] > 1) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("log_ratio", "expected"),
+    [
+        ([3.0, -1.0, -2.0], 0.75),
+        ([-1.0, -3.0, 1.0], 1.75),
+        ([-1.0, 3.0, 2.0], 0.25),
+        ([1.0, -3.0, 1.0], 1.75),  # the last of two
+        ([-1.0, np.inf, 3.0], 0.5),  # over what is not known, 0 to 2
+        ([1.0, 2.0, 0.5], None),
+        ([np.nan, np.nan, 1.0], None),
+    ],
+)
+def test_crossings_are_interpolated_in_log_compute(log_ratio: list[float], expected: float | None) -> None:
+    found = multiplier._crossing(10.0 ** np.arange(3), np.array(log_ratio))
+    assert found == (None if expected is None else pytest.approx(10.0**expected, rel=1e-12))
+
+
+def test_the_mean_multiplier_is_that_of_the_observations() -> None:
+    """Observations crowd at small computes and scatter about their law: neither a mean of the curve nor of the law."""
+    base, law = exact(1.0, 20.0, 0.10), exact(1.0, 30.0, 0.12)
+    flops = np.array([2e15, 3e15, 4e15, 5e15, 1e17, 1e14])
+    loss = law.loss(flops) * np.array([1.01, 0.99, 1.02, 1.0, 0.98, 1.0])
+    # The last observation lost more than both laws hold for.
+    ratios = ((loss[:5] - 1) / 20) ** (-1 / 0.10) / flops[:5]
+    shifts = [-0.5, -0.1, 0.0, 0.2, 0.7]
+    m = multiplier.compare("x", moved(law, shifts), (flops, loss), "dense", moved(base, [0.0] * 5), confidence=1.0)
+    assert m is not None
+    assert m.observations == 5
+    assert m.mean == pytest.approx(ratios.mean(), rel=1e-3)
+    assert m.std == pytest.approx(np.sqrt(((ratios - ratios.mean()) ** 2).sum() / 4), rel=1e-3)
+    # A replicate that needs more compute divides the mean, the band and the share that is better by it.
+    assert m.mean_interval.low == pytest.approx(m.mean * np.exp(-0.7), rel=1e-6)
+    assert m.mean_interval.high == pytest.approx(m.mean * np.exp(0.5), rel=1e-6)
+    assert m.low == pytest.approx(m.value * np.exp(-0.7), rel=1e-6)
+    assert m.high == pytest.approx(m.value * np.exp(0.5), rel=1e-6)
+    assert m.at_end == pytest.approx((m.value[-1], m.low[-1], m.high[-1]))
+    share = [(value > np.exp(np.array(shifts))).mean() for value in m.value]
+    assert m.better == pytest.approx(share)
+
+
+def test_the_curve_is_over_the_losses_that_both_reached() -> None:
+    """From the highest shared loss down, in equal steps of log C_baseline; no shared loss is no multiplier."""
+    base, law = exact(1.0, 20.0, 0.10, 1e16, 1e20), exact(1.0, 20.0 * 2.0**0.10, 0.10, 1e15, 1e19)
+    seen = np.array([1e17])
+    m = multiplier.compare("x", law, (seen, law.loss(seen)), "dense", base)
+    assert m is not None
+    assert (m.flops[0], m.flops[-1]) == pytest.approx((1e16, 5e18), rel=1e-3)
+    assert np.diff(np.log(m.flops)) == pytest.approx(np.full(40, np.log(500) / 40), rel=1e-3)
+    assert m.loss == pytest.approx(base.loss(m.flops), rel=1e-9)
+    assert m.value == pytest.approx(np.full(41, 0.5), rel=1e-3)
+    assert (m.std, m.observations, m.crossing, m.crossing_interval) == (0.0, 1, None, None)
+    above = exact(3.0, 20.0, 0.10)
+    assert multiplier.compare("x", above, (seen, above.loss(seen)), "dense", base) is None
+
+
+def test_crossings_of_replicates_have_an_interval_and_a_share() -> None:
+    base, law = exact(1.0, 20.0, 0.10), exact(1.0, 20.0 * 1e17**0.02, 0.12)
+    # Needing exp(s) times as much moves log C_x = 0.1 / 0.12 (log C - log 1e17) + log 1e17 to another crossing: by 6 s.
+    shifts = [-0.5, 0.0, 0.3, 40.0]
+    observed = (np.array([1e17]), law.loss(1e17)[None])
+    m = multiplier.compare("x", moved(law, shifts), observed, "dense", moved(base, [0.0] * 4), confidence=1.0)
+    assert m is not None
+    assert m.crossing_share == 0.75
+    assert m.crossing_interval is not None
+    ends = (m.crossing_interval.low, m.crossing_interval.high)
+    assert np.log(ends) == pytest.approx(np.log(1e17) + 6 * np.array([-0.5, 0.3]), abs=1e-3)
 
 
 def test_multiplier_of_a_variant_with_itself_is_one() -> None:
