@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
 
@@ -74,8 +75,9 @@ def door(main: Callable[[list[str]], int | None]) -> None:
     """Run a command with the arguments of the process and exit with its code.
 
     ``UserError``, and a file that cannot be read or written, become one line on stderr and exit code 2; Ctrl-C becomes
-    130; a closed pipe ends quietly.
+    130, also where the command was started with SIGINT ignored; a closed pipe ends quietly.
     """
+    hear_interrupts()
     try:
         code = main(sys.argv[1:]) or 0
         sys.stdout.flush()
@@ -94,3 +96,13 @@ def door(main: Callable[[list[str]], int | None]) -> None:
         print(f"error: {error.strerror or one_line(error)}: {error.filename or 'input/output'}", file=sys.stderr)
         code = 2
     sys.exit(code)
+
+
+def hear_interrupts() -> None:
+    """Let SIGINT raise KeyboardInterrupt where this process has inherited that it is ignored.
+
+    A script's shell starts its background jobs so, and Python then leaves it so: nothing but a kill would end them.
+    Other ignored signals stay ignored: SIGHUP is nohup's.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

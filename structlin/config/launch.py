@@ -18,7 +18,7 @@ class LocalLaunch:
 
     name: str = "local"
     workers: int = 0
-    """Training processes side by side; 0: one per GPU, or one per CPU core."""
+    """Training processes side by side; 0: one per GPU of CUDA_VISIBLE_DEVICES, or one per CPU core."""
     max_hours: float = 8.0
     """A bill above this asks on a terminal and is refused elsewhere."""
 

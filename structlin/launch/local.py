@@ -21,6 +21,7 @@ from structlin.errors import UserError
 from structlin.launch.reconcile import JobState, job_state, reconcile
 from structlin.launch.worker_process import Worker, WorkerDied
 from structlin.planning.horizon import flops_per_step
+from structlin.runs import devices
 from structlin.runs.job import Job
 from structlin.runs.machine import gpu_names
 from structlin.runs.speeds import Throughputs, shape_key
@@ -33,8 +34,9 @@ def num_workers(asked: int, site: Site) -> int:
     """Workers side by side: as asked, else one per GPU, else the cores divided by the threads of each."""
     if asked:
         return asked
-    if site.placement.device != "cpu" and gpu_names():
-        return len(gpu_names())
+    gpus = gpu_names() if site.placement.device != "cpu" else []
+    if gpus:
+        return len(gpus)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // site.placement.threads)
 
@@ -166,21 +168,14 @@ class Pool:
 
 
 def make_worker(index: int, site: Site, log: Path | None) -> Worker:
-    """Worker ``index``, on its GPU where there are some; its output goes to a file, or to our own."""
-    gpus = _gpu_ids() if site.placement.device != "cpu" else []
+    """Worker ``index``, on one of the visible GPUs where there are some; its output goes to a file, or to our own."""
+    gpus = devices.here() if site.placement.device != "cpu" else []
     gpu = gpus[index % len(gpus)] if gpus else None
     return Worker(site.placement, log, gpu)
 
 
 def _worker(index: int, site: Site) -> Worker:
     return make_worker(index, site, site.runs / "logs" / f"worker-{os.getpid()}-{index}.log")
-
-
-def _gpu_ids() -> list[str]:
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [word.strip() for word in visible.split(",") if word.strip()]
-    return [str(index) for index in range(len(gpu_names()))]
 
 
 def _remaining_flops(task: Task) -> float:

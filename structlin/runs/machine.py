@@ -7,28 +7,27 @@ import platform
 from pathlib import Path
 
 from structlin.config.placement import Placement
+from structlin.runs import devices
 
 BACKEND = ("device", "device_name", "threads", "backend", "torch_version", "world_size")
 """What of a run's provenance its table and its copy at W&B show."""
-_GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 def machine_key(placement: Placement) -> str:
     """Names the hardware that one training process of this placement uses; throughputs are kept under it."""
-    gpus = gpu_names()
-    if placement.device != "cpu" and gpus:
+    gpus = gpu_names() if placement.device != "cpu" else []
+    if gpus:
         return placement.as_it_runs(gpus[0])
     return placement.as_it_runs(f"{cpu_name()}, {placement.threads} thread{'s' if placement.threads > 1 else ''}")
 
 
 def gpu_names() -> list[str]:
-    """Models of the NVIDIA GPUs that this process may use, e.g. ["NVIDIA H200"]."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = []
-    for path in sorted(_GPUS.glob("*/information")) if _GPUS.is_dir() else []:
-        lines = path.read_text().splitlines()
-        names += [line.partition(":")[2].strip() for line in lines if line.startswith("Model")][:1]
-    return names if visible is None else names[: len([word for word in visible.split(",") if word.strip()])]
+    """Models of the NVIDIA GPUs that this process may use, e.g. ["NVIDIA H200"].
+
+    UserError for a CUDA_VISIBLE_DEVICES that names none (devices.visible).
+    """
+    gpus, names = devices.listed(), devices.here()
+    return [devices.model(name, gpus) for name in names] if gpus else []
 
 
 def cpu_name() -> str:

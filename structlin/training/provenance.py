@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from structlin.errors import UserError
 from structlin.host.files import read_json
 from structlin.kernels import compiler
 from structlin.kernels.backends import backend_name
+from structlin.runs.devices import VARIABLE
 from structlin.runs.machine import cpu_name, machine_key
 from structlin.tasks.protocol import Learner
 from structlin.training.world import World
@@ -25,7 +27,9 @@ from structlin.training.world import World
 def pick_device(placement: Placement) -> torch.device:
     """The device asked for; UserError where CUDA is asked for and absent."""
     if placement.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device=cuda, but torch sees no CUDA device here; use device=cpu or device=auto")
+        value = os.environ.get(VARIABLE)
+        shown = "" if value is None else f" with {VARIABLE}={value}"
+        raise UserError(f"device=cuda, but torch sees no CUDA device here{shown}; use device=cpu or device=auto")
     if placement.device == "cpu" or not torch.cuda.is_available():
         torch.set_num_threads(placement.threads)
         return torch.device("cpu")

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.tiny import ARGUMENTS
 
 ROOT = Path(__file__).parents[2]
@@ -83,9 +85,17 @@ def test_a_killed_worker_fails_its_run_and_the_same_command_mends_it(tmp_path: P
     assert "6 runs done" in again.stdout
 
 
-def test_ctrl_c_leaves_every_run_resumable(tmp_path: Path, data_root: Path) -> None:
+@pytest.mark.parametrize("inherited", [signal.SIG_DFL, signal.SIG_IGN], ids=["foreground", "background of a script"])
+def test_ctrl_c_leaves_every_run_resumable(inherited: signal.Handlers, tmp_path: Path, data_root: Path) -> None:
+    """A script's shell starts its background jobs with SIGINT ignored."""
     runs = tmp_path / "runs"
-    process = subprocess.Popen(command(runs, data_root), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(runs, data_root),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, inherited),
+    )
     while updates(runs) < 20:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
