@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from structlin.config.science import DENSE, Science
-from structlin.structure import Sizes, Theta, factorise
+from structlin.structure import LinearPlan, Sizes, Theta
+from structlin.structure.families import plan_served
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class LinearShape:
     """Fan-in of this layer in the base shape, where its muP multiplier is 1."""
     starts_at_zero: bool
     """The last linear of a residual branch, and the head, start as the zero map."""
-    sizes: Sizes
-    """Integer sizes of its structure (dense where the structure does not apply)."""
+    plan: LinearPlan
+    """Its factors, sizes and costs (dense where the structure does not apply)."""
     learned_scale: bool = True
     """Whether weight_norm=learned gives its factors scales; q and k are layer-normed, which makes them idle."""
     reads_gelu: bool = False
@@ -38,6 +39,11 @@ class LinearShape:
     """Linears of these sizes that it consists of."""
     active_experts: int = 1
     """Those of them that compute a token."""
+
+    @property
+    def sizes(self) -> Sizes:
+        """Integer sizes of its structure."""
+        return self.plan.sizes
 
     @property
     def has_own_router(self) -> bool:
@@ -90,6 +96,13 @@ def linear_shape(
     """A linear of these features, structured where the model's patterns say so."""
     structure = science.structure
     theta = Theta.parse(structure.theta if science.model.is_structured(name) else DENSE)
-    sizes = factorise(theta, d_in, d_out, structure.rounding)
+    plan = plan_served(
+        theta,
+        d_in,
+        d_out,
+        rounding=structure.rounding,
+        contraction=structure.contraction,
+        output_order=structure.output_order,
+    )
     group = "head" if name == "head" else "linear"
-    return LinearShape(name, group, d_in, d_out, base_d_in, zero, sizes, learned_scale, reads_gelu)
+    return LinearShape(name, group, d_in, d_out, base_d_in, zero, plan, learned_scale, reads_gelu)

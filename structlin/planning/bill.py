@@ -45,7 +45,7 @@ class Line:
         macs = self.costs.macs_per_token
         return {
             "run_id": run_id(science),
-            "structure": science.structure.name,
+            "structure": cell.alias or science.structure.name,
             "variant": science.variant,
             "theta": science.structure.theta,
             "d_model": science.model.d_model,
@@ -162,7 +162,7 @@ def show(bill: Bill, console: Console) -> None:
     for line in bill.lines:
         cell = line.cell
         table.add_row(
-            cell.science.variant,
+            cell.shown,
             str(cell.science.seed),
             "-" if cell.budget_flops is None else f"{cell.budget_flops:.3g}",
             str(cell.science.model.d_model),
@@ -179,6 +179,9 @@ def show(bill: Bill, console: Console) -> None:
     console.print(
         f"{len(bill.lines)} cells on {runs} runs: {bill.total_flops:.3g} training FLOPs, {duration(bill.total_seconds)}"
     )
+    aliases = {line.cell.alias: line.cell.science.structure.plain_name for line in bill.lines if line.cell.alias}
+    for alias, name in aliases.items():
+        console.print(f"{alias} is the theta of {name}: its runs are kept, and fitted, as {name}")
     if bill.recomputed_flops:
         kept = max((line.costs for line in bill.lines), key=lambda costs: costs.activation_bytes)
         console.print(
