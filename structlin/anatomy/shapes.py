@@ -6,11 +6,13 @@ there is. ``anatomy(science)`` asks the kind of model: anatomy/gpt2.py, anatomy/
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from structlin.config.science import DENSE, Science
 from structlin.structure import LinearPlan, Sizes, Theta
 from structlin.structure.families import plan_served
+from structlin.structure.sizes import rounded
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,21 @@ class Anatomy:
     kept_outside: int
     """The same outside of the blocks."""
     routers: tuple[RouterShape, ...] = ()
+
+
+def realised_sizes(linears: Iterable[LinearShape], theta: Theta) -> dict[str, dict[str, list[float]]]:
+    """Shape of a structured layer, as 64 x 256 -> index -> [size asked for, size taken], where rounding changed one.
+
+    The layers of a head layout take their axes from the heads, and experts theirs from the mixture: they are not here.
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    for shape in linears:
+        if shape.plan.dense or shape.plan.sizes.num_factors != theta.num_factors or shape.router:
+            continue
+        changed = rounded(theta, shape.sizes)
+        if changed:
+            found[f"{shape.d_in} x {shape.d_out}"] = {name: [asked, size] for name, (asked, size) in changed.items()}
+    return found
 
 
 def linear_shape(

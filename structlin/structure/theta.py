@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
@@ -151,6 +151,11 @@ class Theta:
         return GREEK[index.name] if self.num_factors == 2 else index.name
 
     @property
+    def present(self) -> tuple[Index, ...]:
+        """The indices whose size is not 1 at every width."""
+        return tuple(index for index, term in zip(self.indices, self.terms, strict=True) if not term.is_absent)
+
+    @property
     def exponents(self) -> tuple[Fraction, ...]:
         """The exponents in the order of the indices; of two factors in that of the text form."""
         return tuple(term.exponent for term in self.terms)
@@ -259,8 +264,3 @@ def _fraction(part: str, whole: str) -> Fraction:
         return Fraction(part)
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"'{part}' in '{whole}' is not a number such as 0.5 or 1/3") from None
-
-
-def present(theta: Theta) -> Sequence[Index]:
-    """The indices whose size is not 1 at every width."""
-    return [index for index, term in zip(theta.indices, theta.terms, strict=True) if not term.is_absent]
