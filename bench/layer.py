@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -22,8 +22,7 @@ from bench import published, tables, workers
 from structlin.errors import door
 from structlin.kernels.products import cpp, op, shared_factors, torch_path
 from structlin.kernels.products.layout import ProductSizes
-from structlin.structure import Sizes, factorise, lookup
-from structlin.structure.cost import a_first, macs
+from structlin.structure import Sizes, Term, factorise, lookup, plan_linear
 
 WIDTHS = (256, 512, 1024)
 CASES: list[workers.Case] = [
@@ -98,13 +97,15 @@ class TorchPath(torch.autograd.Function):
 
 def sizes_of(case: workers.Case) -> Sizes:
     """The sizes of a square layer of the case."""
-    sizes = factorise(lookup(case["structure"]), case["d"], case["d"])
-    return replace(sizes, r=case["rank"]) if case["rank"] else sizes
+    theta = lookup(case["structure"])
+    if case["rank"]:
+        theta = theta.with_rank(Term(Fraction(0), Fraction(case["rank"])))
+    return factorise(theta, case["d"], case["d"])
 
 
 def _roles(sizes: Sizes) -> ProductSizes:
     s = sizes
-    if not a_first(s):
+    if not plan_linear(s).a_first:
         raise ValueError(f"the published formulation here contracts A first, which is dearer for {s}")
     return ProductSizes(s.g, s.b, s.a, s.r, s.f, s.d, s.e, a_first=True)
 
@@ -125,7 +126,7 @@ def _rows(case: workers.Case, medians: tables.Medians) -> Iterator[tables.Row]:
 def _summary(case: workers.Case, medians: tables.Medians) -> tables.Row:
     """Rates and ratios; the published formulation under plain malloc unless said otherwise."""
     sizes, ours, plain = sizes_of(case), medians[workers.OURS], medians[workers.PLAIN]
-    useful, dense = (6 * case["tokens"] * work / 1e9 for work in (macs(sizes), sizes.d_in * sizes.d_out))
+    useful, dense = (6 * case["tokens"] * work / 1e9 for work in (plan_linear(sizes).macs, sizes.d_in * sizes.d_out))
     best = ours.get("cpp", ours["torch"])
     return {
         "realised_rank": sizes.r,

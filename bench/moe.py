@@ -27,11 +27,11 @@ from structlin.kernels.experts import cpp as moe_cpp
 from structlin.kernels.products import cpp
 from structlin.kernels.products.layout import ProductSizes
 from structlin.nn.experts import Experts
+from structlin.nn.linear import LinearOptions
 from structlin.nn.moe import MoeFfn, MoeLinear
 from structlin.nn.router import Router
 from structlin.nn.spec import initialise
-from structlin.structure import factorise, lookup
-from structlin.structure.cost import macs
+from structlin.structure import lookup, plan_theta
 
 TOP_K = 2
 EXPANSION = 4
@@ -68,8 +68,9 @@ Step = Callable[[Callable[[Tensor], Tensor], nn.Module], Callable[[], object]]
 
 
 def _btt(d: int, num_experts: int, step: Step) -> workers.Variants:
-    sizes = factorise(lookup("btt"), d, d)
-    layer = MoeLinear(_router(d, num_experts), Experts(sizes, num_experts, base_d_in=d))
+    plan = plan_theta(lookup("btt"), d, d)
+    sizes = plan.sizes
+    layer = MoeLinear(_router(d, num_experts), Experts(plan, num_experts, LinearOptions(d)))
     _start(layer)
     variants = {
         "published": step(lambda x: published_mixture(layer, x), layer),
@@ -82,8 +83,8 @@ def _btt(d: int, num_experts: int, step: Step) -> workers.Variants:
 
 
 def _ffn(d: int, num_experts: int, step: Step) -> workers.Variants:
-    up, down = factorise(lookup("dense"), d, EXPANSION * d), factorise(lookup("dense"), EXPANSION * d, d)
-    experts = (Experts(sizes, num_experts, base_d_in=d) for sizes in (up, down))
+    up, down = plan_theta(lookup("dense"), d, EXPANSION * d), plan_theta(lookup("dense"), EXPANSION * d, d)
+    experts = (Experts(plan, num_experts, LinearOptions(d)) for plan in (up, down))
     layer = MoeFfn(_router(d, num_experts), *experts)
     hidden = TOP_K * EXPANSION * d
     dense = nn.Sequential(nn.Linear(d, hidden, bias=False), nn.GELU(), nn.Linear(hidden, d, bias=False))
@@ -206,7 +207,7 @@ def _cells(values: Mapping[str, float], names: Sequence[str], widths: Sequence[i
 def _gflops(row: tables.Row, experts: int) -> float:
     """Forward and backward of a layer that computes so many experts."""
     d = row["d"]
-    work = macs(factorise(lookup("btt"), d, d)) if row["layer"] == "btt" else 2 * EXPANSION * d * d
+    work = plan_theta(lookup("btt"), d, d).macs if row["layer"] == "btt" else 2 * EXPANSION * d * d
     return float(6 * row["tokens"] * (experts * work + d * row["experts"]) / 1e9)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from structlin.structure import Theta
+from structlin.structure.index import GREEK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,14 +15,13 @@ EDGES = {
     "alpha": ("X", "A"), "beta": ("X", "B"), "gamma": ("X", "A", "B"), "delta": ("Y", "A"), "epsilon": ("Y", "B"),
     "phi": ("Y", "A", "B"), "rho": ("A", "B"),
 }  # fmt: skip
-GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "phi": "φ", "rho": "ρ"}
+SYMBOLS = {"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "phi": "φ", "rho": "ρ"}
 LINE = "#0072B2"
 
 
 def indices(theta: Theta) -> dict[str, float]:
-    """The indices that a theta has, with their exponents."""
-    values = zip(GREEK, theta.exponents, strict=True)
-    return {name: float(value) for name, value in values if value > 0}
+    """The indices that a theta of two factors has, with their exponents."""
+    return {GREEK[index.name]: float(theta[index.name].exponent) for index in theta.present}
 
 
 def paint_diagram(axes: Axes, theta: Theta) -> None:
@@ -34,7 +34,7 @@ def paint_diagram(axes: Axes, theta: Theta) -> None:
             axes.plot([middle[0], end[0]], [middle[1], end[1]], color=LINE, lw=width, zorder=1, solid_capstyle="round")
         if len(ends) == 3:
             axes.plot(*middle, "o", color=LINE, ms=4.5, zorder=2)
-        axes.annotate(GREEK[name], middle, xytext=_label(name), textcoords="offset points", ha="center", fontsize=8)
+        axes.annotate(SYMBOLS[name], middle, xytext=_label(name), textcoords="offset points", ha="center", fontsize=8)
     for node, place in NODES.items():
         box = {"boxstyle": "circle,pad=0.28", "fc": "white", "ec": "black", "lw": 0.9}
         axes.text(*place, node, ha="center", va="center", fontsize=8.5, bbox=box, zorder=3)

@@ -17,7 +17,6 @@ from structlin.drawing.style import COLOURS
 from structlin.laws.approaches.fit import Laws
 from structlin.structure import Theta, lookup
 from structlin.structure.sample import sample_thetas
-from structlin.structure.taxonomy import taxonomy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,7 +65,7 @@ def _trains() -> list[Theta]:
 
 
 def _coordinates(thetas: Sequence[Theta], *axes: str) -> list[Array]:
-    places = [taxonomy(theta) for theta in thetas]
+    places = [theta.taxonomy for theta in thetas]
     return [np.array([float(getattr(place, axis)) for place in places]) for axis in axes]
 
 

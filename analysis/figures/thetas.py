@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from structlin.structure import Theta
-from structlin.structure.taxonomy import Taxonomy, taxonomy
+from structlin.structure.taxonomy import Taxonomy
 
 
 def thetas_of(runs: pd.DataFrame) -> dict[str, Theta]:
@@ -16,4 +16,4 @@ def thetas_of(runs: pd.DataFrame) -> dict[str, Theta]:
 
 def places_of(runs: pd.DataFrame) -> dict[str, Taxonomy]:
     """Variant -> its exponents as written (not as rounding realised them)."""
-    return {variant: taxonomy(theta) for variant, theta in thetas_of(runs).items()}
+    return {variant: theta.taxonomy for variant, theta in thetas_of(runs).items()}

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from structlin.anatomy.shapes import LinearShape, RouterShape
 from structlin.config.moe import MoeConfig
-from structlin.structure import Sizes, factorise, lookup
+from structlin.structure import LinearPlan, plan_theta, theta_of
 
 
 def routed(shape: LinearShape, moe: MoeConfig) -> LinearShape:
@@ -26,7 +26,7 @@ def routed(shape: LinearShape, moe: MoeConfig) -> LinearShape:
     shared = moe.kind == "ffn" and part == "ffn"
     return replace(
         shape,
-        sizes=_expert_sizes(shape, moe),
+        plan=_expert_plan(shape, moe),
         router=f"{block}.ffn.router" if shared else f"{shape.name}.router",
         num_experts=moe.num_experts,
         active_experts=moe.top_k,
@@ -71,10 +71,10 @@ def kept_by_experts(shape: LinearShape, middle: int, *, fused: bool) -> int:
     return shape.active_experts * (ends + middle)
 
 
-def _expert_sizes(shape: LinearShape, moe: MoeConfig) -> Sizes:
+def _expert_plan(shape: LinearShape, moe: MoeConfig) -> LinearPlan:
     if moe.kind == "ffn":
-        return shape.sizes
-    if moe.kind == "low_rank":
-        rank = -(-min(shape.d_in, shape.d_out) // moe.num_experts)
-        return Sizes(shape.d_in, 1, 1, 1, shape.d_out, 1, rank, shape.d_in, shape.d_out)
-    return factorise(lookup(moe.kind), shape.d_in, shape.d_out)
+        return shape.plan
+    # Together the experts of a low-rank mixture have the rank of a dense layer.
+    rank = -(-min(shape.d_in, shape.d_out) // moe.num_experts)
+    arguments = {"rank": rank} if moe.kind == "low_rank" else {}
+    return plan_theta(theta_of(moe.kind, arguments=arguments), shape.d_in, shape.d_out)

@@ -10,7 +10,7 @@ from structlin.anatomy.shapes import Anatomy, LinearShape, linear_shape
 from structlin.config.model import Gpt2Config
 from structlin.config.science import Science
 from structlin.data import input_vocab_size, vocab_size
-from structlin.structure import Theta
+from structlin.structure import Theta, plan_linear
 from structlin.structure.heads import head_aware_sizes
 
 
@@ -49,8 +49,8 @@ def _head_aware(shape: LinearShape, science: Science, model: Gpt2Config) -> Line
     layout = science.structure.head_layout
     if layout == "none" or not model.is_structured(shape.name):
         return shape
-    theta = Theta.parse(science.structure.theta)
-    return replace(shape, sizes=head_aware_sizes(layout, model.heads, model.head_size, theta))
+    sizes = head_aware_sizes(layout, model.heads, model.head_size, Theta.parse(science.structure.theta))
+    return replace(shape, plan=plan_linear(sizes, science.structure.contraction))
 
 
 def _head(science: Science, model: Gpt2Config, vocab: int) -> LinearShape:

@@ -3,7 +3,7 @@
     group       parameters                      forward MACs per token
     embedding   (vocab + context) d_model       0 (a look-up)
     attention   0                               2 T d_model a layer (scores and mixing), half of it counted causally
-    linear      every structured or dense one,  cost.macs of its sizes, of the experts chosen in training
+    linear      every structured or dense one,  its plan's, of the experts chosen in training
                 those of all experts
     norm        layer norms, learnable scales   0
     head        d_model vocab                   d_model vocab
@@ -24,7 +24,6 @@ from structlin.anatomy.shapes import Anatomy, LinearShape
 from structlin.config.science import Science
 from structlin.errors import UserError, suggest
 from structlin.kernels.limits import is_fusible
-from structlin.structure import Sizes, cost
 
 FLOPS_PER_MAC = {"training": 6, "paper": 1}
 GROUPS = ("embedding", "attention", "linear", "norm", "head", "router")
@@ -90,8 +89,8 @@ class Ledger:
 def ledger(science: Science) -> Ledger:
     """The ledger of a run's model."""
     body = anatomy(science)
-    params_by_linear = {shape.name: shape.num_experts * cost.params(shape.sizes) for shape in body.linears}
-    macs_by_linear = {shape.name: shape.active_experts * cost.macs(shape.sizes) for shape in body.linears}
+    params_by_linear = {shape.name: shape.num_experts * shape.plan.params for shape in body.linears}
+    macs_by_linear = {shape.name: shape.active_experts * shape.plan.macs for shape in body.linears}
     routing = sum(router.d_in * router.num_experts for router in body.routers)
     params = {
         **dict.fromkeys(GROUPS, 0),
@@ -127,13 +126,13 @@ def ledger(science: Science) -> Ledger:
 def _scales(science: Science, shape: LinearShape) -> int:
     """Learnable scales of the RMS caps in one linear or expert: one a factor, where it has them."""
     learns = science.model.weight_norm == "learned" and shape.learned_scale
-    return 2 if learns and not shape.sizes.dense else 0
+    return len(shape.plan.factors) if learns and not shape.plan.dense else 0
 
 
 def _idle_params(science: Science, body: Anatomy) -> int:
     """Weights and scales of the experts that a token is not sent to."""
     return sum(
-        (shape.num_experts - shape.active_experts) * (cost.params(shape.sizes) + _scales(science, shape))
+        (shape.num_experts - shape.active_experts) * (shape.plan.params + _scales(science, shape))
         for shape in body.linears
     )
 
@@ -158,20 +157,12 @@ def _activation_bytes(science: Science, body: Anatomy, *, fused: bool, recompute
 
 def _inputs(shape: LinearShape, *, fused: bool) -> int:
     """Elements that a linear reads and, where these are a GELU's, those before it, unless a kernel makes it again."""
-    makes_again = fused and not shape.router and is_fusible(shape.sizes)
+    makes_again = fused and not shape.router and is_fusible(shape.plan)
     return 2 * shape.d_in if shape.reads_gelu and not makes_again else shape.d_in
 
 
 def _middles(shape: LinearShape, *, fused: bool) -> int:
     """Elements between a linear's factors, or of its chosen experts, that are not made again."""
     if shape.router:
-        return kept_by_experts(shape, _middle(shape.sizes), fused=fused)
-    return 0 if fused and is_fusible(shape.sizes) else _middle(shape.sizes)
-
-
-def _middle(sizes: Sizes) -> int:
-    """Elements of z between the two factors, per row."""
-    s = sizes
-    if s.dense:
-        return 0
-    return s.f * s.d * s.r * s.g * s.b if cost.a_first(s) else s.f * s.e * s.r * s.g * s.a
+        return kept_by_experts(shape, sum(shape.plan.middles), fused=fused)
+    return 0 if fused and is_fusible(shape.plan) else sum(shape.plan.middles)

@@ -6,10 +6,13 @@ there is. ``anatomy(science)`` asks the kind of model: anatomy/gpt2.py, anatomy/
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from structlin.config.science import DENSE, Science
-from structlin.structure import Sizes, Theta, factorise
+from structlin.structure import LinearPlan, Sizes, Theta
+from structlin.structure.families import plan_served
+from structlin.structure.sizes import rounded
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,8 @@ class LinearShape:
     """Fan-in of this layer in the base shape, where its muP multiplier is 1."""
     starts_at_zero: bool
     """The last linear of a residual branch, and the head, start as the zero map."""
-    sizes: Sizes
-    """Integer sizes of its structure (dense where the structure does not apply)."""
+    plan: LinearPlan
+    """Its factors, sizes and costs (dense where the structure does not apply)."""
     learned_scale: bool = True
     """Whether weight_norm=learned gives its factors scales; q and k are layer-normed, which makes them idle."""
     reads_gelu: bool = False
@@ -38,6 +41,11 @@ class LinearShape:
     """Linears of these sizes that it consists of."""
     active_experts: int = 1
     """Those of them that compute a token."""
+
+    @property
+    def sizes(self) -> Sizes:
+        """Integer sizes of its structure."""
+        return self.plan.sizes
 
     @property
     def has_own_router(self) -> bool:
@@ -76,6 +84,21 @@ class Anatomy:
     routers: tuple[RouterShape, ...] = ()
 
 
+def realised_sizes(linears: Iterable[LinearShape], theta: Theta) -> dict[str, dict[str, list[float]]]:
+    """Shape of a structured layer, as 64 x 256 -> index -> [size asked for, size taken], where rounding changed one.
+
+    The layers of a head layout take their axes from the heads, and experts theirs from the mixture: they are not here.
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    for shape in linears:
+        if shape.plan.dense or shape.plan.sizes.num_factors != theta.num_factors or shape.router:
+            continue
+        changed = rounded(theta, shape.sizes)
+        if changed:
+            found[f"{shape.d_in} x {shape.d_out}"] = {name: [asked, size] for name, (asked, size) in changed.items()}
+    return found
+
+
 def linear_shape(
     science: Science,
     name: str,
@@ -90,6 +113,13 @@ def linear_shape(
     """A linear of these features, structured where the model's patterns say so."""
     structure = science.structure
     theta = Theta.parse(structure.theta if science.model.is_structured(name) else DENSE)
-    sizes = factorise(theta, d_in, d_out, structure.rounding)
+    plan = plan_served(
+        theta,
+        d_in,
+        d_out,
+        rounding=structure.rounding,
+        contraction=structure.contraction,
+        output_order=structure.output_order,
+    )
     group = "head" if name == "head" else "linear"
-    return LinearShape(name, group, d_in, d_out, base_d_in, zero, sizes, learned_scale, reads_gelu)
+    return LinearShape(name, group, d_in, d_out, base_d_in, zero, plan, learned_scale, reads_gelu)

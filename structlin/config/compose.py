@@ -22,10 +22,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from structlin.config.study import studies
 from structlin.errors import UserError, one_line, suggest
+from structlin.structure import CATALOG, FAMILIES
 
 CONFIG_DIR = Path(__file__).resolve().parents[2] / "configs"
-# A number of theta as typed: 0, .5, 1/3.
-_NUMBER = r"\s*[0-9.]+(?:/[0-9]+)?\s*"
+# A size of theta as typed: 0, .5, 1/3, 1/4*1.
+_SIZE = r"\s*[0-9./]+(?:\*[0-9./]+)?\s*"
+NAMED = "named"
+"""The option of ``structure`` that every name of the catalogue and of the families stands for."""
 
 
 def options(root: str) -> str:
@@ -44,7 +47,7 @@ def composed_configs(root: str, arguments: Sequence[str]) -> Iterator[dict[str, 
     """One plain config per combination of the axes, groups composed by Hydra, values set on a copy."""
     parsed = _parse([_protect(argument) for argument in arguments])
     _check_names(root, parsed)
-    fixed = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
+    fixed = [word for override in parsed if not override.is_sweep_override() for word in _words(override)]
     axes = [override for override in parsed if override.is_sweep_override() and override.key_or_group != "budget"]
     # Budgets vary no run of their own: a list of them is one value, not an axis that composes every run anew.
     for override in parsed:
@@ -52,11 +55,41 @@ def composed_configs(root: str, arguments: Sequence[str]) -> Iterator[dict[str, 
             fixed.append(f"budget=[{','.join(map(str, _choices(override)))}]")
     group_axes = [axis for axis in axes if axis.key_or_group in _groups()]
     value_axes = [axis for axis in axes if axis.key_or_group not in _groups()]
+    composed = _Composed(root, fixed)
     for choices in itertools.product(*(_choices(axis) for axis in group_axes)):
-        picked = [f"{axis.key_or_group}={choice}" for axis, choice in zip(group_axes, choices, strict=True)]
-        composed = _plain(_composed(root, [*fixed, *picked]))
+        config = composed.of({axis.key_or_group: str(choice) for axis, choice in zip(group_axes, choices, strict=True)})
         for values in itertools.product(*(_choices(axis) for axis in value_axes)):
-            yield _with_values(composed, [axis.key_or_group for axis in value_axes], values)
+            yield _with_values(config, [axis.key_or_group for axis in value_axes], values)
+
+
+class _Composed:
+    """Plain configs by the options of the varied groups; structures that only have another name share one."""
+
+    def __init__(self, root: str, fixed: Sequence[str]) -> None:
+        self._root, self._fixed = root, fixed
+        self._found: dict[tuple[str, ...], dict[str, Any]] = {}
+
+    def of(self, picked: Mapping[str, str]) -> dict[str, Any]:
+        """The config of these options."""
+        name = picked.get("structure", "")
+        options = {**picked, "structure": NAMED} if is_named(name) else dict(picked)
+        words = tuple(f"{group}={option}" for group, option in options.items())
+        if words not in self._found:
+            self._found[words] = _plain(_composed(self._root, [*self._fixed, *words]))
+        found = self._found[words]
+        return _with_values(found, ["structure.name"], [name]) if is_named(name) else found
+
+
+def is_named(structure: str) -> bool:
+    """Whether an option of ``structure`` is a name of the catalogue or of a family, which needs no file."""
+    return structure in CATALOG or structure in FAMILIES
+
+
+def _words(override: Override) -> list[str]:
+    """An override as Hydra takes it: a structure's name is a value of the option for all names."""
+    if override.key_or_group == "structure" and is_named(str(override.value())):
+        return [f"structure={NAMED}", f"structure.name={override.value()}"]
+    return [str(override.input_line)]
 
 
 def _parse(arguments: Sequence[str]) -> list[Override]:
@@ -76,15 +109,16 @@ def _parse(arguments: Sequence[str]) -> list[Override]:
 
 
 def _protect(argument: str) -> str:
-    """Quote a theta, so that its seven numbers are one value and not seven choices of an axis.
+    """Quote a theta, so that its numbers are one value, neither choices of an axis nor a grammar that Hydra refuses.
 
-    ``structure.theta=1/3,0,..`` and ``structure.theta=(1/3|0|..)`` are one theta; several are written
-    one after another in parentheses, separated by commas.
+    ``structure.theta=1/3,0,..``, ``structure.theta=(1/3|0|..)`` and ``structure.theta=x1=1/3 x12=1/3 ..`` are one
+    theta; several are written one after another in parentheses, separated by commas.
     """
     key, _, value = argument.partition("=")
     if key not in ("structure.theta", "structure.rho") or value.startswith(("'", '"')):
         return argument
-    if re.fullmatch(rf"{_NUMBER}(?:[,|]{_NUMBER})*", value) and key == "structure.theta":
+    is_one = ("=" in value and "(" not in value) or re.fullmatch(rf"{_SIZE}(?:[,|]{_SIZE})*", value)
+    if is_one and key == "structure.theta":
         return f"{key}='{value}'"
     thetas = re.findall(r"\([^()]*\)", value)
     if thetas and re.sub(r"\([^()]*\)", "", value).strip(", ") == "":
@@ -104,7 +138,7 @@ def _check_names(root: str, parsed: Iterable[Override]) -> None:
             if choice not in group_options(name):
                 raise UserError(f"{name}={choice} is unknown; {suggest(str(choice), group_options(name))}")
             # Each option may bring keys of its own (structure.count of structure=sample).
-            keys |= _keys(root, f"{name}={choice}")
+            keys |= _keys(root) if is_named(str(choice)) and name == "structure" else _keys(root, f"{name}={choice}")
     keys |= _keys(root)
     for override in parsed:
         name = override.key_or_group
@@ -165,7 +199,9 @@ def _groups() -> list[str]:
 
 
 def group_options(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
+    """What a group can be; a structure also any name of the catalogue and of the families."""
+    files = {path.stem for path in (CONFIG_DIR / group).glob("*.yaml")}
+    return sorted(files - {NAMED} | {*CATALOG, *FAMILIES} if group == "structure" else files)
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,8 @@ from structlin.config.request import Site, SweepRequest, Template, TrainRequest
 from structlin.config.science import Science
 from structlin.config.study import expand_study
 from structlin.errors import UserError
-from structlin.structure import resolve
+from structlin.structure import Theta, theta_of
+from structlin.structure.families import ARGUMENTS, output_order_of
 from structlin.structure.sample import sample_thetas
 
 
@@ -96,11 +97,11 @@ def _templates(config: Mapping[str, Any]) -> list[Template]:
     kind = schedule.pop("kind")
     data = {key: value for key, value in config["data"].items() if key not in ("root", "max_epochs")}
     templates = []
-    for theta in _thetas(config["structure"]):
+    for structure in _structures(config["structure"]):
         science = build(
             Science,
             {
-                "structure": {"theta": theta, **{key: config["structure"][key] for key in ("rounding", "head_layout")}},
+                "structure": structure,
                 "moe": config["moe"],
                 "model": {**config["model"], "d_model": _least_width(config["model"])},
                 "data": data,
@@ -112,7 +113,7 @@ def _templates(config: Mapping[str, Any]) -> list[Template]:
             },
             "config",
         )
-        templates.append(Template(science, str(kind)))
+        templates.append(Template(science, str(kind), str(config["structure"]["name"])))
     return templates
 
 
@@ -133,14 +134,18 @@ def _least_width(model: Mapping[str, Any]) -> Any:
     return model.get("d_head") or model.get("num_heads") or 64
 
 
-def _thetas(structure: Mapping[str, Any]) -> list[str]:
-    name, rounding = structure["name"], str(structure["rounding"])
+def _structures(structure: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The fields of StructureConfig that a config stands for: one set, or one per sampled theta."""
+    name, order = str(structure["name"]), structure["output_order"]
+    kept = {key: structure[key] for key in ("rounding", "head_layout", "contraction")}
+    for theta in _thetas(name, structure):
+        yield {**kept, "theta": theta, "output_order": output_order_of(name) if order is None else order}
+
+
+def _thetas(name: str, structure: Mapping[str, Any]) -> list[str]:
+    arguments = {key: structure[key] for key in ARGUMENTS}
     if name == "sample":
-        bounds = {key: _pair(f"structure.{key}", structure[key]) for key in ("nu", "omega", "psi") if structure[key]}
-        sample = sample_thetas(
-            _whole("structure.count", structure["count"]), _whole("structure.seed", structure["seed"], 0), bounds
-        )
-        return [str(theta) for theta in sample]
+        return [str(theta) for theta in _sampled(structure)]
     theta, rho = structure["theta"], structure["rho"]
     if name == "einsum" and theta is None:
         raise UserError("structure=einsum needs a theta: structure.theta=1/3,0,2/3,0,2/3,1/3,1/4")
@@ -148,12 +153,34 @@ def _thetas(structure: Mapping[str, Any]) -> list[str]:
         raise UserError(f"structure={name} has its own theta; to give one, say structure=einsum structure.theta=...")
     if isinstance(theta, list):
         theta = ",".join(str(number) for number in theta)
+    if rho is not None and arguments["rank"] is not None:
+        raise UserError(f"structure.rho = {rho} and structure.rank = {arguments['rank']} both say the rank; give one")
     try:
-        return [str(resolve(name, theta, None if rho is None else str(rho), rounding))]
+        found = theta_of(
+            name,
+            theta=theta,
+            rho=None if rho is None else str(rho),
+            rounding=str(structure["rounding"]),
+            arguments=arguments,
+        )
     except UserError:
         raise
     except ValueError as error:
         raise UserError(f"structure: {error}") from None
+    return [str(found)]
+
+
+def _sampled(structure: Mapping[str, Any]) -> list[Theta]:
+    bounds = {key: _pair(f"structure.{key}", structure[key]) for key in ("nu", "omega", "psi") if structure[key]}
+    for key in ("theta", "rho", *ARGUMENTS):
+        if structure[key] is not None and key != "factors":
+            raise UserError(f"structure=sample takes no structure.{key}; it draws thetas of structure.factors=2|3")
+    return sample_thetas(
+        _whole("structure.count", structure["count"]),
+        _whole("structure.seed", structure["seed"], 0),
+        bounds,
+        2 if structure["factors"] is None else _whole("structure.factors", structure["factors"]),
+    )
 
 
 def _launch(values: Mapping[str, Any]) -> LaunchConfig:

@@ -75,7 +75,13 @@ def _from_1(stored: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_UPGRADES = {1: _from_1}
+def _from_2(stored: dict[str, Any]) -> dict[str, Any]:
+    """Schema 2 had one order of output axes, the cheapest contraction, one rank for all, and a start by the seed."""
+    structure = {**stored["structure"], "output_order": "fed", "contraction": "cheapest", "ranks": "none"}
+    return {**stored, "schema": 3, "structure": structure, "guide": "none", "start": "none", "nested": "none"}
+
+
+_UPGRADES = {1: _from_1, 2: _from_2}
 """Schema -> how a config of it becomes one of the next."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from structlin.config.checks import at_least, one_of
 from structlin.errors import UserError
-from structlin.structure.scaling import RATE_RULES
+from structlin.structure.plan import RATE_RULES
 
 SCHEDULES = ("constant", "cosine", "cooldown")
 

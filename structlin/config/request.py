@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from structlin.config.grid import GridConfig
@@ -20,6 +20,8 @@ class Template:
     """Complete but for the width, which is a placeholder of one head, under a constant rate."""
     schedule: str
     """The schedule its runs will have."""
+    asked: str = field(default="", compare=False)
+    """The name that its structure was asked for by: monarch, whose theta is that of btt."""
 
     def trunk(self, d_model: int) -> Science:
         """The constant-rate run at a width."""

@@ -16,7 +16,7 @@ from structlin.config.structure import StructureConfig
 from structlin.data.recipe import SOURCES, DataRecipe
 from structlin.errors import UserError
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the fields below; ``identity.upgrade`` fills the historical value of a field added later."""
 
 NUMERICS = 1
@@ -56,6 +56,12 @@ class Science:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     seed: int = 0
     task: str = "language"
+    guide: str = "none"
+    """Dense weights beside the factors while a run begins; none is the only one yet."""
+    start: str = "none"
+    """What the first weights come from; none: a draw by the seed."""
+    nested: str = "none"
+    """Ranks that one run is trained at; none: theta's alone."""
     schema: int = SCHEMA
     numerics: int = NUMERICS
 
@@ -67,8 +73,9 @@ class Science:
                 f"not {self.model.name}"
             )
         self._check_data()
-        if self.moe.kind != "none" and not isinstance(self.model, Gpt2Config):
-            raise UserError(f"moe = {self.moe.kind} is built into model=gpt2 only, not {self.model.name}; use moe=none")
+        for name in ("guide", "start", "nested"):
+            one_of(name, getattr(self, name), ("none",))
+        self._check_mixture()
         if not 0 <= self.seed < MOST_SEED:
             raise UserError(f"seed = {self.seed} must lie in [0, {MOST_SEED})")
         if self.optim.batch_tokens % self.model.context:
@@ -89,6 +96,18 @@ class Science:
             raise UserError(
                 f"model.context = {self.model.context}, but an image of data={self.data.name} has "
                 f"{source.sample_tokens} tokens; set model.context={source.sample_tokens}"
+            )
+
+    def _check_mixture(self) -> None:
+        """Experts are built into the blocks of a GPT-2, and have two factors at most."""
+        if self.moe.kind == "none":
+            return
+        if not isinstance(self.model, Gpt2Config):
+            raise UserError(f"moe = {self.moe.kind} is built into model=gpt2 only, not {self.model.name}; use moe=none")
+        if self.structure.num_factors > 2:
+            raise UserError(
+                f"moe = {self.moe.kind} mixes experts of at most two factors, and structure {self.structure.name} has "
+                f"{self.structure.num_factors}; use moe=none, or a structure of two"
             )
 
     @property
@@ -113,6 +132,8 @@ class Science:
             options = ["head"]
         if self.model.weight_norm != "none":
             options.append(f"{self.model.weight_norm}-norm")
+        if self.structure.contraction != "cheapest":
+            options.append(f"{self.structure.contraction}-order")
         if self.optim.rate_rule != "structure":
             options.append(self.optim.rate_rule)
         mixture = [] if self.moe.kind == "none" else [self.moe.label]

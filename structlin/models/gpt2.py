@@ -110,8 +110,10 @@ class Attention(nn.Module):
 
 def build_gpt2(science: Science) -> GPT2:
     """The model of a run with its first weights, on the CPU; float64 where the science asks for it."""
-    model = GPT2(science)
+    with torch.device("meta"):
+        model = GPT2(science)
     if science.model.dtype == "float64":
         model = model.double()
+    model.to_empty(device="cpu")
     initialise(model, science.seed)
     return model

@@ -12,7 +12,7 @@ from structlin.anatomy.kinds import anatomy
 from structlin.anatomy.shapes import LinearShape
 from structlin.config.science import Science
 from structlin.nn.experts import Experts
-from structlin.nn.linear import DenseLinear, EinsumLinear, make_linear, of_gelu
+from structlin.nn.linear import Linear, LinearOptions, make_linear, of_gelu
 from structlin.nn.moe import MoeFfn, MoeLinear
 from structlin.nn.router import Router
 from structlin.nn.spec import Module, ParamSpec
@@ -83,15 +83,10 @@ def ffn_layer(layers: Mapping[str, nn.Module], name: str) -> nn.Module:
     return MoeFfn(router, up, down)
 
 
-def linear_layer(shape: LinearShape, science: Science) -> DenseLinear | EinsumLinear | Experts:
+def linear_layer(shape: LinearShape, science: Science) -> Linear | Experts:
     """The layer, or the experts, of a linear's shape, under the run's rate rule and weight normalisation."""
     norm = science.model.weight_norm
     if norm == "learned" and not shape.learned_scale:
         norm = "fixed"
-    options = {
-        "base_d_in": shape.base_d_in,
-        "starts_at_zero": shape.starts_at_zero,
-        "rate_rule": science.optim.rate_rule,
-        "weight_norm": norm,
-    }
-    return Experts(shape.sizes, shape.num_experts, **options) if shape.router else make_linear(shape.sizes, **options)
+    options = LinearOptions(shape.base_d_in, shape.starts_at_zero, science.optim.rate_rule, norm)
+    return Experts(shape.plan, shape.num_experts, options) if shape.router else make_linear(shape.plan, options)

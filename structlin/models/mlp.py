@@ -58,8 +58,10 @@ class Block(nn.Module):
 
 def build_mlp(science: Science) -> MLP:
     """The model of a run with its first weights, on the CPU; float64 where the science asks for it."""
-    model = MLP(science)
+    with torch.device("meta"):
+        model = MLP(science)
     if science.model.dtype == "float64":
         model = model.double()
+    model.to_empty(device="cpu")
     initialise(model, science.seed)
     return model

@@ -13,24 +13,25 @@ from torch import Tensor, nn
 from structlin.kernels.experts.paths import expert_products
 from structlin.kernels.experts.routes import Routes
 from structlin.kernels.precision import product_dtype
-from structlin.nn.linear import Factored, fit_features, product_shapes
-from structlin.structure import Sizes
-from structlin.structure.cost import a_first
+from structlin.nn.linear import Factored, LinearOptions, fit_features, product_shapes
+from structlin.structure import LinearPlan
 
 
 class Experts(Factored):
     """Linear maps d_in -> d_out of a number of experts, dense or of any two factors."""
 
-    def __init__(self, sizes: Sizes, num_experts: int, **options: object) -> None:
-        """``sizes`` of one expert; ``options`` as of a linear (structlin/nn/linear.py)."""
-        super().__init__(sizes, copies=num_experts, **options)  # type: ignore[arg-type]
-        self.a_first = a_first(sizes)
-        if sizes.dense:
-            self.weight = nn.Parameter(torch.zeros(num_experts, sizes.d_out, sizes.d_in))
-            return
-        shape_A, shape_B = product_shapes(sizes)
-        self.A = nn.Parameter(torch.zeros(num_experts, *shape_A))
-        self.B = nn.Parameter(torch.zeros(num_experts, *shape_B))
+    def __init__(self, plan: LinearPlan, num_experts: int, options: LinearOptions) -> None:
+        """``plan`` of one expert, of at most two factors; no bias."""
+        assert plan.sizes.num_factors <= 2, plan
+        assert not options.bias
+        super().__init__(plan, options, copies=num_experts)
+        if plan.dense:
+            self.weight = nn.Parameter(torch.empty(num_experts, plan.sizes.d_out, plan.sizes.d_in))
+        else:
+            shape_A, shape_B = product_shapes(plan)
+            self.A = nn.Parameter(torch.empty(num_experts, *shape_A))
+            self.B = nn.Parameter(torch.empty(num_experts, *shape_B))
+        self.reset_parameters()
 
     def forward(self, x: Tensor, routes: Routes, *, gathers: bool = True, combines: bool = True) -> Tensor:
         """Tokens (T, d_in) -> their weighted sums over chosen experts (T, d_out).
@@ -42,7 +43,7 @@ class Experts(Factored):
         dtype = product_dtype(x.device)
         if dtype is not None:
             x, first, second = x.to(dtype), first.to(dtype), second.to(dtype)
-        y = expert_products(x, first, second, self.a_first, routes, gathers=gathers, combines=combines)
+        y = expert_products(x, first, second, self.plan.a_first, routes, gathers=gathers, combines=combines)
         return fit_features(y, self.sizes.d_out)
 
     def stacked(self, x: Tensor) -> Tensor:
@@ -56,4 +57,4 @@ class Experts(Factored):
             weight = self.factor("weight")
             return weight, weight.new_empty(0)
         A, B = self.factor("A"), self.factor("B")
-        return (A, B) if self.a_first else (B, A)
+        return (A, B) if self.plan.a_first else (B, A)

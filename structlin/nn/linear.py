@@ -1,21 +1,24 @@
-"""The layers: one EinsumLinear for every theta, and DenseLinear.
+"""The layers: DenseLinear, EinsumLinear for two factors, ChainLinear for three and more. All from a plan.
 
-Letters (structure/sizes.py): T rows; x[T, g, b, a], A[f, d, r, g, a], B[f, e, r, g, b], y[T, f, e, d].
+Letters of two factors (structure/sizes.py): T rows; x[T, g, b, a], A[f, d, r, g, a], B[f, e, r, g, b], y[T, f, e, d].
 
-Every theta is a block tensor train of sizes (g b, a, f d, e, r) whose first factor is shared over b and whose second
-is shared over d. So all of them run as two batched matrix products with rows last, and what lies between is a view
-(or as one fused kernel, nn/kernels):
+Every theta of two factors is a block tensor train of sizes (g b, a, f d, e, r) whose first factor is shared over b and
+whose second is shared over d. So all of them run as two batched matrix products with rows last, and what lies between
+is a view (or as one fused kernel, structlin/kernels):
 
     z[(g b), (r f d), T] = A[(g b), (r f d), a]  x[(g b), a, T]
     y[f, e, (d T)]       = B[f, e, (g b r)]      z[f, (g b r), (d T)]
 
-The other contraction order is the same with the roles of A and B (and of b and a, d and e) exchanged.
-Source: arXiv 2410.02117, section 3; the two-product form and its cost derived here.
+The other contraction order is the same with the roles of A and B (and of b and a, d and e) exchanged. Three factors and
+more are one batched product a step, in the plan's order. Source: arXiv 2410.02117, section 3; the two-product form, its
+cost and the chain derived here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -24,47 +27,62 @@ from torch.nn import functional
 from structlin.kernels.products.face import structured_product
 from structlin.nn.normalisation import cap_rms
 from structlin.nn.spec import Module, ParamSpec
-from structlin.structure import Sizes
-from structlin.structure.cost import a_first
-from structlin.structure.scaling import FactorScale, factor_scales
+from structlin.structure import LinearPlan, Sizes
+from structlin.structure.index import Index
+from structlin.structure.plan import factor_axes, input_axes, output_axes
+
+
+@dataclass(frozen=True)
+class LinearOptions:
+    """How a linear starts, learns and is kept from growing."""
+
+    base_d_in: float
+    """Fan-in at which a dense layer's rate is lr0."""
+    starts_at_zero: bool = False
+    """Whether the map is zero at first: the factor contracted last is."""
+    rate_rule: str = "structure"
+    """structure: muP per factor; naive: the dense multiplier for every factor."""
+    weight_norm: str = "none"
+    """RMS cap of every factor: none, fixed or learned."""
+    bias: bool = False
+    """Whether a vector is added to the output."""
 
 
 class Factored(Module):
     """The specs of a linear map's factors, and the factors as they are used."""
 
-    def __init__(
-        self,
-        sizes: Sizes,
-        *,
-        base_d_in: int,
-        starts_at_zero: bool = False,
-        rate_rule: str = "structure",
-        weight_norm: str = "none",
-        copies: int | None = None,
-    ) -> None:
-        """``base_d_in``: fan-in at which a dense layer's rate is lr0. ``weight_norm``: none, fixed or learned.
-
-        ``copies``: how many maps of these sizes are stacked along a first dimension of every factor; None: one, alone.
-        """
+    def __init__(self, plan: LinearPlan, options: LinearOptions, copies: int | None = None) -> None:
+        """``copies``: how many maps are stacked along a first dimension of every factor; None: one, alone."""
         super().__init__()
-        self.sizes = sizes
+        self.plan, self.options = plan, options
         # A dense weight is never capped: weight normalisation is for factors.
-        self.weight_norm = "none" if sizes.dense else weight_norm
+        self.weight_norm = "none" if plan.dense else options.weight_norm
         self.copies = copies
-        self.scales = factor_scales(sizes)
+        self._stds = {factor.name: factor.std for factor in plan.factors}
         self._specs: dict[str, ParamSpec] = {}
-        for scale in self.scales:
-            zero = starts_at_zero and scale.is_last
-            rate = scale.adam_multiplier(base_d_in, rate_rule)
-            self._specs[scale.name] = ParamSpec("factor", 0.0 if zero else scale.std, rate, decay=True)
+        for factor in plan.factors:
+            zero = options.starts_at_zero and factor.is_last
+            rate = factor.adam_multiplier(options.base_d_in, options.rate_rule)
+            self._specs[factor.name] = ParamSpec("factor", 0.0 if zero else factor.std, rate, decay=True)
             if self.weight_norm == "learned":
                 ones = torch.ones(()) if copies is None else torch.ones(copies)
-                self.register_parameter(f"scale_{scale.name}", nn.Parameter(ones))
-                self._specs[f"scale_{scale.name}"] = ParamSpec("scale", 0.0, mean=1.0)
+                self.register_parameter(f"scale_{factor.name}", nn.Parameter(ones))
+                self._specs[f"scale_{factor.name}"] = ParamSpec("scale", 0.0, mean=1.0)
+
+    @property
+    def sizes(self) -> Sizes:
+        """The integer sizes of one map."""
+        return self.plan.sizes
 
     def param_specs(self) -> Mapping[str, ParamSpec]:
-        """Specs of the factors and, with learned weight normalisation, of their scales."""
+        """Specs of the factors and, where there are any, of their scales and of the bias."""
         return self._specs
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw every parameter from its spec by torch's own generator: a layer is never made without a start."""
+        for name, spec in self._specs.items():
+            getattr(self, name).normal_(0.0, 1.0).mul_(spec.std).add_(spec.mean)
 
     def factor(self, name: str) -> Tensor:
         """A factor as it is used: normalised, each copy on its own, where weight normalisation asks for it."""
@@ -72,32 +90,59 @@ class Factored(Module):
         if self.weight_norm == "none":
             return raw
         scale = getattr(self, f"scale_{name}") if self.weight_norm == "learned" else None
-        return cap_rms(raw, self._scale(name).std, scale, stacked=self.copies is not None)
-
-    def _scale(self, name: str) -> FactorScale:
-        return next(scale for scale in self.scales if scale.name == name)
+        return cap_rms(raw, self._stds[name], scale, stacked=self.copies is not None)
 
 
 class Linear(Factored):
-    """A linear map d_in -> d_out without bias, as its factors and their specs."""
+    """A linear map d_in -> d_out, with a bias where asked for, as its factors and their specs."""
+
+    bias: nn.Parameter | None
+
+    def __init__(self, plan: LinearPlan, options: LinearOptions) -> None:
+        super().__init__(plan, options)
+        shapes = dict(zip((factor.name for factor in plan.factors), self._shapes(), strict=True))
+        # Registered by name, whatever the order of contraction: sums over all parameters then have one order.
+        for name in sorted(shapes):
+            self.register_parameter(name, nn.Parameter(torch.empty(shapes[name])))
+        self.register_parameter("bias", nn.Parameter(torch.empty(plan.sizes.d_out)) if options.bias else None)
+        if options.bias:
+            self._specs["bias"] = ParamSpec("bias", 0.0)
+        self.reset_parameters()
+
+    def _shapes(self) -> Sequence[tuple[int, ...]]:
+        """Shapes of the factors as they are stored, in the order of contraction."""
+        raise NotImplementedError
+
+    def equation_factors(self) -> tuple[Tensor, ...]:
+        """The factors as the equation names them: outputs, ranks, inputs, as in A (f, d, r, g, a)."""
+        raise NotImplementedError
 
     def to_dense(self) -> Tensor:
-        """The matrix W with y = W x, of shape (d_out, d_in)."""
-        weights = self.factor(self.scales[0].name)
+        """The matrix W with y = W x (+ bias), of shape (d_out, d_in)."""
+        weights = self.factor(self.plan.factors[0].name)
         identity = torch.eye(self.sizes.d_in, dtype=weights.dtype, device=weights.device)
-        return self(identity).T
+        return (self(identity) if self.bias is None else self(identity) - self.bias).T
+
+    def from_dense(self, weight: Tensor) -> Tensor:
+        """Take the map nearest to a (d_out, d_in) matrix; returns the squared residual, a scalar tensor."""
+        raise NotImplementedError
 
 
 class DenseLinear(Linear):
     """One d_out x d_in weight."""
 
-    def __init__(self, sizes: Sizes, **options: object) -> None:
-        super().__init__(sizes, **options)  # type: ignore[arg-type]
-        self.weight = nn.Parameter(torch.zeros(sizes.d_out, sizes.d_in))
+    weight: nn.Parameter
+
+    def _shapes(self) -> Sequence[tuple[int, ...]]:
+        return [(self.sizes.d_out, self.sizes.d_in)]
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., d_in) -> (..., d_out)."""
-        return functional.linear(x, self.weight)
+        return functional.linear(x, self.weight, self.bias)
+
+    def equation_factors(self) -> tuple[Tensor, ...]:
+        """The weight."""
+        return (self.weight,)
 
     @torch.no_grad()
     def from_dense(self, weight: Tensor) -> Tensor:
@@ -107,28 +152,30 @@ class DenseLinear(Linear):
 
 
 class EinsumLinear(Linear):
-    """Any two-factor einsum, contracted in the cheaper order."""
+    """Any two-factor einsum, contracted in the plan's order."""
 
-    def __init__(self, sizes: Sizes, **options: object) -> None:
-        super().__init__(sizes, **options)  # type: ignore[arg-type]
-        self.a_first = a_first(sizes)
-        shape_A, shape_B = product_shapes(sizes)
-        self.A = nn.Parameter(torch.zeros(shape_A))
-        self.B = nn.Parameter(torch.zeros(shape_B))
+    A: nn.Parameter
+    B: nn.Parameter
+
+    def _shapes(self) -> Sequence[tuple[int, ...]]:
+        shape_A, shape_B = product_shapes(self.plan)
+        return (shape_A, shape_B) if self.plan.a_first else (shape_B, shape_A)
 
     def forward(self, x: Tensor, *, gelu: bool = False) -> Tensor:
         """x (..., d_in), or its GELU, -> (..., d_out)."""
         s = self.sizes
         x_TG = fit_features(x.reshape(-1, s.d_in), s.used_in)
-        A, B = self.factor("A"), self.factor("B")
-        first, second = (A, B) if self.a_first else (B, A)
-        y = fit_features(structured_product(x_TG, first, second, self.a_first, gelu), s.d_out)
-        return y.reshape(*x.shape[:-1], s.d_out)
+        first, second = (self.factor(factor.name) for factor in self.plan.factors)
+        y_TF = structured_product(x_TG, first, second, self.plan.a_first, gelu)
+        if self.plan.output_order == "efd":
+            y_TF = y_TF.reshape(-1, s.f, s.e, s.d).transpose(1, 2).reshape(-1, s.used_out)
+        y = fit_features(y_TF, s.d_out).reshape(*x.shape[:-1], s.d_out)
+        return y if self.bias is None else y + self.bias
 
-    def equation_factors(self) -> tuple[Tensor, Tensor]:
-        """The factors as the equation names them: A (f, d, r, g, a) and B (f, e, r, g, b)."""
+    def equation_factors(self) -> tuple[Tensor, ...]:
+        """A (f, d, r, g, a) and B (f, e, r, g, b)."""
         A, B = self.factor("A"), self.factor("B")
-        if self.a_first:
+        if self.plan.a_first:
             return A.permute(2, 3, 1, 0, 4), B.permute(0, 1, 4, 2, 3)
         return A.permute(0, 1, 4, 2, 3), B.permute(2, 3, 1, 0, 4)
 
@@ -143,13 +190,15 @@ class EinsumLinear(Linear):
         """
         s = self.sizes
         used = fit_features(fit_features(weight, s.used_in).T, s.used_out).T
+        if self.plan.output_order == "efd":
+            used = used.reshape(s.e, s.f, s.d, s.used_in).transpose(0, 1)
         blocks = used.reshape(s.f, s.e, s.d, s.g, s.b, s.a).permute(0, 3, 5, 2, 4, 1)
         blocks = blocks.reshape(s.f, s.g, s.a * s.d, s.b * s.e)
         U, S, V = torch.linalg.svd(blocks, full_matrices=False)
         kept = min(s.r, S.shape[-1])
         root = S[..., :kept].sqrt()
-        A = torch.zeros(s.f, s.g, s.a, s.d, s.r, dtype=weight.dtype)
-        B = torch.zeros(s.f, s.g, s.b, s.e, s.r, dtype=weight.dtype)
+        A = weight.new_zeros(s.f, s.g, s.a, s.d, s.r)
+        B = weight.new_zeros(s.f, s.g, s.b, s.e, s.r)
         A[..., :kept] = (U[..., :kept] * root[..., None, :]).reshape(s.f, s.g, s.a, s.d, kept)
         B[..., :kept] = (V[..., :kept, :].mT * root[..., None, :]).reshape(s.f, s.g, s.b, s.e, kept)
         self._set_factors(A, B)
@@ -157,7 +206,7 @@ class EinsumLinear(Linear):
 
     def _set_factors(self, A: Tensor, B: Tensor) -> None:
         """Store A (f, g, a, d, r) and B (f, g, b, e, r) in the layout of the products."""
-        if self.a_first:
+        if self.plan.a_first:
             self.A.copy_(A.permute(1, 4, 0, 3, 2))
             self.B.copy_(B.permute(0, 3, 1, 2, 4))
         else:
@@ -165,10 +214,63 @@ class EinsumLinear(Linear):
             self.B.copy_(B.permute(1, 4, 0, 3, 2))
 
 
-def product_shapes(sizes: Sizes) -> tuple[tuple[int, ...], tuple[int, ...]]:
+class ChainLinear(Linear):
+    """Three factors and more: one batched product a step, rows last.
+
+    A factor is stored as (indices kept with z, indices it brings, indices that end), which the product reads as a batch
+    of matrices; what passes by stands with the rows.
+    """
+
+    def _shapes(self) -> Sequence[tuple[int, ...]]:
+        steps = [factor.step for factor in self.plan.factors]
+        return [self._lengths((*step.batch, *step.new, *step.contracted)) for step in steps]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., d_in) -> (..., d_out)."""
+        s = self.sizes
+        x_TX = fit_features(x.reshape(-1, s.d_in), s.used_in)
+        axes, rows = input_axes(s.num_factors), x_TX.shape[0]
+        z = x_TX.t().reshape(*self._lengths(axes), rows)
+        for factor in self.plan.factors:
+            step = factor.step
+            batch, new, contracted, passing = map(self._lengths, (step.batch, step.new, step.contracted, step.passing))
+            B, N, C = math.prod(batch), math.prod(new), math.prod(contracted)
+            z_BCP = _permuted(z, axes, (*step.batch, *step.contracted, *step.passing)).reshape(B, C, -1)
+            z = torch.bmm(self.factor(factor.name).reshape(B, N, C), z_BCP).view(*batch, *new, *passing, rows)
+            axes = (*step.batch, *step.new, *step.passing)
+        y_TF = _permuted(z, axes, output_axes(s.num_factors)).reshape(s.used_out, rows).t()
+        y = fit_features(y_TF, s.d_out).reshape(*x.shape[:-1], s.d_out)
+        return y if self.bias is None else y + self.bias
+
+    def equation_factors(self) -> tuple[Tensor, ...]:
+        """G1, G2, ...: each with its outputs, ranks and inputs (structure/plan.py, ``factor_axes``)."""
+        found = {}
+        for factor in self.plan.factors:
+            step = factor.step
+            own = (*step.batch, *step.new, *step.contracted)
+            order = [own.index(axis) for axis in factor_axes(self.sizes.num_factors, step.number)]
+            found[step.number] = self.factor(factor.name).permute(order)
+        return tuple(found[number] for number in sorted(found))
+
+    def from_dense(self, weight: Tensor) -> Tensor:
+        """ValueError: no closed form is known for the nearest map of three factors and more."""
+        raise ValueError(
+            f"the nearest map of {self.sizes.num_factors} factors has no closed form; take a structure of two factors"
+        )
+
+    def _lengths(self, axes: Sequence[Index]) -> tuple[int, ...]:
+        return tuple(self.sizes[index.name] for index in axes)
+
+
+def _permuted(z: Tensor, axes: Sequence[Index], wanted: Sequence[Index]) -> Tensor:
+    """z (*axes, T) with its axes in another order."""
+    return z.permute(*(axes.index(index) for index in wanted), len(axes))
+
+
+def product_shapes(plan: LinearPlan) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Shapes of A and B as the products read them: the first contracted is (g, r, out, in), the second (out, in, r)."""
-    s = sizes
-    if a_first(s):
+    s = plan.sizes
+    if plan.a_first:
         return (s.g, s.r, s.f, s.d, s.a), (s.f, s.e, s.g, s.b, s.r)
     return (s.f, s.d, s.g, s.a, s.r), (s.g, s.r, s.f, s.e, s.b)
 
@@ -179,9 +281,10 @@ def of_gelu(layer: nn.Module, x: Tensor) -> Tensor:
     return y
 
 
-def make_linear(sizes: Sizes, **options: object) -> DenseLinear | EinsumLinear:
-    """The layer of these sizes: dense where the structure is dense."""
-    return DenseLinear(sizes, **options) if sizes.dense else EinsumLinear(sizes, **options)
+def make_linear(plan: LinearPlan, options: LinearOptions) -> Linear:
+    """The layer of a plan: dense, two factors, or a chain of more."""
+    kinds: dict[int, type[Linear]] = {1: DenseLinear, 2: EinsumLinear}
+    return kinds.get(plan.sizes.num_factors, ChainLinear)(plan, options)
 
 
 def fit_features(x: Tensor, features: int) -> Tensor:

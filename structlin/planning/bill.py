@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from structlin.anatomy.kinds import rounding_of
 from structlin.anatomy.ledger import Ledger, ledger
 from structlin.config.identity import run_id
 from structlin.config.request import Site
@@ -20,6 +21,9 @@ from structlin.planning.grid import Cell, Plan
 from structlin.planning.horizon import LONG_WARMUP, flops_per_step, warmup_share
 from structlin.runs.job import Job
 from structlin.runs.speeds import Throughputs
+
+FAR_ROUNDED = 1.25
+"""A size that rounding moves by a larger factor is named below the bill."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Line:
         macs = self.costs.macs_per_token
         return {
             "run_id": run_id(science),
-            "structure": science.structure.name,
+            "structure": cell.alias or science.structure.name,
             "variant": science.variant,
             "theta": science.structure.theta,
             "d_model": science.model.d_model,
@@ -59,6 +63,7 @@ class Line:
             "macs_per_token": macs,
             "params": {**self.costs.params, "total": self.costs.params_total},
             "flops": {"training": 6 * macs * cell.tokens, "paper": macs * cell.tokens},
+            "rounding": rounding_of(science),
             "seconds": self.seconds,
             "flags": self.flags,
         }
@@ -162,7 +167,7 @@ def show(bill: Bill, console: Console) -> None:
     for line in bill.lines:
         cell = line.cell
         table.add_row(
-            cell.science.variant,
+            cell.shown,
             str(cell.science.seed),
             "-" if cell.budget_flops is None else f"{cell.budget_flops:.3g}",
             str(cell.science.model.d_model),
@@ -179,6 +184,11 @@ def show(bill: Bill, console: Console) -> None:
     console.print(
         f"{len(bill.lines)} cells on {runs} runs: {bill.total_flops:.3g} training FLOPs, {duration(bill.total_seconds)}"
     )
+    aliases = {line.cell.alias: line.cell.science.structure.plain_name for line in bill.lines if line.cell.alias}
+    for alias, name in aliases.items():
+        console.print(f"{alias} is the theta of {name}: its runs are kept, and fitted, as {name}")
+    for said in _most_rounded(bill.lines):
+        console.print(said)
     if bill.recomputed_flops:
         kept = max((line.costs for line in bill.lines), key=lambda costs: costs.activation_bytes)
         console.print(
@@ -190,6 +200,21 @@ def show(bill: Bill, console: Console) -> None:
             f"[yellow]{bill.num_flagged} of {len(bill.lines)} cells spend over {LONG_WARMUP:.0%} of their steps in "
             "warm-up; laws leave out what lies inside it. A larger budget or scale=small gives longer runs.[/yellow]"
         )
+
+
+def _most_rounded(lines: Sequence[Line]) -> Iterator[str]:
+    """Of every structure what rounding changed most, where that is above ``FAR_ROUNDED``; format=json has all of it."""
+    worst: dict[str, tuple[float, str]] = {}
+    for line in lines:
+        science = line.cell.science
+        for shape, changes in rounding_of(science).items():
+            for index, (asked, size) in changes.items():
+                factor = max(asked / size, size / asked)
+                said = f"{science.structure.name}: {index} of a {shape} layer is {size:.0f} instead of {asked:.3g}"
+                worst[science.structure.name] = max(worst.get(science.structure.name, (0.0, "")), (factor, said))
+    for factor, said in worst.values():
+        if factor > FAR_ROUNDED:
+            yield f"rounding {said} (all such: format=json)"
 
 
 def _passes(epochs: float | None) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from structlin.config.grid import DESIGNS, GridConfig
 from structlin.config.identity import run_id
@@ -28,6 +28,8 @@ from structlin.planning.horizon import (
 )
 from structlin.planning.widths import choose_widths
 from structlin.runs.job import Job
+from structlin.structure import CATALOG, Theta
+from structlin.structure.catalog import catalogue_name
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,26 @@ class Cell:
     step: int
     budget_flops: float | None
     """The budget it was made for; None where tokens were given by hand."""
+    asked: str = field(default="", compare=False)
+    """The name that its structure was asked for by."""
 
     @property
     def tokens(self) -> int:
         """Tokens trained on."""
         return self.step * self.science.optim.batch_tokens
+
+    @property
+    def alias(self) -> str:
+        """The catalogue's other name that its theta was asked for by (monarch, which is btt), or nothing."""
+        structure = self.science.structure
+        is_other = self.asked in CATALOG and self.asked != structure.plain_name
+        return self.asked if is_other and catalogue_name(Theta.parse(structure.theta)) else ""
+
+    @property
+    def shown(self) -> str:
+        """Its variant, with the structure by the name that it was asked for."""
+        plain = self.science.structure.plain_name
+        return self.science.variant.replace(plain, self.alias, 1) if self.alias else self.science.variant
 
     @property
     def training_flops(self) -> float:
@@ -69,7 +86,7 @@ def plan_sweep(request: SweepRequest) -> Plan:
             )
     cells = tuple(
         dict.fromkeys(
-            cell
+            replace(cell, asked=template.asked)
             for template in request.templates
             for cell in _with_extra_seeds(list(_cells(template, request)), grid.extra_seeds)
         )
@@ -81,7 +98,7 @@ def plan_run(template: Template, d_model: int, tokens: int, per_decade: int) -> 
     """One run: python train.py."""
     trunk = template.trunk(d_model)
     steps = steps_for_tokens(trunk, tokens)
-    cell = Cell(template.run(d_model, steps), steps, None)
+    cell = Cell(template.run(d_model, steps), steps, None, template.asked)
     return Plan((cell,), (Job(cell.science, evaluation_steps(cell.science, steps, per_decade)),))
 
 

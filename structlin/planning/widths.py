@@ -9,7 +9,9 @@ from structlin.anatomy.ledger import ledger
 from structlin.config.grid import GridConfig
 from structlin.config.request import Template
 from structlin.config.science import Science
+from structlin.errors import UserError
 from structlin.planning.horizon import steps_for_flops, warmup_share
+from structlin.structure.sizes import UnservedWidth
 
 MOST_WIDTH = 1 << 20
 
@@ -31,12 +33,15 @@ def choose_widths(template: Template, budget: float, grid: GridConfig) -> tuple[
     """
     low, high = ((budget / (6 * ratio)) ** 0.5 for ratio in reversed(grid.tokens_per_param))
     found: list[int] = []
+    members: list[int] = []
     for fractions in ((2, 3), (4, 5, 6, 7), None):
-        members = list(lattice(template, fractions, high))
+        members = list(lattice(template, fractions, high)) or members
         inside = [width for width in members if low <= _size(template, width) <= high]
         found = [width for width in inside if _affordable(template, width, budget)] or found
         if len(found) >= min(grid.points, ENOUGH_WIDTHS):
             break
+    if not members:
+        _refuse(template, high)
     if not found:
         middle = math.sqrt(low * high)
         found = [min(members, key=lambda width: abs(math.log(_size(template, width) / middle)))]
@@ -66,7 +71,10 @@ def _affordable(template: Template, width: int, budget: float) -> bool:
 
 
 def lattice(template: Template, fractions: tuple[int, ...] | None, high: float) -> Iterator[int]:
-    """Widths step * {fractions / fractions[0]} 2^k (None: all multiples) up to the first of size above ``high``."""
+    """Widths step * {fractions / fractions[0]} 2^k (None: all multiples) up to the first of size above ``high``.
+
+    Widths that cannot have the structure (a Monarch of b blocks needs b^2) are passed over.
+    """
     width_step = template.science.model.width_step
     multiples: Iterable[int] = range(1, MOST_WIDTH // width_step)
     if fractions is not None:
@@ -74,6 +82,22 @@ def lattice(template: Template, fractions: tuple[int, ...] | None, high: float) 
         multiples = sorted(value // fractions[0] for value in scaled if value % fractions[0] == 0)
     for multiple in multiples:
         width = multiple * width_step
-        yield width
-        if _size(template, width) > high or width > MOST_WIDTH:
+        try:
+            size = _size(template, width)
+        except UnservedWidth:
+            # No structure of this project costs less than d^(3/2): wider ones would be above ``high`` too.
+            size = int(width**1.5)
+        else:
+            yield width
+        if size > high or width > MOST_WIDTH:
             return
+
+
+def _refuse(template: Template, high: float) -> None:
+    """UserError for a structure that no width within reach can have, by the error of the widest."""
+    step = template.science.model.width_step
+    width = max(1, round(high ** (2 / 3) / step)) * step
+    try:
+        _size(template, width)
+    except UnservedWidth as error:
+        raise UserError(f"{error}; or give a larger budget, or wider layers by grid.widths") from None

@@ -28,7 +28,6 @@ from structlin.runs.machine import BACKEND
 from structlin.runs.speeds import Throughputs
 from structlin.runs.store import RunFolder, Store
 from structlin.structure import Theta, factorise
-from structlin.structure.taxonomy import realised_taxonomy
 from structlin.tracker.history import flat
 
 T = TypeVar("T")
@@ -200,7 +199,7 @@ def _cost_columns(science: Science, *, fused: bool, recompute: bool) -> dict[str
 def _costs_of(science: Science, fused: bool, recompute: bool) -> dict[str, Any]:
     costs = ledger(science)
     width = science.model.d_model
-    place = realised_taxonomy(factorise(Theta.parse(science.structure.theta), width, width, science.structure.rounding))
+    place = factorise(Theta.parse(science.structure.theta), width, width, science.structure.rounding).taxonomy
     macs = {f"macs_{group}": costs.macs[group] for group in ("attention", "linear", "head", "router")}
     params = {f"params_{group}": count for group, count in costs.params.items() if group != "attention"}
     assert sum(macs.values()) == costs.macs_per_token

@@ -1,10 +1,27 @@
-"""The algebra of two-factor einsum layers: theta, sizes, equation, cost, taxonomy, scale. Standard library only.
+"""The algebra of linear maps of one to four factors: index, theta, sizes, plan, families, taxonomy. No torch.
 
-The layer, the planner, a run's record and a figure all ask these functions; nothing is counted or rounded twice.
+The layer, the planner, a run's record and a figure all ask these; nothing is counted or rounded twice.
 """
 
-from structlin.structure.catalog import CATALOG, PAPER_IDS, lookup, name_of, resolve
+from structlin.structure.catalog import CATALOG, PAPER_IDS, lookup
+from structlin.structure.families import FAMILIES, name_of, theta_of
+from structlin.structure.plan import LinearPlan, plan_linear, plan_theta
 from structlin.structure.sizes import ROUNDINGS, Sizes, factorise
-from structlin.structure.theta import Theta
+from structlin.structure.theta import Term, Theta
 
-__all__ = ["CATALOG", "PAPER_IDS", "ROUNDINGS", "Sizes", "Theta", "factorise", "lookup", "name_of", "resolve"]
+__all__ = [
+    "CATALOG",
+    "FAMILIES",
+    "LinearPlan",
+    "PAPER_IDS",
+    "ROUNDINGS",
+    "Sizes",
+    "Term",
+    "Theta",
+    "factorise",
+    "lookup",
+    "name_of",
+    "plan_linear",
+    "plan_theta",
+    "theta_of",
+]

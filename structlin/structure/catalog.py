@@ -1,16 +1,17 @@
 """Which structures have a name? The families and the 23 thetas of the sweep in arXiv 2410.02117.
 
 A catalogue name carries exact thirds. The paper's scripts write them as 0.33 and 0.67, and under its rounding the
-literal decimals matter (256^0.67 -> 41, 256^(2/3) -> 40), so ``resolve`` hands out the published decimals when the
-rounding policy is ``paper``.
+literal decimals matter (256^0.67 -> 41, 256^(2/3) -> 40), so families.py hands out the published decimals when the
+rounding policy is ``paper``. Families with arguments (rank, blocks, factors) stand there.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 from structlin.errors import UserError, suggest
-from structlin.structure.theta import Theta, parse_fraction
+from structlin.structure.theta import Theta
 
 # name -> theta with exact fractions; the first name of a theta is the one shown.
 CATALOG: dict[str, str] = {
@@ -82,35 +83,23 @@ def lookup(name: str) -> Theta:
     return Theta.parse(CATALOG[name])
 
 
-def resolve(name: str, theta: str | None = None, rho: str | None = None, rounding: str = "exact") -> Theta:
-    """The theta meant by a name, or by an explicit theta, with rho overridden where one is given.
-
-    An explicit theta keeps what is written; a name gives exact thirds, or the published decimals under
-    ``rounding='paper'``. Raises ValueError for a malformed, redundant or degenerate theta.
-    """
-    if theta is not None:
-        found = Theta.parse(theta)
-    else:
-        found = lookup(name)
-        if rounding == "paper":
-            found = Theta(*(_PUBLISHED.get(exponent, exponent) for exponent in found.exponents))
-    if rho is not None:
-        found = found.with_rho(parse_fraction(rho))
-    found.check_useful()
-    return found
+def published(theta: Theta) -> Theta:
+    """The theta with thirds as the published scripts write them."""
+    terms = (replace(term, exponent=_PUBLISHED.get(term.exponent, term.exponent)) for term in theta.terms)
+    return Theta(theta.num_factors, tuple(terms))
 
 
-def name_of(theta: Theta) -> str:
-    """The catalogue's first name for a theta (exact or as published), else the theta's text."""
-    return _NAMES.get(theta.exponents, str(theta))
+def catalogue_name(theta: Theta) -> str | None:
+    """The catalogue's first name for a theta (exact or as published), or None."""
+    return _NAMES.get(theta)
 
 
-def _names() -> dict[tuple[Fraction, ...], str]:
-    names: dict[tuple[Fraction, ...], str] = {}
+def _names() -> dict[Theta, str]:
+    names: dict[Theta, str] = {}
     for name in CATALOG:
-        exact = lookup(name).exponents
+        exact = lookup(name)
         names.setdefault(exact, name)
-        names.setdefault(tuple(_PUBLISHED.get(exponent, exponent) for exponent in exact), name)
+        names.setdefault(published(exact), name)
     return names
 
 

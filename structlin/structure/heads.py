@@ -8,8 +8,10 @@ outputs q, k and v. Source: arXiv 2410.02117, section 5 (head-aware BTT).
 
 from __future__ import annotations
 
-from structlin.structure.sizes import Sizes
+from structlin.structure.sizes import Sizes, rank_size
 from structlin.structure.theta import Theta
+
+HEAD_LAYOUTS = ("none", "nddn", "dndn", "ndnd", "dnnd")
 
 
 def head_aware_sizes(layout: str, num_heads: int, head_size: int, theta: Theta) -> Sizes:
@@ -19,8 +21,8 @@ def head_aware_sizes(layout: str, num_heads: int, head_size: int, theta: Theta) 
     """
     width = num_heads * head_size
     alpha, gamma, epsilon, phi = ({"n": num_heads, "d": head_size}[axis] for axis in layout)
-    rank = max(1, round(width**theta.rho))
-    return Sizes(a=alpha, b=1, g=gamma, d=1, e=epsilon, f=phi, r=rank, d_in=width, d_out=width)
+    rank = rank_size(theta["r12"], width, width)
+    return Sizes.of_two(width, width, a=alpha, g=gamma, e=epsilon, f=phi, r=rank)
 
 
 def input_is_transposed(layout: str) -> bool:

@@ -102,7 +102,7 @@ def _train(
     if placement.recompute:
         recompute(model)
     unbuilt = unbuilt_kernels(task, model, device)
-    record = provenance(device, placement, job.science.model.dtype, task.manifest_hash, unbuilt, world)
+    record = provenance(device, placement, job.science, task.manifest_hash, unbuilt, world)
     world.from_first(lambda: _record_provenance(folder, attempt, record))
     optimizer = make_optimizer(model, job.science.optim)
     evaluated = world.from_first(lambda: {row["step"] for row in folder.journal.evaluations()})

@@ -13,7 +13,9 @@ import torch
 from torch import nn
 
 from structlin import __version__
+from structlin.anatomy.kinds import rounding_of
 from structlin.config.placement import Placement
+from structlin.config.science import Science
 from structlin.errors import UserError
 from structlin.host.files import read_json
 from structlin.kernels import compiler
@@ -72,14 +74,14 @@ def backend_record(
 def provenance(
     device: torch.device,
     placement: Placement,
-    dtype: str,
+    science: Science,
     manifest_hash: str,
     unbuilt: Sequence[str],
     world: World,
 ) -> dict[str, Any]:
     """Where the numbers come from; no environment variable enters it."""
     return {
-        **backend_record(device, placement, dtype, unbuilt, world),
+        **backend_record(device, placement, science.model.dtype, unbuilt, world),
         "recompute": placement.recompute,
         "structlin": __version__,
         "code": code_state(),
@@ -87,6 +89,7 @@ def provenance(
         "host": platform.node(),
         "machine": machine_key(placement),
         "data_manifest": manifest_hash,
+        "rounding": rounding_of(science),
     }
 
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlin.structure.equation import shapes
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from structlin.nn.linear import DenseLinear, EinsumLinear, make_linear
 from structlin.nn.reference import reference_forward, reference_matrix
 from structlin.structure import CATALOG, ROUNDINGS, Sizes, Theta, cost, factorise, lookup
-from structlin.structure.equation import shapes
 from tests.strategies import thetas
 
 Layer = DenseLinear | EinsumLinear

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from structlin.structure.scaling import factor_scales
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -31,7 +32,6 @@ from structlin.nn.moe import MoeFfn, MoeLinear
 from structlin.nn.router import Router, auxiliary_loss
 from structlin.nn.spec import collect_specs, initialise
 from structlin.structure import Sizes, cost, factorise, lookup
-from structlin.structure.scaling import factor_scales
 from tests.nn.moe_reference import expert_rows, loop_forward
 from tests.nn.test_linear import A_FIRST, B_FIRST, CUT_AND_PADDED, PADDED_AND_CUT
 

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from structlin.structure.scaling import factor_scales
 from torch import nn
 
 from structlin.nn.linear import make_linear
 from structlin.nn.spec import Module, ParamSpec, collect_specs, initialise
 from structlin.structure import CATALOG, factorise, lookup
-from structlin.structure.scaling import factor_scales
 
 NAMES = sorted(CATALOG)
 

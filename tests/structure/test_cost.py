@@ -5,10 +5,10 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from structlin.structure import Sizes, Theta, factorise, lookup
 from structlin.structure.cost import a_first, macs, macs_a_first, macs_b_first, params
 from structlin.structure.equation import equation, shapes
+
+from structlin.structure import Sizes, Theta, factorise, lookup
 from tests.strategies import thetas
 
 

@@ -3,10 +3,10 @@
 import math
 
 import pytest
+from structlin.structure.scaling import factor_scales
 
 from structlin.errors import UserError
 from structlin.structure import Sizes, factorise, lookup
-from structlin.structure.scaling import factor_scales
 
 
 @pytest.mark.parametrize(
