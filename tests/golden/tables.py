@@ -1,0 +1,69 @@
+"""How are many configs of runs kept in little space? As tables: what all rows have in common, and columns of the rest.
+
+A row names the run's id and the steps of its cells, then the values of ``fields`` (dotted names). An id is the first 16
+hexadecimal digits of the SHA-256 of the config's canonical text as it was when the run was made, and stays the run's
+name under every later schema.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+Config = dict[str, Any]
+Run = tuple[str, list[int], Config]
+"""Id, steps, config."""
+
+
+def pack(runs: Sequence[Run]) -> dict[str, Any]:
+    """The table of runs whose configs have the same keys."""
+    flats = [dict(flat(config)) for _, _, config in runs]
+    assert all(one.keys() == flats[0].keys() for one in flats)
+    fields = [key for key, value in flats[0].items() if any(one[key] != value for one in flats)]
+    rows = [[name, steps, *(one[field] for field in fields)] for (name, steps, _), one in zip(runs, flats, strict=True)]
+    return {"base": runs[0][2], "fields": fields, "rows": rows}
+
+
+def unpack(table: Mapping[str, Any]) -> list[Run]:
+    """The runs of a table."""
+    runs = []
+    for name, steps, *values in table["rows"]:
+        config = deepcopy(table["base"])
+        for field, value in zip(table["fields"], values, strict=True):
+            *groups, key = field.split(".")
+            inner = config
+            for group in groups:
+                inner = inner[group]
+            inner[key] = value
+        runs.append((name, steps, config))
+    return runs
+
+
+def id_by_text(config: Mapping[str, Any]) -> str:
+    """The id of a config of any schema: of its own text, as whoever made the run hashed it."""
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested mappings as dotted names."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def text(tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """JSON with a line a run."""
+    parts = []
+    for name, table in tables.items():
+        *heads, rows = table.items()
+        lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in heads]
+        runs = ",\n".join(f"   {json.dumps(row, separators=(',', ':'))}" for row in rows[1])
+        lines.append(f'  "rows": [\n{runs}\n  ]')
+        parts.append(f" {json.dumps(name)}: {{\n" + ",\n".join(lines) + "\n }")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
