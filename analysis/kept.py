@@ -74,7 +74,7 @@ def keep(study: str, size: str, runs: Path, folder: Path = FOLDER) -> Kept:
     """Write the table and the provenance of a study's runs in a store. UserError where the store has none of them."""
     table = store.load(runs)
     wanted = {run_id(cell.science) for cell in cells(study, size)}
-    table = table[table["run_id"].isin(wanted)].reset_index(drop=True)
+    table = table[store.ids_of_now(table).isin(wanted)].reset_index(drop=True)
     if table.empty:
         raise UserError(
             f"runs={runs} holds no run of study={study} study.size={size}; train it: {command(study, size)}"

@@ -11,6 +11,7 @@ from structlin.config.doors import sweep_request
 from structlin.config.identity import run_id
 from structlin.config.study import expand_study, sizes
 from structlin.planning.grid import Cell, plan_sweep
+from structlin.runs.table import ids_of_now
 
 Missing = tuple[tuple[str, ...], str]
 """A line for every cell without an evaluation, and the sweep that trains them; nothing and nothing where all are."""
@@ -37,14 +38,14 @@ def cells(study: str, size: str) -> tuple[Cell, ...]:
 
 def missing_cells(study: str, size: str, runs: pd.DataFrame) -> Missing:
     """What of a study the table has no evaluation of."""
-    have = set(zip(runs["run_id"].astype(str), runs["step"].astype(int), strict=True))
+    have = set(zip(ids_of_now(runs), runs["step"].astype(int), strict=True))
     lacking = [cell for cell in cells(study, size) if (run_id(cell.science), cell.step) not in have]
     return tuple(map(_line, lacking)), command(study, size) if lacking else ""
 
 
 def of_any_size(study: str, runs: pd.DataFrame) -> Missing:
     """The same for runs of unknown size: the one of which they hold the largest share."""
-    have = set(runs["run_id"].astype(str))
+    have = set(ids_of_now(runs))
     shares = {}
     for size in sizes(CONFIG_DIR / "study", study):
         if (study, size) in NEEDED:  # its runs are known by files that are not here

@@ -8,6 +8,7 @@ Laws and figures read this table and nothing else, so they work as well on a fil
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +20,9 @@ import numpy as np
 import pandas as pd
 
 from structlin.anatomy.ledger import ledger
-from structlin.config.identity import to_mapping
+from structlin.config.identity import run_id, science_from, to_mapping
 from structlin.config.optim import OptimConfig, ScheduleConfig
-from structlin.config.science import EvaluationConfig, Science
+from structlin.config.science import SCHEMA, EvaluationConfig, Science
 from structlin.errors import UserError, asks_help, door, key_values, suggest
 from structlin.host.files import write_atomically
 from structlin.runs.machine import BACKEND
@@ -216,6 +217,42 @@ def _costs_of(science: Science, fused: bool, recompute: bool) -> dict[str, Any]:
         "omega": place.omega,
         "psi": place.psi,
     }
+
+
+def ids_of_now(table: pd.DataFrame) -> pd.Series[str]:
+    """The id that each row's run would get today: its own, or, of an older schema, that of its upgraded config."""
+    own = table["run_id"].astype(str)
+    if "config.schema" not in table or (table["config.schema"] == SCHEMA).all():
+        return own
+    of_run = {str(row["run_id"]): _id_of_now(row) for row in table.drop_duplicates("run_id").to_dict("records")}
+    return own.map(of_run)
+
+
+def config_of(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """The nested config of a row's ``config.`` columns, in which lists are kept as text."""
+    config: dict[str, Any] = {}
+    for column, value in row.items():
+        prefix, *groups = str(column).split(".")
+        if prefix != "config":
+            continue
+        *groups, key = groups
+        inner = config
+        for group in groups:
+            inner = inner.setdefault(group, {})
+        inner[key] = _plain(value)
+    return config
+
+
+def _id_of_now(row: Mapping[Any, Any]) -> str:
+    return str(row["run_id"]) if row["config.schema"] == SCHEMA else run_id(science_from(config_of(row)))
+
+
+def _plain(value: Any) -> Any:
+    """The JSON value that a cell stands for."""
+    if isinstance(value, str):
+        return ast.literal_eval(value) if value.startswith("[") else value
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if value is None or value != value else value
 
 
 def main(arguments: list[str]) -> int:

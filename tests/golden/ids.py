@@ -10,7 +10,6 @@ study_ids.json   the runs of "<study> <size>", with the command lines they were 
 
 from __future__ import annotations
 
-import ast
 import json
 import tempfile
 from collections import defaultdict
@@ -18,7 +17,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis.kept import FOLDER as KEPT
@@ -29,7 +27,8 @@ from structlin.config.identity import run_id, science_from, to_mapping
 from structlin.config.science import Science
 from structlin.config.study import sizes, studies
 from structlin.planning.grid import plan_sweep
-from tests.golden.tables import Config, Run, id_by_text, pack, text, unpack
+from structlin.runs.table import config_of
+from tests.golden.tables import Run, id_by_text, pack, text, unpack
 
 KEPT_FILE = Path(__file__).with_name("kept_ids.json")
 STUDY_FILE = Path(__file__).with_name("study_ids.json")
@@ -51,29 +50,7 @@ def kept_runs(study: str, folder: Path = KEPT) -> list[Run]:
     """The runs of a kept table with the steps of their last evaluations, by id."""
     table = pd.read_parquet(folder / f"{study}.parquet")
     last = table.sort_values("step").groupby("run_id", sort=True).tail(1).sort_values("run_id")
-    return [(str(row["run_id"]), [int(row["step"])], _config(row)) for row in last.to_dict("records")]
-
-
-def _config(row: Mapping[str, Any]) -> Config:
-    """The nested config of a row's columns."""
-    config: Config = {}
-    for column, value in row.items():
-        if not str(column).startswith("config."):
-            continue
-        _, *groups, key = str(column).split(".")
-        inner = config
-        for group in groups:
-            inner = inner.setdefault(group, {})
-        inner[key] = _plain(value)
-    return config
-
-
-def _plain(value: Any) -> Any:
-    """The JSON value that a cell stands for: a list was kept as its text."""
-    if isinstance(value, str):
-        return ast.literal_eval(value) if value.startswith("[") else value
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if value is None or value != value else value
+    return [(str(row["run_id"]), [int(row["step"])], config_of(row)) for row in last.to_dict("records")]
 
 
 def add_kept(tables: Tables) -> Tables:

@@ -1,0 +1,24 @@
+"""A table of runs of an older schema names them by the ids that they would get today."""
+
+import pandas as pd
+
+from analysis.kept import FOLDER
+from structlin.config.identity import run_id, science_from
+from structlin.runs.table import config_of, ids_of_now
+
+
+def test_kept_runs_get_the_id_of_their_upgraded_config() -> None:
+    table = pd.read_parquet(FOLDER / "fig10.parquet")
+    found = ids_of_now(table)
+    assert found.index.equals(table.index)
+    assert found.nunique() == table["run_id"].nunique()
+    assert (found != table["run_id"]).all()
+    for row in table.drop_duplicates("run_id").to_dict("records")[:3]:
+        config = config_of(row)
+        assert config["model"]["structured"] == ["blocks.*"]
+        assert set(found[table["run_id"] == row["run_id"]]) == {run_id(science_from(config))}
+
+
+def test_a_table_without_configs_keeps_its_names() -> None:
+    table = pd.DataFrame({"run_id": ["a", "b"], "step": [1, 2]})
+    assert list(ids_of_now(table)) == ["a", "b"]
