@@ -26,6 +26,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from itertools import pairwise
 
 from structlin.errors import UserError, suggest
@@ -251,6 +252,7 @@ def _rank_of_three(theta: Theta) -> Term:
 # --- from a theta back to words --------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=4096)
 def name_of(theta: Theta, output_order: str = "fed") -> str:
     """The catalogue's first name, the family with its arguments (monarch-b4, low_rank-d:4, btt-r4-c3), or the text.
 

@@ -181,6 +181,7 @@ def _disproportion(theta: Theta, sizes: Sizes) -> float:
     return round(sum(map(abs, moved)), 9)
 
 
+@lru_cache(maxsize=65_536)
 def rounded(theta: Theta, sizes: Sizes) -> dict[str, tuple[float, int]]:
     """What rounding changed: index -> (size asked for, size taken), for the sizes of theta at one layer shape.
 
