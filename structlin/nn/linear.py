@@ -170,7 +170,7 @@ class EinsumLinear(Linear):
         if self.plan.output_order == "efd":
             y_TF = y_TF.reshape(-1, s.f, s.e, s.d).transpose(1, 2).reshape(-1, s.used_out)
         y = fit_features(y_TF, s.d_out).reshape(*x.shape[:-1], s.d_out)
-        return y if self.bias is None else y + self.bias
+        return y if self.bias is None else y + self.bias.to(y.dtype)
 
     def equation_factors(self) -> tuple[Tensor, ...]:
         """A (f, d, r, g, a) and B (f, e, r, g, b)."""
@@ -240,7 +240,7 @@ class ChainLinear(Linear):
             axes = (*step.batch, *step.new, *step.passing)
         y_TF = _permuted(z, axes, output_axes(s.num_factors)).reshape(s.used_out, rows).t()
         y = fit_features(y_TF, s.d_out).reshape(*x.shape[:-1], s.d_out)
-        return y if self.bias is None else y + self.bias
+        return y if self.bias is None else y + self.bias.to(y.dtype)
 
     def equation_factors(self) -> tuple[Tensor, ...]:
         """G1, G2, ...: each with its outputs, ranks and inputs (structure/plan.py, ``factor_axes``)."""
