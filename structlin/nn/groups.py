@@ -49,8 +49,8 @@ def param_groups(
     """
     _check_number("lr", lr)
     _check_number("weight_decay", weight_decay)
-    if base_width is not None and not (base_width > 0 and math.isfinite(base_width)):
-        raise UserError(f"base_width = {base_width}: write the width at which lr was tuned, such as 256, or None")
+    if base_width is not None and (not _is_number(base_width) or base_width == 0):
+        raise UserError(f"base_width = {base_width!r}: write the width at which lr was tuned, such as 256, or None")
     rates = _rates(model, base_width)
     for pattern in [fixed] if isinstance(fixed, str) else fixed:
         found = [name for name in rates if fnmatchcase(name, pattern)]
@@ -98,8 +98,12 @@ def _rate(module: nn.Module, name: str, parameter: nn.Parameter, base_width: flo
     return 1.0
 
 
-def _check_number(name: str, value: float) -> None:
-    if not (isinstance(value, int | float) and 0 <= value < math.inf):
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _check_number(name: str, value: object) -> None:
+    if not _is_number(value):
         raise UserError(f"{name} = {value!r}: write a number of at least 0")
 
 

@@ -75,7 +75,9 @@ class Linear(nn.Module):
         closed form is known), and for a weight without values.
         """
         if weight.dim() != 2 or not weight.is_floating_point():
-            raise UserError(f"weight is {tuple(weight.shape)} of {weight.dtype}; from_dense takes a (d_out, d_in) matrix")
+            raise UserError(
+                f"weight is {tuple(weight.shape)} of {weight.dtype}; from_dense takes a (d_out, d_in) matrix"
+            )
         if weight.is_meta:
             raise UserError("weight lies on the meta device and has no values; from_dense needs them")
         d_out, d_in = weight.shape

@@ -52,8 +52,8 @@ def collect_specs(model: nn.Module) -> dict[str, ParamSpec]:
     if lacking:
         more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
         raise UserError(
-            f"no start and no rate is known for {', '.join(lacking[:5])}{more}: they belong to modules that name no specs; "
-            "a model of torch's own modules starts by itself, with structlin.Linear for its structured layers and "
+            f"no start and no rate is known for {', '.join(lacking[:5])}{more}: their modules name no specs; torch's "
+            "own modules start by themselves: take structlin.Linear for structured layers and "
             "structlin.param_groups(model, lr) for the rates"
         )
     assert specs.keys() == set(names), f"specs without a parameter: {specs.keys() - set(names)}"
