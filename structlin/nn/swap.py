@@ -197,6 +197,12 @@ def _check_swappable(
 ) -> None:
     """UserError where a swap would lose something."""
     name = wanted[0]
+    if any(is_lazy(one) for one in module.parameters()):
+        raise UserError(f"{name} has no shape yet; run the model once on an example before")
+    if is_parametrized(module) or any(getattr(module, hooks) for hooks in _HOOKS):
+        raise UserError(
+            f"{name} has hooks or parametrizations that a new layer would not have; remove them, or exclude='{name}'"
+        )
     others = sorted({user for one in module.parameters() for user in users[id(one)]} - set(names))
     if others:
         raise UserError(
@@ -206,12 +212,6 @@ def _check_swappable(
     if len(wanted) < len(names):
         rest = ", ".join(one for one in names if one not in wanted)
         raise UserError(f"{name} is one module with {rest}, which where does not match; match all of them or none")
-    if any(is_lazy(one) for one in module.parameters()):
-        raise UserError(f"{name} has no shape yet; run the model once on an example before")
-    if is_parametrized(module) or any(getattr(module, hooks) for hooks in _HOOKS):
-        raise UserError(
-            f"{name} has hooks or parametrizations that a new layer would not have; remove them, or exclude='{name}'"
-        )
     if type(module).forward is not nn.Linear.forward and name not in where:
         raise UserError(
             f"{name} is a {type(module).__name__}, whose forward is not nn.Linear's and would be lost; name it in full "
