@@ -1,5 +1,6 @@
 """The names of the package: loaded when asked for, without torch where none is needed, with types."""
 
+import doctest
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,13 @@ def test_an_unknown_name_says_which_there_are() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Linar'; it has Linear, cost"):
         structlin.Linar  # noqa: B018
     assert not hasattr(structlin, "Linar")
+
+
+def test_the_page_of_the_layers_says_what_happens() -> None:
+    page = str(ROOT / "docs" / "layers.md")
+    done = doctest.testfile(page, module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert done.attempted > 20
+    assert done.failed == 0
 
 
 def test_the_package_says_that_it_is_typed() -> None:

@@ -166,6 +166,39 @@ def test_autocast_gives_its_dtype(name: str, d: int) -> None:
     assert all(parameter.grad.dtype == torch.float32 for parameter in layer.parameters())
 
 
+def second_derivatives(layer: Linear, x: Tensor) -> list[Tensor]:
+    """Of a penalty on the first ones, by x and every parameter."""
+    inputs = [x.clone().requires_grad_(), *layer.parameters()]
+    first = torch.autograd.grad(layer(inputs[0]).pow(3).sum(), inputs, create_graph=True)
+    return list(torch.autograd.grad(sum(one.square().sum() for one in first), inputs))
+
+
+@pytest.mark.parametrize("d", [16, 64])
+@pytest.mark.parametrize("name", ALL)
+def test_second_derivatives(name: str, d: int) -> None:
+    """The fused kernels leave no graph of their gradients; float64 runs without them."""
+    layer, x = layer_of(name, d, d), randn(3, d)
+    found = second_derivatives(layer, x.float())
+    for one, exact in zip(found, second_derivatives(copy.deepcopy(layer).double(), x), strict=True):
+        torch.testing.assert_close(one.double() / exact.abs().max(), exact / exact.abs().max(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["btt", "kronecker"])
+def test_transforms_of_functions(name: str) -> None:
+    """torch.func: the gradients of every row by vmap are those row by row."""
+    layer, x = layer_of(name, 64, 64), randn(3, 64, dtype=torch.float32)
+    parameters = dict(layer.named_parameters())
+
+    def loss(given: dict[str, Tensor], row: Tensor) -> Tensor:
+        return torch.func.functional_call(layer, given, (row,)).square().sum()
+
+    found = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, x)
+    for place, row in enumerate(x):
+        wanted = torch.autograd.grad(loss(parameters, row), list(parameters.values()))
+        for name_of, exact in zip(parameters, wanted, strict=True):
+            torch.testing.assert_close(found[name_of][place], exact, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", ["btt", "btt-c3", "block_shuffle-b4"])
 def test_compiled_without_a_break(name: str) -> None:
