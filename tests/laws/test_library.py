@@ -46,6 +46,12 @@ def test_a_planted_law_is_found_from_an_exact_table() -> None:
     assert "assumed_flops" in {caution.name for caution in laws.cautions}
 
 
+def test_laws_show_what_was_fitted() -> None:
+    shown = repr(fit(table(), **NAMES, bootstrap=20))
+    assert shown.startswith("Laws(300 evaluations of ")
+    assert "L(N, D): dense, btt; multiplier: btt;" in shown
+
+
 def test_choices_are_taken_in_python_types() -> None:
     laws = fit(table(), **NAMES, offset=0, budgets=[1e18, 1e19], bootstrap=20, units={"tokens": 2})
     assert laws.choices.frontier_offset == 0.0
