@@ -81,6 +81,17 @@ class Laws:
     more: dict[str, Any] = field(default_factory=dict)
     """Further results by their name in laws.json: joint, backtest, agreement, sensitivity, resources, design."""
 
+    def __repr__(self) -> str:
+        fits: dict[str, list[str]] = {
+            "frontier": list(self.frontiers),
+            "isoFLOP": list(self.isoflops),
+            "L(N, D)": list(self.parametrics),
+            "multiplier": list(self.multipliers),
+        }
+        found = "; ".join(f"{name}: {', '.join(of)}" for name, of in fits.items() if of) or "nothing could be fitted"
+        rows, runs = len(self.points.frame), self.points.frame["run"].nunique()
+        return f"Laws({rows} evaluations of {runs} runs; {found}; {len(self.cautions)} cautions)"
+
     def warn(self, name: str, text: str, variant: str | None = None) -> None:
         """Add a caution."""
         self.cautions.append(Caution(name, text, variant))
