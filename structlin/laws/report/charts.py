@@ -143,7 +143,7 @@ def residuals(laws: Laws) -> Chart | None:
 def backtests(laws: Laws) -> Chart | None:
     """Error of the frontier law above each cut, over how far it had to reach."""
     series = []
-    for variant, cuts in laws.more.get("backtest", {}).get("variants", {}).items():
+    for variant, cuts in (laws.checked.backtest or {}).get("variants", {}).items():
         own = colour_of(laws.points.variants, variant)
         for fit, style in (("frontier", "line"), ("parametric", "dashed")):
             rows = [(row["reach"], 100 * row[fit]["error"]) for row in cuts if row[fit]]

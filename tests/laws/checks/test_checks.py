@@ -11,6 +11,7 @@ from structlin.errors import UserError
 from structlin.laws import run, synthetic
 from structlin.laws.approaches.fit import Laws
 from structlin.laws.approaches.parametric import ParametricLaw
+from structlin.laws.checked import Checked
 from structlin.laws.checks import agreement, backtest, joint, resources, sensitivity
 from structlin.laws.checks import next_runs as design
 from structlin.laws.choices import Choices
@@ -173,7 +174,7 @@ def test_unmeasured_speed_is_said(laws: Laws) -> None:
 
 def _pilot() -> design.Pilot:
     laws = laws_of_runs(own(run_noise=0.003), bootstrap=40)
-    laws.more["design"] = design.pilots(laws)
+    laws.checked = Checked(design=design.pilots(laws))
     return design.pilot_of(record.plain(record.record(laws)), "btt")
 
 
