@@ -72,9 +72,9 @@ def run(choices: Choices, table: pd.DataFrame | None = None, *, quiet: bool = Fa
     out = Path(choices.out)
     record.write(found, out / "laws.json")
     if choices.figures:
-        from structlin.laws.report import figures
+        from structlin.laws.report import drawings
 
-        figures.write(laws, found, out)
+        drawings.write(laws, out)
     if choices.report:
         from structlin.laws.report import page
 
