@@ -18,7 +18,7 @@ from structlin.drawing.style import colour_of, marker_of, ordered
 from structlin.errors import UserError
 from structlin.laws.approaches.fit import Laws
 
-FILE = Path(__file__).resolve().parents[1] / "docs" / "figures" / "coordinate-check.csv"
+FILE = Path(__file__).resolve().parents[2] / "docs" / "figures" / "coordinate-check.csv"
 COMMAND = "python -m bench.coordinate_check out=docs/figures/coordinate-check"
 
 

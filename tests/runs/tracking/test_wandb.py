@@ -180,6 +180,11 @@ def test_files_that_overlap_are_not_uploaded(
 ) -> None:
     offline(monkeypatch)
     _, folder = train(tiny(), (5,), tmp_path, data_root, placement=WANDB)
+    # The client's own process may write on for a moment after finish() has returned.
+    (file,) = files_of(folder)
+    until = time.monotonic() + 30
+    while len(history(file)) < len(folder.journal.written()) and time.monotonic() < until:
+        time.sleep(0.1)
     # As after a process that lived on while its run was trained elsewhere.
     shutil.copytree(folder.path / "wandb/1", folder.path / "wandb/2", symlinks=True)
     offline(monkeypatch, False)
