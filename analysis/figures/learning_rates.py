@@ -57,7 +57,8 @@ def draw(runs: pd.DataFrame, laws: Laws | None = None) -> Drawing:
 def last_losses(runs: pd.DataFrame) -> pd.DataFrame:
     """The last evaluation of every run that did not diverge."""
     kept = runs[(runs["status"] != "diverged") & np.isfinite(runs["val_loss"])]
-    return kept.sort_values("step").groupby("run_id", sort=False).tail(1)
+    last: pd.DataFrame = kept.sort_values("step").groupby("run_id", sort=False).tail(1)
+    return last
 
 
 def diverged(runs: pd.DataFrame) -> int:

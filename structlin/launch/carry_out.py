@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from types import ModuleType
 
 from rich.console import Console
 
@@ -37,7 +36,9 @@ def run_sweep(request: SweepRequest) -> int:
         return _dry_run(plan, request, name, console)
     write_manifest(plan, request, name)
     if isinstance(request.launch, SlurmLaunch):
-        return _cluster().launch(plan, request, name, console)
+        from structlin.launch.slurm.carry_out import launch as submit  # submitit is for clusters alone
+
+        return submit(plan, request, name, console)
     return launch(plan, request.site.grouped(name), request.launch, console)
 
 
@@ -46,14 +47,18 @@ def _act(plan: Plan, request: SweepRequest, console: Console) -> int:
     if request.action.cancel:
         if isinstance(request.launch, LocalLaunch):
             raise UserError("cancel=true is for launch=slurm; a local sweep is stopped by Ctrl-C")
-        return _cluster().cancel(plan, request, console)
+        from structlin.launch.slurm.carry_out import cancel
+
+        return cancel(plan, request, console)
     show = status.watch if request.action.watch else status.show
     return show(plan.jobs, request.site, console)
 
 
 def _dry_run(plan: Plan, request: SweepRequest, name: str, console: Console) -> int:
     if isinstance(request.launch, SlurmLaunch) and request.format == "table":
-        _cluster().show_dry(plan, request, name, console)
+        from structlin.launch.slurm.carry_out import show_dry
+
+        show_dry(plan, request, name, console)
         return 0
     workers = num_workers(request.launch.workers, request.site) if isinstance(request.launch, LocalLaunch) else 1
     bill = bills.make_bill(plan, request.site, workers)
@@ -62,13 +67,6 @@ def _dry_run(plan: Plan, request: SweepRequest, name: str, console: Console) -> 
     else:
         bills.show(bill, console)
     return 0
-
-
-def _cluster() -> ModuleType:
-    """What only a cluster needs (submitit) is not imported for this machine."""
-    from structlin.launch.slurm import carry_out
-
-    return carry_out
 
 
 def run_training(request: TrainRequest) -> int:
