@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.shared import made_once
 from tests.tiny import ARGUMENTS
 
 ROOT = Path(__file__).parents[2]
@@ -26,9 +27,10 @@ def command(runs: Path, data_root: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
-    runs = tmp_path_factory.mktemp("undisturbed")
-    subprocess.run(command(runs, data_root), cwd=ROOT, check=True, capture_output=True)
-    return runs
+    def sweep(runs: Path) -> None:
+        subprocess.run(command(runs, data_root), cwd=ROOT, check=True, capture_output=True)
+
+    return made_once(tmp_path_factory, "undisturbed", sweep)
 
 
 @pytest.fixture

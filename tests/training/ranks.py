@@ -206,11 +206,15 @@ def main() -> None:
     sys.exit(any(process.exitcode != 0 for process in ranks))
 
 
-def start(world_size: int, out: Path, data_root: Path, kinds: Sequence[str] = KINDS) -> list[dict[str, Any]]:
-    """Run the cases of some kinds on so many processes; what each rank saw."""
+def start(world_size: int, out: Path, data_root: Path, kinds: Sequence[str] = KINDS) -> None:
+    """Run the cases of some kinds on so many processes."""
     command = [sys.executable, "-m", "tests.training.ranks", str(world_size), str(out), str(data_root), ",".join(kinds)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     subprocess.run(command, env=environment, check=True, timeout=2 * SECONDS)
+
+
+def seen(world_size: int, out: Path) -> list[dict[str, Any]]:
+    """What each rank saw."""
     return [json.loads((out / f"seen-{rank}.json").read_text()) for rank in range(world_size)]
 
 

@@ -2,11 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import chain
@@ -24,6 +25,7 @@ from structlin.runs.store import RunFolder, Store
 from structlin.tasks.protocol import mean_over, share
 from structlin.training.rank import choose_sharding, needed_bytes
 from structlin.training.world import ONE_PROCESS
+from tests.shared import made_once
 from tests.tiny import tiny, train
 from tests.training import ranks
 
@@ -33,36 +35,40 @@ SHARDINGS = ("ddp", "fsdp")
 class Ran:
     """Cases of tests/training/ranks.py on so many processes."""
 
-    def __init__(self, world_size: int, out: Path, data_root: Path, kinds: Sequence[str] = ranks.KINDS) -> None:
+    def __init__(self, world_size: int, out: Path) -> None:
         self.world_size, self.out = world_size, out
-        for sharding in SHARDINGS if "begun" in kinds else ():
-            begun = ranks.EVALUATIONS[ranks.BEGUN][:2]
-            train(ranks.BEGUN, begun, out / f"begun-{sharding}", data_root, placement=ranks.PLACED)
-        self.seen = ranks.start(world_size, out, data_root, kinds)
+        self.seen = ranks.seen(world_size, out)
 
     def folder(self, name: str, science: Any) -> RunFolder:
         return Store(self.out / name).folder(science)
 
 
 @pytest.fixture(scope="module")
-def two_ranks(tmp_path_factory, data_root: Path) -> Ran:
-    return Ran(2, tmp_path_factory.mktemp("ranks2"), data_root)
+def run_ranks(tmp_path_factory, data_root: Path) -> Callable[..., Ran]:
+    """Runs cases of some kinds on so many processes, once for all processes of pytest."""
+
+    def run(world_size: int, kinds: Sequence[str] = ranks.KINDS) -> Ran:
+        def make(out: Path) -> None:
+            for sharding in SHARDINGS if "begun" in kinds else ():
+                begun = ranks.EVALUATIONS[ranks.BEGUN][:2]
+                train(ranks.BEGUN, begun, out / f"begun-{sharding}", data_root, placement=ranks.PLACED)
+            ranks.start(world_size, out, data_root, kinds)
+
+        return Ran(world_size, made_once(tmp_path_factory, f"{world_size}-ranks-{len(kinds)}", make))
+
+    return run
 
 
 @pytest.fixture(scope="module", params=[2, 4], ids=lambda size: f"{size} ranks")
-def ran(request, tmp_path_factory, data_root: Path) -> Ran:
-    """The cases of ``ranks.NUMBERS``."""
-    if request.param == 2:
-        return request.getfixturevalue("two_ranks")
-    return Ran(request.param, tmp_path_factory.mktemp("numbers"), data_root, ranks.NUMBERS)
+def ran(request, run_ranks) -> Ran:
+    """The cases of ``ranks.NUMBERS``, at least."""
+    return run_ranks(2) if request.param == 2 else run_ranks(request.param, ranks.NUMBERS)
 
 
 @pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.long)], ids=lambda size: f"{size} ranks")
-def ran_all(request, tmp_path_factory, data_root: Path) -> Ran:
+def ran_all(request, run_ranks) -> Ran:
     """Every case."""
-    if request.param == 2:
-        return request.getfixturevalue("two_ranks")
-    return Ran(request.param, tmp_path_factory.mktemp("ranks4"), data_root)
+    return run_ranks(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +137,10 @@ def test_all_ranks_stop_at_the_step_at_which_one_is_asked_to(sharding: str, ran_
 
 
 @pytest.mark.parametrize("sharding", SHARDINGS)
-def test_one_process_goes_on_from_the_checkpoint_of_ranks(sharding: str, ran_all: Ran, alone, data_root: Path) -> None:
-    runs = ran_all.out / f"stopped-{sharding}"
+def test_one_process_goes_on_from_the_checkpoint_of_ranks(
+    sharding: str, ran_all: Ran, alone, tmp_path: Path, data_root: Path
+) -> None:
+    runs = shutil.copytree(ran_all.out / f"stopped-{sharding}", tmp_path / "runs")
     state, folder = train(ranks.STOPPED, ranks.EVALUATIONS[ranks.STOPPED], runs, data_root, placement=ranks.PLACED)
     assert state == "done"
     assert folder.attempts()[-1].record().resumed_step == ranks.STOP_AFTER + 1
