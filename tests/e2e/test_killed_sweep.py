@@ -100,24 +100,33 @@ def test_a_killed_worker_fails_its_run_and_the_same_command_mends_it(runs: Path,
     assert "4 runs done" in again.stdout
 
 
-@pytest.mark.parametrize("inherited", [signal.SIG_DFL, signal.SIG_IGN], ids=["foreground", "background of a script"])
-def test_ctrl_c_leaves_every_run_resumable(inherited: signal.Handlers, runs: Path, data_root: Path) -> None:
-    """A script's shell starts its background jobs with SIGINT ignored."""
+def test_ctrl_c_leaves_every_run_resumable(undisturbed: Path, runs: Path, data_root: Path) -> None:
+    """In the foreground, then as a background job of a script, whose shell starts it with SIGINT ignored."""
     of_two_runs = command(runs, data_root, "structure=btt")
+    for inherited in (signal.SIG_DFL, signal.SIG_IGN):
+        interrupt(of_two_runs, inherited, runs)
+        begun = [folder for folder in runs.iterdir() if list(folder.glob("attempts/*/metrics.jsonl"))]
+        assert begun
+        assert all(list(folder.glob("attempts/*/checkpoints/*.pt")) for folder in begun)
+        assert not results(runs).items() & results(undisturbed).items()
+    subprocess.run([*of_two_runs, "launch.workers=1"], cwd=ROOT, check=True, capture_output=True)
+    assert len(results(runs)) == 2
+    assert results(runs).items() <= results(undisturbed).items()
+
+
+def interrupt(sweep: list[str], inherited: signal.Handlers, runs: Path) -> None:
+    """Ctrl-C to a sweep that has begun to train, by a parent that leaves it SIGINT so."""
+    wanted = updates(runs) + 10
     process = subprocess.Popen(
-        of_two_runs,
+        sweep,
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, inherited),
     )
-    while updates(runs) < 10:
+    while updates(runs) < wanted and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command goes on" in printed
-    begun = [path.parent for path in runs.glob("*/attempts/*/metrics.jsonl")]
-    assert begun
-    assert all(list((path / "checkpoints").glob("*.pt")) for path in begun)
-    subprocess.run(of_two_runs, cwd=ROOT, check=True, capture_output=True)
