@@ -28,7 +28,7 @@ def command(runs: Path, data_root: Path, *more: str) -> list[str]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
     def sweep(runs: Path) -> None:
-        subprocess.run(command(runs, data_root), cwd=ROOT, check=True, capture_output=True)
+        subprocess.run(command(runs, data_root, "launch.workers=1"), cwd=ROOT, check=True, capture_output=True)
 
     return made_once(tmp_path_factory, "undisturbed", sweep)
 
@@ -74,12 +74,13 @@ def test_a_killed_sweep_ends_in_the_undisturbed_results(undisturbed: Path, runs:
     total = updates(undisturbed)
     chance = random.Random(0)
     kills = 0
-    for share in (0.1, 0.4, 0.7):
-        process = subprocess.Popen(command(runs, data_root), cwd=ROOT, stdout=subprocess.DEVNULL)
+    for share, workers in ((0.1, 1), (0.4, 2), (0.7, 1)):
+        sweep = command(runs, data_root, f"launch.workers={workers}")
+        process = subprocess.Popen(sweep, cwd=ROOT, stdout=subprocess.DEVNULL)
         kills += kill_after(int(total * share * chance.uniform(0.9, 1.1)), process, runs)
     assert kills == 3
     assert results(runs) != results(undisturbed)
-    subprocess.run(command(runs, data_root), cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(command(runs, data_root, "launch.workers=1"), cwd=ROOT, check=True, capture_output=True)
     assert results(runs) == results(undisturbed)
 
 
