@@ -27,7 +27,7 @@ demo: setup  ## sweep, fit and report on the bundled text: under five minutes on
 		'grid.tokens_per_param=[1.2,300]' runs=demo/runs name=demo
 	$(BIN)/python fit_laws.py runs=demo/runs out=demo/laws budgets=5e10,1.6e11,5e11
 
-test: setup  ## the whole test suite: about five minutes on two cores; names the slowest ten
+test: setup  ## the test suite; names its slowest ten
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations=10
 
 test-long: setup  ## more cases of what the suite shows: more ranks, kills, widths and structures
