@@ -30,7 +30,7 @@ demo: setup  ## sweep, fit and report on the bundled text: under five minutes on
 test: setup  ## the test suite; names its slowest ten
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations=10
 
-test-long: setup  ## more cases of what the suite shows: more ranks, kills, widths and structures
+test-long: setup  ## more cases of what the suite shows: more ranks, widths, structures and sweeps
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations=10 -m long tests
 
 check: lint types test  ## with test-slurm, all that .ci/run runs
