@@ -413,6 +413,7 @@ def true_log_multiplier(loss: np.ndarray) -> np.ndarray:
     return np.asarray(reach[0] - reach[1])
 
 
+@pytest.mark.long
 def test_multiplier_coverage() -> None:
     """The 90% band and the interval of the mean over synthetic sweeps of 8 runs a structure."""
     sweeps, band, mean = 60, [], []
