@@ -585,6 +585,16 @@ def test_expected_intervals_are_those_of_the_inverse_information(noise: tuple[fl
     assert plain["frontier_loss"] == pytest.approx(half_width(pilot.information, gradient, 0.9), rel=1e-4)
 
 
+def test_what_no_run_tells_has_no_width() -> None:
+    blank = replace(pilot_at(), information=np.zeros((5, 5)))
+    assert set(design.expected(blank).values()) == {np.inf}
+    alone = design.expected(blank, [1e7], [1e9], evaluations=3)
+    assert alone["alpha"] == np.inf
+    assert design._half_width(np.diag([1.0, 1.0, 0.0, 4.0, 0.0]), np.array([0, 0, 0, 1.0, 0]), 0.9) == pytest.approx(
+        norm.ppf(0.95) / 2
+    )
+
+
 @pytest.mark.parametrize("target", ["size_exponent", "frontier_loss"])
 def test_a_design_is_greedy_in_variance_per_flop(target: str) -> None:
     pilot = pilot_at()
