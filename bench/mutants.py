@@ -35,7 +35,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,11 @@ from structlin.errors import UserError, door, key_values, whole_number
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "structlin"
-_WARM = ("pytest", "hypothesis", "numpy", "pandas", "scipy.optimize", "scipy.stats", "torch", "matplotlib", "omegaconf")
+_WARM = (
+    "pytest", "_hypothesis_pytestplugin", "xdist.plugin", "hypothesis", "numpy", "pandas", "pyarrow", "scipy.optimize",
+    "scipy.stats", "torch", "triton", "matplotlib.axes", "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_pdf", "omegaconf", "hydra", "rich.console", "rich.table",
+)  # fmt: skip
 _MEMORY = 12 << 30
 # CPU seconds that importing and collecting take at most, besides the tests.
 _START = 60
@@ -159,7 +163,8 @@ def copied_tree() -> Iterator[Path]:
 def warm() -> None:
     """Import what every child needs and no mutant changes."""
     for name in _WARM:
-        importlib.import_module(name)
+        with suppress(ImportError):
+            importlib.import_module(name)
     hypothesis = sys.modules["hypothesis"]
     hypothesis.settings.register_profile("mutants", deadline=None, derandomize=True, database=None)
     hypothesis.settings.load_profile("mutants")
