@@ -353,3 +353,54 @@ def test_samples_name_what_theta_holds() -> None:
         (1.5, found["A"][1], found["B"][1], 0.6, 0.2, 1.0)
     )
     assert parametric.law_of(np.append(theta[1], 0.7), centre).gamma == 0.7
+
+
+def test_a_fit_reports_its_certificate() -> None:
+    size, tokens, loss = _columns(rows=80, noise=0.01, generator=np.random.default_rng(3))
+    weights = np.random.default_rng(0).random(80)
+    fitted = parametric.fit(size, tokens, loss, Objective("log_squares"), weights=weights)
+    x, y = np.log(size) - fitted.centre[0], np.log(tokens) - fitted.centre[1]
+    floor, a, b, alpha, beta = fitted.theta
+    left, right = np.exp(a - alpha * x), np.exp(b - beta * y)
+    predicted = floor + left + right
+    assert fitted.residuals == pytest.approx(np.log(predicted / loss))
+    # d log L / d theta, rows weighted, columns of unit length.
+    slopes = np.stack([np.ones(80), left, right, -x * left, -y * right], axis=1) / predicted[:, None]
+    scaled = slopes * np.sqrt(weights)[:, None]
+    scaled /= np.linalg.norm(scaled, axis=0)
+    assert fitted.condition == pytest.approx(np.linalg.cond(scaled) ** 2, rel=1e-6)
+    assert fitted.gradient_norm == pytest.approx(np.abs(slopes.T @ (weights * fitted.residuals)).max(), abs=1e-12)
+    assert fitted.bound_distance == pytest.approx({"E": floor, "alpha": alpha - 1e-4, "beta": beta - 1e-4}, rel=1e-3)
+    assert parametric._condition(np.array([[1.0, 0.0], [2.0, 0.0]]), np.ones(2)) == np.inf
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1.0, 1.0 + 1e-9, 2.0, 2.0 + 1e-9, 3.0, np.inf], (2.0, 3.0)),
+        ([1.0], ()),
+        ([0.0, 1e-16, 1e-3], (1e-3,)),
+        ([1.0, 1.01, 1.02], (1.01, 1.02)),
+    ],
+)
+def test_basins_are_distinct_objectives_above_the_best(values: list[float], expected: tuple[float, ...]) -> None:
+    assert parametric._basins(np.array(values), values[0]) == expected
+
+
+def test_a_start_of_the_powered_law_has_its_terms_to_the_root() -> None:
+    theta = np.array([[1.5, -0.4, 0.3, 0.3, 0.2], [1.0, 0.1, -0.7, 0.5, 0.4]])
+    moved = parametric._powered_starts(theta, 0.8)
+    x = 1.7
+    for before, after in zip(theta, moved, strict=True):
+        assert (after[0], after[5]) == (before[0], 0.8)
+        for term in (1, 2):
+            value = np.exp(before[term] - before[term + 2] * x)
+            assert np.exp(after[term] - after[term + 2] * x) ** 0.8 == pytest.approx(value)
+
+
+def test_a_law_is_the_same_about_another_centre() -> None:
+    size, tokens, loss = _columns(rows=60, noise=0.01, generator=np.random.default_rng(6))
+    fitted = parametric.fit(size, tokens, loss)
+    axes = Axes.of(size[:20] * 3, tokens[:20] / 7)
+    again = parametric.law_of(parametric._recentred(fitted, axes), (axes.centre[0], axes.centre[1]))
+    assert vars(again) == pytest.approx(vars(fitted.law))
