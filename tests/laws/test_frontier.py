@@ -604,6 +604,18 @@ def test_losses_of_a_slice_are_read_between_two_rows_and_averaged_over_seeds() -
     assert np.bincount(model).tolist() == [2] * len(s.size)
 
 
+def test_errors_of_widths_and_tokens_follow_those_of_sizes() -> None:
+    """Width is the root of N and D is C / 6 N in these tables: half the error of the exponent, and its negative."""
+    found = laws_of(two(seeds=(0, 1)), bootstrap=40).isoflops["dense"]
+    assert found.size is not None
+    assert found.width is not None
+    assert found.tokens is not None
+    assert np.ptp(found.size.errors) > 0
+    assert found.width.errors == pytest.approx(found.size.errors / 2, abs=1e-9)
+    # An evaluation within 2% of a budget stands for it, with its own tokens: a small error of its own.
+    assert found.tokens.errors == pytest.approx(-found.size.errors, abs=2e-3)
+
+
 # ---- isoFLOP --------------------------------------------------------------------------------------------------------
 
 

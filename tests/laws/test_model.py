@@ -75,6 +75,8 @@ def test_synthetic_grids_have_so_many_outliers() -> None:
     assert table["flops"].tolist() == pytest.approx((6 * table["params"] * table["tokens"]).tolist())
     assert table["params"].min() >= 5e7
     assert table["tokens"].min() >= 1e7
+    usual = synthetic.grid(LAW, rows=4000, generator=np.random.default_rng(0))
+    assert np.log(usual["loss"] / LAW.loss(usual["params"], usual["tokens"])).std() == pytest.approx(0.005, rel=0.05)
     plain = synthetic.grid(LAW, **options)
     assert np.abs(np.log(plain["loss"] / LAW.loss(plain["params"], plain["tokens"]))).max() < 0.006
 
