@@ -82,6 +82,39 @@ def test_widths_are_multiples_of_a_head_around_the_asked_range(name: str, points
         assert max(ratios) > 8 * min(ratios)
 
 
+@pytest.mark.parametrize("budget", [1e12, 3e13, 1e15])
+@pytest.mark.parametrize("ratios", [(5.0, 200.0), (20.0, 60.0), (30.0, 31.0)])
+@pytest.mark.parametrize("points", [1, 2, 3, 6, 9])
+def test_widths_are_those_of_the_coarsest_lattice_that_holds_enough(
+    budget: float, ratios: tuple[float, float], points: int
+) -> None:
+    """Four, or as many as are asked for; then evenly by rank, the ends among them."""
+    asked = request(budgets=(budget,), tokens_per_param=ratios, points=points)
+    template = asked.templates[0]
+    low, high = (math.sqrt(budget / (6 * ratio)) for ratio in reversed(ratios))
+    sizes = {width: ledger(template.trunk(width)).macs_per_token for width in range(16, 4097, 16)}
+    powers = [2**k for k in range(9)]
+    lattices = [
+        {16 * n for power in powers for n in (power, 1.5 * power)},
+        {16 * n for power in powers for n in (power, 1.25 * power, 1.5 * power, 1.75 * power)},
+        set(sizes),
+    ]
+    found: list[int] = []
+    for members in lattices:
+        inside = [width for width in sizes if width in members and low <= sizes[width] <= high]
+        warm = template.science.schedule.warmup_steps
+        lasting = [w for w in inside if steps_for_flops(template.trunk(w), budget) >= 2 * warm]
+        found = lasting or found
+        if len(found) >= min(points, 4):
+            break
+    if not found:
+        found = [min(sizes, key=lambda width: abs(math.log(sizes[width] / math.sqrt(low * high))))]
+    if len(found) > points:
+        places = [round(k * (len(found) - 1) / max(1, points - 1)) for k in range(points)]
+        found = [found[place] for place in places]
+    assert [cell.science.model.d_model for cell in plan_sweep(asked).cells] == found
+
+
 def test_budgets_share_widths() -> None:
     plan = plan_sweep(request(budgets=(1e13, 1e14)))
     runs = {run_id(cell.science) for cell in plan.cells}
