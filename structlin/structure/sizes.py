@@ -239,16 +239,23 @@ def _check_served(theta: Theta, d_in: int, d_out: int) -> None:
     for index, term in zip(theta.indices, theta.terms, strict=True):
         size, width = term.size(widths[index.side]), widths[index.side]
         if size < 1 - _ROUNDING_ERROR:
-            needed = math.ceil((1 / float(term.coefficient)) ** (1 / float(term.exponent)) - _ROUNDING_ERROR)
             raise UnservedWidth(
                 f"theta {theta} cannot serve a layer of {d_in} x {d_out}: {theta.called(index)} = {term} would have "
-                f"size {size:.3g}, below 1; it takes widths of at least {needed}"
+                f"size {size:.3g}, below 1; {_way_up(term)}"
             )
         if size > width * (1 + _ROUNDING_ERROR):
             raise UnservedWidth(
                 f"theta {theta} cannot serve a layer of {d_in} x {d_out}: {theta.called(index)} = {term} would have "
                 f"size {size:.4g}, above the {width} features there are; use a smaller one, or wider layers"
             )
+
+
+def _way_up(term: Term) -> str:
+    """What makes the size of an index at least 1."""
+    if term.exponent == 0:
+        return "it does not grow with the width: use a coefficient of at least 1"
+    least = math.ceil((1 / float(term.coefficient)) ** (1 / float(term.exponent)) - _ROUNDING_ERROR)
+    return f"it takes widths of at least {least}"
 
 
 def nearest_divisors(size: int, terms: tuple[Term, ...]) -> tuple[tuple[int, ...], ...]:
