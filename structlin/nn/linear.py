@@ -168,7 +168,8 @@ class EinsumLinear(Linear):
         first, second = (self.factor(factor.name) for factor in self.plan.factors)
         y_TF = structured_product(x_TG, first, second, self.plan.a_first, gelu)
         if self.plan.output_order == "efd":
-            y_TF = y_TF.reshape(-1, s.f, s.e, s.d).transpose(1, 2).reshape(-1, s.used_out)
+            d, e, f = s.of_indices[3:6]
+            y_TF = y_TF.reshape(-1, f, e, d).transpose(1, 2).reshape(-1, s.used_out)
         y = fit_features(y_TF, s.d_out).reshape(*x.shape[:-1], s.d_out)
         return y if self.bias is None else y + self.bias
 
@@ -221,24 +222,44 @@ class ChainLinear(Linear):
     of matrices; what passes by stands with the rows.
     """
 
+    def __init__(self, plan: LinearPlan, options: LinearOptions) -> None:
+        super().__init__(plan, options)
+        self._input = self._lengths(self._after(0))
+        self._steps = tuple(self._step(place) for place in range(len(plan.factors)))
+        self._last = _order(self._after(len(plan.factors)), output_axes(plan.sizes.num_factors))
+
     def _shapes(self) -> Sequence[tuple[int, ...]]:
         steps = [factor.step for factor in self.plan.factors]
         return [self._lengths((*step.batch, *step.new, *step.contracted)) for step in steps]
+
+    def _step(self, place: int) -> tuple[str, tuple[int, ...], tuple[int, int, int], tuple[int, ...]]:
+        """Of one product: its factor, the order in which it takes the axes of z, (batch, new, contracted), new axes.
+
+        As plain numbers, so that a compiled forward pass meets no index.
+        """
+        factor, axes = self.plan.factors[place], self._after(place)
+        step = factor.step
+        order = _order(axes, (*step.batch, *step.contracted, *step.passing))
+        B, N, C = (math.prod(self._lengths(group)) for group in (step.batch, step.new, step.contracted))
+        return factor.name, order, (B, N, C), self._lengths(self._after(place + 1))
+
+    def _after(self, steps: int) -> tuple[Index, ...]:
+        """Axes of z after so many steps; the rows come last."""
+        if steps == 0:
+            return input_axes(self.sizes.num_factors)
+        step = self.plan.factors[steps - 1].step
+        return (*step.batch, *step.new, *step.passing)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., d_in) -> (..., d_out)."""
         s = self.sizes
         x_TX = fit_features(x.reshape(-1, s.d_in), s.used_in)
-        axes, rows = input_axes(s.num_factors), x_TX.shape[0]
-        z = x_TX.t().reshape(*self._lengths(axes), rows)
-        for factor in self.plan.factors:
-            step = factor.step
-            batch, new, contracted, passing = map(self._lengths, (step.batch, step.new, step.contracted, step.passing))
-            B, N, C = math.prod(batch), math.prod(new), math.prod(contracted)
-            z_BCP = _permuted(z, axes, (*step.batch, *step.contracted, *step.passing)).reshape(B, C, -1)
-            z = torch.bmm(self.factor(factor.name).reshape(B, N, C), z_BCP).view(*batch, *new, *passing, rows)
-            axes = (*step.batch, *step.new, *step.passing)
-        y_TF = _permuted(z, axes, output_axes(s.num_factors)).reshape(s.used_out, rows).t()
+        rows = x_TX.shape[0]
+        z = x_TX.t().reshape(*self._input, rows)
+        for name, order, (B, N, C), lengths in self._steps:
+            z_BCP = z.permute(order).reshape(B, C, -1)
+            z = torch.bmm(self.factor(name).reshape(B, N, C), z_BCP).view(*lengths, rows)
+        y_TF = z.permute(self._last).reshape(s.used_out, rows).t()
         y = fit_features(y_TF, s.d_out).reshape(*x.shape[:-1], s.d_out)
         return y if self.bias is None else y + self.bias
 
@@ -262,9 +283,9 @@ class ChainLinear(Linear):
         return tuple(self.sizes[index.name] for index in axes)
 
 
-def _permuted(z: Tensor, axes: Sequence[Index], wanted: Sequence[Index]) -> Tensor:
-    """z (*axes, T) with its axes in another order."""
-    return z.permute(*(axes.index(index) for index in wanted), len(axes))
+def _order(axes: Sequence[Index], wanted: Sequence[Index]) -> tuple[int, ...]:
+    """The order that permutes (*axes, T) to (*wanted, T)."""
+    return (*(axes.index(index) for index in wanted), len(axes))
 
 
 def product_shapes(plan: LinearPlan) -> tuple[tuple[int, ...], tuple[int, ...]]:
