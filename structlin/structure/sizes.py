@@ -203,7 +203,6 @@ def rank_size(term: Term, d_in: int, d_out: int) -> int:
     return max(1, round(term.size(min(d_in, d_out))))
 
 
-@cache
 def _sides(num_factors: int) -> int:
     """How many indices the input can have, which is as many as the output can."""
     return 2**num_factors - 1

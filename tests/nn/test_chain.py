@@ -163,6 +163,19 @@ def test_many_factors_have_no_closed_projection() -> None:
         random_layer(family_plan("btt-3", (64, 64))).from_dense(randn(64, 64))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("case", ["btt-3", "blast", "mpo-4", "btt-2", "block_shuffle"])
+def test_a_family_goes_through_torch_compile_in_one_graph(case: str) -> None:
+    torch._dynamo.reset()
+    layer, x = random_layer(family_plan(case, (48, 96))), randn(7, 48).requires_grad_()
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)(x)
+    plain, inputs = layer(x), [x, *layer.parameters()]
+    torch.testing.assert_close(compiled, plain, **EXACT)
+    found, wanted = (gradients(y, randn(7, 96, seed=2), inputs) for y in (compiled, plain))
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, **EXACT)
+
+
 # --- cost ---------------------------------------------------------------------------------------------------------
 
 
