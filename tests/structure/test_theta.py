@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from structlin.structure import Term, Theta
-from structlin.structure.index import indices
-from structlin.structure.theta import parse_fraction, present
+from structlin.structure.index import Index, indices
+from structlin.structure.theta import parse_fraction
 from tests.strategies import maps, thetas
 
 BTT = (F(1, 2), F(0), F(1, 2), F(0), F(1, 2), F(1, 2), F(0))
@@ -93,6 +93,11 @@ def test_swapping_twice_changes_nothing_and_mends_redundancy(theta: Theta) -> No
 # --- coefficients and any number of factors -----------------------------------------------------------------------
 
 BTT3 = "x1=1/3 x12=1/3 x123=1/3 y3=1/3 y23=1/3 y123=1/3 r12=4*0 r23=4*0"
+
+
+def present(theta: Theta) -> list[Index]:
+    """The indices that a theta has."""
+    return [index for index in theta.indices if not theta[index.name].is_absent]
 
 
 @given(st.integers(1, 4).flatmap(maps))
