@@ -131,12 +131,15 @@ def test_a_sample_is_more_even_than_chance_and_fills_the_same_space() -> None:
 
 # --- three factors ------------------------------------------------------------------------------------------------
 
-OF_THREE = sample_thetas(64, seed=0, factors=3)
+
+@pytest.fixture(scope="module")
+def of_three() -> list[Theta]:
+    return sample_thetas(64, seed=0, factors=3)
 
 
-def test_three_factors_are_useful_distinct_and_can_be_typed_again() -> None:
-    assert len(set(OF_THREE)) == 64
-    for theta in OF_THREE:
+def test_three_factors_are_useful_distinct_and_can_be_typed_again(of_three: list[Theta]) -> None:
+    assert len(set(of_three)) == 64
+    for theta in of_three:
         theta.check_useful()
         assert (theta.num_factors, theta.is_dense, theta.is_degenerate) == (3, False, False)
         assert theta.taxonomy.nu <= 1 + 1e-9
@@ -145,9 +148,9 @@ def test_three_factors_are_useful_distinct_and_can_be_typed_again() -> None:
         assert Theta.parse(str(theta)) == theta
 
 
-def test_a_longer_sample_of_three_contains_the_shorter_one() -> None:
-    assert OF_THREE[:10] == sample_thetas(10, 0, factors=3)
-    assert not set(OF_THREE[:10]) & set(sample_thetas(10, 1, factors=3))
+def test_a_longer_sample_of_three_contains_the_shorter_one(of_three: list[Theta]) -> None:
+    assert of_three[:10] == sample_thetas(10, 0, factors=3)
+    assert not set(of_three[:10]) & set(sample_thetas(10, 1, factors=3))
 
 
 def test_bounds_of_three_factors_are_kept() -> None:

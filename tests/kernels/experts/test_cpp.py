@@ -33,19 +33,19 @@ LAYERS = {
 
 
 def random_layer(sizes: Sizes, num_experts: int = 4, top_k: int = 2, capacity: float = 0.0) -> MoeLinear:
-    torch.manual_seed(1)
     router = Router(sizes.d_in, num_experts, top_k, base_d_in=8, capacity=capacity)
     return _filled(MoeLinear(router, Experts(plan_linear(sizes), num_experts, LinearOptions(8))))
 
 
 def random_ffn(width: int, num_experts: int = 4) -> MoeFfn:
-    torch.manual_seed(1)
     btt = lookup("btt")
     experts = (Experts(plan_theta(btt, *ends), num_experts, LinearOptions(8)) for ends in ((width, 128), (128, width)))
     return _filled(MoeFfn(Router(width, num_experts, 2, base_d_in=8), *experts))
 
 
 def _filled(layer: Any) -> Any:
+    # Here, since layers draw their own start when they are made.
+    torch.manual_seed(1)
     for parameter in layer.parameters():
         nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5)
     return layer
