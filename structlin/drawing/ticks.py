@@ -14,7 +14,7 @@ def log_ticks(axis: Any, limits: tuple[float, float], most: float, given: Sequen
 
     ticks = list(given) or next(found for found in _candidates(*limits) if _stand_apart(found, limits, most))
     axis.set_major_locator(FixedLocator(ticks))
-    digits = 1 if len({power_label(tick) for tick in ticks}) == len(ticks) else 2
+    digits = _digits(ticks)
     axis.set_major_formatter(FuncFormatter(lambda value, _: power_label(float(f"{value:.6g}"), digits)))
     axis.set_minor_locator(NullLocator())
 
@@ -25,7 +25,16 @@ def _stand_apart(ticks: Sequence[float], limits: tuple[float, float], most: floa
         return True
     length = math.log(limits[1] / limits[0])
     gap = min(math.log(right / left) for left, right in pairwise(ticks)) / length
-    return len(ticks) <= most and gap >= 0.7 / most
+    # A label of three digits (2.75e10) takes all the room of a tick.
+    return len(ticks) <= most and gap >= (1.0 if _digits(ticks) == 3 else 0.7) / most
+
+
+def _digits(ticks: Sequence[float]) -> int:
+    """The fewest with which labels say their numbers; three at most."""
+    for digits in (1, 2):
+        if all(math.isclose(float(power_label(tick, digits)), tick, rel_tol=1e-5) for tick in ticks):
+            return digits
+    return 3
 
 
 def _candidates(low: float, high: float) -> Iterator[list[float]]:

@@ -8,15 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from scipy.stats import chi2, linregress, norm
 from scipy.stats import t as student
 
-from structlin.drawing.charts import charts
 from structlin.errors import UserError
 from structlin.laws import run, synthetic
-from structlin.laws.approaches import frontier, hull, isoflop, parametric
+from structlin.laws.approaches import frontier, hull, parametric
 from structlin.laws.approaches.fit import Laws
 from structlin.laws.approaches.parametric import ParametricLaw
 from structlin.laws.checked import Checked
@@ -24,7 +21,6 @@ from structlin.laws.checks import agreement, backtest, joint, resources, sensiti
 from structlin.laws.checks import next_runs as design
 from structlin.laws.choices import Choices
 from structlin.laws.minimum.objective import Objective
-from structlin.laws.report import figures
 from structlin.laws.report import laws_json as record
 from tests.laws.tables import BTT, DENSE, laws_of, laws_of_runs, names, own, two
 
@@ -240,205 +236,6 @@ def test_everything_stands_in_laws_json(tmp_path) -> None:
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert page.count("<script") == 3
     assert BTT.E == DENSE.E
-
-
-def test_figures_embed_truetype_and_repeat_to_the_byte(tmp_path) -> None:
-    laws = laws_of(two(), bootstrap=40)
-    found = record.plain(record.record(laws))
-    first, second = (figures.write(laws, found, tmp_path / name) for name in ("one", "two"))
-    papers = [(a, b) for a, b in zip(first, second, strict=True) if a.suffix == ".pdf"]
-    assert len(papers) == 3
-    for a, b in papers:
-        data = a.read_bytes()
-        assert data == b.read_bytes()
-        assert b"/CIDFontType2" in data
-        assert b"/Type3" not in data
-
-
-def test_ticks_of_compute_are_short() -> None:
-    assert [figures.power_label(v) for v in (2e18, 1e-5, 500.0, 5e10)] == ["2e18", "1e-5", "500", "5e10"]
-
-
-# ---- pictures -------------------------------------------------------------------------------------------------------
-
-
-def points_of(line: Line2D) -> np.ndarray:
-    """What a line of a figure goes through, (n, 2)."""
-    return np.column_stack([line.get_xdata(), line.get_ydata()])
-
-
-def inches(axes: Axes) -> tuple[float, ...]:
-    """Room left, below, right and above of axes."""
-    width, height = axes.figure.get_size_inches()
-    box = axes.get_position()
-    return box.x0 * width, box.y0 * height, (1 - box.x1) * width, (1 - box.y1) * height
-
-
-def test_a_figure_of_a_frontier_shows_runs_hulls_and_laws(laws: Laws) -> None:
-    (axes,) = figures.draw_frontier(laws, {}).axes
-    assert tuple(axes.figure.get_size_inches()) == (5.5, 3.8)
-    assert inches(axes) == pytest.approx((0.55, 0.5, 0.1, 0.3))
-    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
-    assert len(axes.lines) == 6
-    for k, variant in enumerate(("dense", "btt")):
-        law, frame = laws.frontiers[variant], laws.points.of(variant)
-        faint = axes.collections[k].get_segments()
-        runs = laws.points.runs_of(variant, 150)
-        assert len(faint) == len(runs) == 10
-        for segment, (_, c, y) in zip(faint, runs, strict=True):
-            assert segment == pytest.approx(np.column_stack([c, y]))
-        dots, solid, dashed = axes.lines[3 * k : 3 * k + 3]
-        assert not len(points_of(dots))
-        assert points_of(solid) == pytest.approx(frame[["C", "L"]].to_numpy()[law.members])
-        assert solid.get_label() == variant
-        c, y = points_of(dashed).T
-        assert y == pytest.approx(law.loss(c))
-        assert (c[0], c[-1]) == pytest.approx((law.span[0] / 1.3, law.span[1] * 3))
-
-
-def test_finished_runs_are_dots_of_a_figure() -> None:
-    table = synthetic.isoflop(DENSE, generator=np.random.default_rng(2))
-    laws = laws_of(table, bootstrap=40)
-    (axes,) = figures.draw_frontier(laws, {}).axes
-    assert not axes.collections[0].get_segments()
-    dots = points_of(axes.lines[0])
-    expected = laws.points.frame[["C", "L"]].to_numpy()
-    assert sorted(map(tuple, dots)) == sorted(map(tuple, expected))
-    chart = charts.frontier(laws)
-    runs = chart["series"][0]
-    assert runs["label"] == "dense: runs"
-    shown = np.array(sorted(zip(runs["x"], runs["y"], strict=True)))
-    assert shown == pytest.approx(np.array(sorted(map(tuple, expected))), rel=1e-5)
-    assert runs["x"] == sorted(runs["x"])
-
-
-def test_a_figure_of_multipliers_shows_curves_bands_and_one(laws: Laws) -> None:
-    (axes,) = figures.draw_multipliers(laws, {}).axes
-    level, curve = axes.lines
-    m = laws.multipliers["btt"]
-    assert set(points_of(level)[:, 1]) == {1.0}
-    assert points_of(curve) == pytest.approx(np.column_stack([m.flops, m.value]))
-    corners = {tuple(corner) for corner in axes.collections[0].get_paths()[0].vertices.tolist()}
-    assert {*zip(m.flops, m.low, strict=True), *zip(m.flops, m.high, strict=True)} <= corners
-    assert axes.get_xscale() == "log"
-    assert axes.xaxis.get_major_formatter()(2e18) == "2e18"
-
-
-@pytest.fixture(scope="module")
-def many_budgets() -> Laws:
-    return laws_of_runs(own(run_noise=0.002), bootstrap=40, budgets=tuple(np.geomspace(2e16, 4e18, 10).tolist()))
-
-
-def vertex_of(s: isoflop.Slice) -> tuple[float, float]:
-    """N and loss at the lowest point of the parabola of a slice."""
-    constant, slope, curvature = s.parabola
-    return float(np.exp(np.log(s.size).mean() - slope / (2 * curvature))), constant - slope**2 / (4 * curvature)
-
-
-def test_a_figure_of_isoflops_has_a_panel_a_variant_and_few_budgets(many_budgets: Laws) -> None:
-    figure = figures.draw_isoflop(many_budgets, {})
-    assert tuple(figure.get_size_inches()) == pytest.approx((6.0, 3.2))
-    assert inches(figure.axes[0])[:2] == pytest.approx((0.55, 0.5))
-    for axes, variant in zip(figure.axes, ("dense", "btt"), strict=True):
-        lines = list(axes.lines)
-        slices = many_budgets.isoflops[variant].slices
-        assert len(slices) == 10
-        for s in slices[::2]:
-            assert points_of(lines.pop(0)) == pytest.approx(np.column_stack([s.size, s.loss]))
-            x, y = points_of(lines.pop(0)).T
-            assert (x[0], x[-1]) == pytest.approx((s.size[0], s.size[-1]))
-            assert y == pytest.approx(np.polynomial.Polynomial(s.parabola)(np.log(x) - np.log(s.size).mean()))
-            if s.edge is None and np.isfinite(s.optimum):
-                assert points_of(lines.pop(0))[0] == pytest.approx(vertex_of(s))
-        assert not lines
-        assert axes.get_title() == variant
-
-
-@pytest.mark.parametrize(
-    ("width", "limits", "expected"),
-    [
-        (5.5, (1e15, 1e18), [f"{part}e{decade}" for decade in (15, 16, 17) for part in (1, 2, 5)] + ["1e18"]),
-        (5.5, (1.5e15, 6e16), ["2e15", "5e15", "1e16", "2e16", "5e16"]),
-        (5.5, (1e15, 1e20), [f"1e{decade}" for decade in range(15, 21)]),
-        (5.5, (1e4, 1e29), [f"1e{decade}" for decade in range(6, 30, 3)]),
-        (1.2, (1e15, 1e18), ["1e16", "1e18"]),
-    ],
-)
-def test_ticks_of_compute_have_room(width: float, limits: tuple[float, float], expected: list[str]) -> None:
-    figure, (axes,) = figures._new(width, 3.0)
-    axes.set(xscale="log", xlim=limits)
-    figures._sparse_decades(axes)
-    ticks = axes.xaxis.get_major_locator()()
-    assert [axes.xaxis.get_major_formatter()(tick) for tick in ticks] == expected
-    assert figure.axes == [axes]
-
-
-def test_legends_have_an_order_and_marks_tell_apart() -> None:
-    names = ["moe-ffn-btt", "btt11", "dense/paper", "btt3", "low_rank", "dense", "btt3/paper"]
-    in_order = ["dense", "dense/paper", "btt3", "btt3/paper", "btt11", "low_rank", "moe-ffn-btt"]
-    assert figures.ordered(names) == in_order
-    many = [*names, *(f"g{k}" for k in range(42))]
-    marks = {(figures.colour(many, name), figures.marker(many, name)) for name in many if "dense" not in name}
-    assert len(marks) == 47
-    assert {(figures.colour(many, name), figures.marker(many, name)) for name in ("dense", "dense/paper")} == {
-        ("#000000", "^")
-    }
-
-
-def test_charts_of_the_page_show_what_the_figures_show(laws: Laws) -> None:
-    chart = charts.frontier(laws)
-    assert chart["x"]["log"]
-    assert chart["y"]["log"]
-    series = iter(chart["series"])
-    for variant in ("dense", "btt"):
-        law, frame = laws.frontiers[variant], laws.points.of(variant)
-        for name, c, y in laws.points.runs_of(variant, 60):
-            one = next(series)
-            assert (one["label"], one["variant"], one["style"]) == (name, variant, "faint")
-            assert (one["x"], one["y"]) == (pytest.approx(c.tolist(), rel=1e-5), pytest.approx(y.tolist(), rel=1e-5))
-        points, dashed = next(series), next(series)
-        assert points["y"] == pytest.approx(frame["L"].to_numpy()[law.members].tolist(), rel=1e-5)
-        assert dashed["y"] == pytest.approx(law.loss(np.array(dashed["x"])).tolist(), rel=1e-4)
-        ends = (law.span[0] / 1.5, law.span[1] * 4)
-        assert (dashed["x"][0], dashed["x"][-1]) == pytest.approx(ends, rel=1e-5)
-    assert next(series, None) is None
-    (band,) = charts.multipliers(laws)["series"]
-    m = laws.multipliers["btt"]
-    for name, values in (("x", m.flops), ("y", m.value), ("low", m.low), ("high", m.high)):
-        assert band[name] == pytest.approx(values.tolist(), rel=1e-5)
-
-
-def test_long_runs_are_thinned_to_their_ends_in_a_chart() -> None:
-    laws = laws_of(two(evaluations=90), bootstrap=40)
-    whole = laws.points.runs_of("dense", 60)
-    for one, (name, c, y) in zip(charts.frontier(laws)["series"], whole, strict=False):
-        assert one["label"] == name
-        assert len(one["x"]) == 40
-        assert (one["x"][0], one["x"][-1]) == pytest.approx((c[0], c[-1]), rel=1e-5)
-        assert (one["y"][0], one["y"][-1]) == pytest.approx((y[0], y[-1]), rel=1e-5)
-
-
-def test_charts_of_isoflops_and_residuals(many_budgets: Laws) -> None:
-    found = charts.isoflops(many_budgets)
-    assert [chart["id"] for chart in found] == ["isoflop-0", "isoflop-1"]
-    for chart, (variant, of) in zip(found, many_budgets.isoflops.items(), strict=True):
-        assert chart["x"]["log"]
-        assert not chart["y"]["log"]
-        assert variant in chart["title"]
-        series = chart["series"]
-        assert len(series) == 10
-        assert (series[0]["colour"], series[-1]["colour"]) == ("#440154", "#bec81e")
-        for points, line, s in zip(series[::2], series[1::2], of.slices[::2], strict=True):
-            assert points["x"] == pytest.approx(s.size.tolist(), rel=1e-5)
-            assert points["y"] == pytest.approx(s.loss.tolist(), rel=1e-5)
-            assert (line["x"][0], line["x"][-1]) == pytest.approx((s.size[0], s.size[-1]), rel=1e-5)
-            at = np.log(np.array(line["x"])) - np.log(s.size).mean()
-            assert line["y"] == pytest.approx(np.polynomial.Polynomial(s.parabola)(at).tolist(), rel=1e-4)
-    for one, variant in zip(charts.residuals(many_budgets)["series"], ("dense", "btt"), strict=True):
-        frame, law = many_budgets.points.of(variant), many_budgets.parametrics[variant].fit.law
-        assert one["x"] == sorted(one["x"])
-        off = 100 * np.log(law.loss(frame["N"], frame["D"]) / frame["L"])
-        assert sorted(one["y"]) == pytest.approx(sorted(off), rel=1e-4, abs=1e-9)
 
 
 # ---- agreement ------------------------------------------------------------------------------------------------------

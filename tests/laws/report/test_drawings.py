@@ -2,20 +2,23 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import ArrayLike
 
 from structlin.drawing.charts import MOST_FAINT, MOST_POINTS, charts
-from structlin.drawing.drawing import Drawing
+from structlin.drawing.drawing import Drawing, Series
 from structlin.drawing.paint import figure_of
 from structlin.drawing.style import RC, SMALLEST_POINT, STAR
 from structlin.laws import synthetic
 from structlin.laws.approaches.fit import Laws
-from structlin.laws.report import drawings, page
+from structlin.laws.approaches.isoflop import Slice
+from structlin.laws.report import curves, drawings, page
 from structlin.laws.report import laws_json as record
 from structlin.laws.run import enrich
 from tests.laws.tables import DENSE, laws_of, two
@@ -37,16 +40,44 @@ def test_everything_is_drawn_and_nothing_besides(laws: Laws, drawn: dict[str, Dr
     assert [drawing.name for drawing in drawings.drawings(alone)] == ["frontier", "isoflop", "residuals"]
 
 
+def numbers(series: Series, x: ArrayLike, y: ArrayLike) -> None:
+    """The series goes through these points, in this order."""
+    np.testing.assert_allclose(np.stack([series.x, series.y]), np.stack([x, y]), rtol=1e-9)
+
+
 def test_a_frontier_is_its_runs_its_hull_and_its_law(laws: Laws, drawn: dict[str, Drawing]) -> None:
-    rows = drawn["frontier"].numbers()
-    for variant in ("dense", "btt"):
+    (panel,) = drawn["frontier"].panels
+    assert panel.x_log
+    assert panel.y_log
+    series = iter(panel.series)
+    for variant, colour, marker in (("dense", "#000000", "^"), ("btt", "#D55E00", "o")):
         law, frame = laws.frontiers[variant], laws.points.of(variant)
-        own = rows[rows["variant"] == variant]
-        assert len(own[own["style"] == "faint"]) == len(frame)
-        assert sorted(own.loc[own["style"] == "joined", "y"]) == sorted(frame["L"].to_numpy()[law.members])
-        dashed = own[own["style"] == "dashed"]
-        assert dashed["x"].max() == pytest.approx(2 * law.span[1])
-        np.testing.assert_allclose(dashed["y"], law.loss(dashed["x"].to_numpy()))
+        for run, part in frame.sort_values("C").groupby("run"):
+            one = next(series)
+            assert (one.said, one.label, one.variant, one.style, one.colour) == (run, "", variant, "faint", colour)
+            numbers(one, part["C"], part["L"])
+        joined, dashed = next(series), next(series)
+        assert (joined.label, joined.style, joined.colour, joined.marker) == (variant, "joined", colour, marker)
+        numbers(joined, *frame[["C", "L"]].to_numpy()[law.members].T)
+        assert (dashed.label, dashed.style, dashed.colour) == ("", "dashed", colour)
+        numbers(dashed, dashed.x, law.E + law.A * dashed.x**-law.a)
+        assert dashed.x[[0, -1]] == pytest.approx([law.span[0], 2 * law.span[1]])
+        assert np.ptp(np.diff(np.log(dashed.x))) < 1e-9
+    assert next(series, None) is None
+
+
+@pytest.mark.parametrize(("most", "shown"), [(5, [0, 1, 2, 3, 4]), (4, [0, 2, 4]), (2, [0, 3]), (1, [0])])
+def test_many_runs_are_shown_by_some(laws: Laws, monkeypatch: pytest.MonkeyPatch, most: int, shown: list[int]) -> None:
+    monkeypatch.setattr(curves, "MOST_RUNS", most)
+    panel = curves.frontier_panel(laws, ["btt"], "")
+    runs = sorted(laws.points.of("btt")["run"].unique())
+    assert len(runs) == 5
+    assert [one.said for one in panel.series if one.style == "faint"] == [runs[place] for place in shown]
+
+
+def test_a_variant_without_a_law_shows_its_runs(laws: Laws) -> None:
+    panel = curves.frontier_panel(replace(laws, frontiers={}), ["dense"], "")
+    assert {one.style for one in panel.series} == {"faint"}
 
 
 def test_multipliers_are_bands_with_their_means_in_the_legend(laws: Laws, drawn: dict[str, Drawing]) -> None:
@@ -58,32 +89,109 @@ def test_multipliers_are_bands_with_their_means_in_the_legend(laws: Laws, drawn:
         np.testing.assert_array_equal(drawn_, known)
     assert band.label == f"btt: mean {found.mean:.2f} ± {found.std:.2f}"
     assert panel.level == 1
+    assert panel.x_log
+    assert panel.x_label.startswith("dense: compute")
 
 
-def test_an_optimum_is_marked_where_it_is_inside_the_sizes(laws: Laws, drawn: dict[str, Drawing]) -> None:
-    colours: dict[str, set[str]] = {}
-    assert {panel.title for panel in drawn["isoflop"].panels} == set(laws.isoflops)
+def vertex_of(found: Slice) -> tuple[float, float]:
+    """N and loss at the lowest point of the parabola of a slice."""
+    constant, slope, curvature = found.parabola
+    return np.exp(np.log(found.size).mean() - slope / (2 * curvature)), constant - slope**2 / (4 * curvature)
+
+
+def test_isoflops_are_models_parabolas_and_optima(laws: Laws, drawn: dict[str, Drawing]) -> None:
+    """Every second of thirteen budgets; a star at the vertex of those that have their optimum inside the sizes."""
+    assert [panel.title for panel in drawn["isoflop"].panels] == ["dense", "btt"]
     for panel in drawn["isoflop"].panels:
-        found = laws.isoflops[panel.title]
-        budgets = {one.colour: one.label for one in panel.series if one.label}
-        for colour, label in budgets.items():
-            colours.setdefault(label, set()).add(colour)
-        marks = [one for one in panel.series if one.marker == STAR]
-        inside = [one.optimum for one in found.slices if one.edge is None and np.isfinite(one.optimum)]
-        assert {one.x.item() for one in marks} <= set(inside)
-        assert len(marks) >= 1
-        for mark in marks:
-            parabola = next(one for one in panel.series if one.style == "line" and one.colour == mark.colour)
-            assert mark.y.item() == pytest.approx(parabola.y.min(), rel=1e-3)
-    assert all(len(seen) == 1 for seen in colours.values())
+        assert (panel.x_log, panel.y_log) == (True, False)
+        slices = laws.isoflops[panel.title].slices
+        assert len(slices) == 13
+        stars, series = [], iter(panel.series)
+        for found in slices[::2]:
+            points, line = next(series), next(series)
+            assert points.style == "points"
+            assert float(points.label.removesuffix(" FLOPs")) == pytest.approx(found.budget, rel=0.05)
+            numbers(points, found.size, found.loss)
+            assert (line.style, line.label, line.colour) == ("line", "", points.colour)
+            assert line.x[[0, -1]] == pytest.approx(found.size[[0, -1]])
+            parabola = np.polynomial.Polynomial(found.parabola)
+            numbers(line, line.x, parabola(np.log(line.x) - np.log(found.size).mean()))
+            stars.append(found.edge is None)
+            if stars[-1]:
+                star = next(series)
+                assert (star.style, star.marker, star.label, star.colour) == ("points", STAR, "", points.colour)
+                assert (star.x.item(), star.y.item()) == pytest.approx(vertex_of(found))
+        assert next(series, None) is None
+        assert any(stars)
+        assert not all(stars)
 
 
-def test_runs_of_one_evaluation_are_dots() -> None:
-    table = synthetic.isoflop(DENSE, generator=np.random.default_rng(0))
-    laws = laws_of(table.assign(run=[f"r{place}" for place in range(len(table))]), bootstrap=40)
-    styles = [one.style for one in drawings.frontier(laws).panels[0].series]
-    assert styles == ["dots", "joined", "dashed"]
-    assert len(drawings.frontier(laws).panels[0].series[0].x) == len(table)
+def test_a_budget_has_one_colour_in_all_panels(drawn: dict[str, Drawing]) -> None:
+    looks = [{one.label: one.colour for one in panel.series if one.label} for panel in drawn["isoflop"].panels]
+    assert looks[0] == looks[1]
+    colours = list(looks[0].values())
+    assert (colours[0], colours[-1]) == ("#440154", "#bddf26")
+    assert len(set(colours)) == len(colours) == 7
+
+
+def test_paper_shows_few_variants_and_names_the_rest(laws: Laws, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawings, "MOST_PANELS", 1)
+    (paper,) = drawings._isoflop(laws, drawings.MOST_PANELS)
+    assert [panel.title for panel in paper.panels] == ["dense"]
+    assert paper.caption.endswith("1 of 2 variants; report.html has all.")
+
+
+@pytest.fixture(scope="module")
+def finished() -> Laws:
+    return laws_of(synthetic.isoflop(DENSE, generator=np.random.default_rng(2)), bootstrap=40)
+
+
+def test_runs_of_one_evaluation_are_dots(finished: Laws) -> None:
+    dots, joined, dashed = drawings.frontier(finished).panels[0].series
+    assert (dots.style, joined.style, dashed.style) == ("dots", "joined", "dashed")
+    expected = finished.points.frame[["C", "L"]].to_numpy()
+    assert len(expected) == 25
+    assert sorted(zip(dots.x, dots.y, strict=True)) == sorted(map(tuple, expected))
+    (chart,) = charts(drawings.frontier(finished))
+    shown = chart["series"][0]
+    assert (shown["label"], shown["style"]) == ("dense: runs", "dots")
+    assert sorted(zip(shown["x"], shown["y"], strict=True)) == [
+        pytest.approx(pair, rel=1e-5) for pair in sorted(map(tuple, expected))
+    ]
+
+
+def test_few_budgets_are_all_shown(finished: Laws) -> None:
+    (panel,) = curves.isoflop_panels(finished, ["dense"])
+    assert [one.label for one in panel.series if one.label] == [
+        f"{b} FLOPs" for b in ("1e16", "3e16", "1e17", "3e17", "1e18")
+    ]
+
+
+def test_residuals_are_errors_of_the_parametric_law(laws: Laws, drawn: dict[str, Drawing]) -> None:
+    (panel,) = drawn["residuals"].panels
+    assert (panel.x_log, panel.y_log, panel.level) == (True, False, 0)
+    for one, variant, colour in zip(panel.series, ("dense", "btt"), ("#000000", "#D55E00"), strict=True):
+        law, frame = laws.parametrics[variant].fit.law, laws.points.of(variant)
+        assert (one.label, one.variant, one.style, one.colour) == (variant, variant, "points", colour)
+        off = 100 * np.log((law.E + law.A / frame["N"] ** law.alpha + law.B / frame["D"] ** law.beta) / frame["L"])
+        assert (np.diff(one.x) >= 0).all()
+        known, shown = (np.array(sorted(zip(x, y, strict=True))) for x, y in ((frame["C"], off), (one.x, one.y)))
+        np.testing.assert_allclose(shown, known, rtol=1e-6, atol=1e-9)
+
+
+def test_a_backtest_is_its_errors_over_its_reach(laws: Laws, drawn: dict[str, Drawing]) -> None:
+    (panel,) = drawn["backtest"].panels
+    assert (panel.x_log, panel.y_log) == (True, False)
+    series = iter(panel.series)
+    for variant in ("dense", "btt"):
+        cuts = laws.checked.backtest["variants"][variant]
+        for law, style in (("frontier", "joined"), ("parametric", "dashed")):
+            one = next(series)
+            assert (one.label, one.style) == (f"{variant}: {law}", style)
+            known = [(cut["reach"], 100 * cut[law]["error"]) for cut in cuts if cut[law] is not None]
+            assert sorted(zip(one.x, one.y, strict=True)) == sorted(known)
+            assert (np.diff(one.x) > 0).all()
+    assert next(series, None) is None
 
 
 @pytest.mark.parametrize("name", ["frontier", "multipliers", "isoflop"])
