@@ -273,6 +273,11 @@ def test_evaluations_are_so_many_a_decade(per_decade: int) -> None:
     assert max(gaps) < 1.1 / per_decade
 
 
+def test_the_first_step_is_no_evaluation() -> None:
+    assert evaluation_steps(warmed(0), 4, 20) == (2, 3, 4)
+    assert evaluation_steps(warmed(0), 1, 20) == (1,)
+
+
 def test_a_run_within_its_warmup_is_evaluated_at_its_end() -> None:
     assert evaluation_steps(warmed(100), 80, 20) == (80,)
 

@@ -238,6 +238,9 @@ def test_the_curve_is_over_the_losses_that_both_reached() -> None:
     assert m.loss == pytest.approx(base.loss(m.flops), rel=1e-9)
     assert m.value == pytest.approx(np.full(41, 0.5), rel=1e-3)
     assert (m.std, m.observations, m.crossing, m.crossing_interval) == (0.0, 1, None, None)
+    # Without replicates nothing is known of others.
+    assert m.crossing_share == 0.0
+    assert np.isnan(m.better).all()
     above = exact(3.0, 20.0, 0.10)
     assert multiplier.compare("x", above, (seen, above.loss(seen)), "dense", base) is None
 

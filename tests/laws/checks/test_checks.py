@@ -629,6 +629,21 @@ def test_sensitivity_refits_what_it_says(laws: Laws) -> None:
     assert rows[worst]["size_exponent"] == pytest.approx(exponents[worst], rel=1e-3)
 
 
+def test_other_sizes_are_those_that_leave_something() -> None:
+    frame = pd.DataFrame({"N": [9.0, 8.0], "macs_head": [9.0, 1.0], "macs_attention": [2.0, 4.0]}).assign(
+        params_total=[7.0, 8.0], params_active=[7.0, 6.0], params_embedding=1.0, params_head=2.0
+    )
+    expected = {
+        "N = parameters, all": [7.0, 8.0],
+        "N = parameters, active": [7.0, 6.0],
+        "N = parameters without embedding and head": [4.0, 5.0],
+        "N = MACs, causal half of attention": [8.0, 6.0],  # all of the first model is its head
+    }
+    assert {name: n.tolist() for name, n in sensitivity._sizes(frame).items()} == expected
+    assert "N = parameters, active" not in sensitivity._sizes(frame.assign(params_active=frame["params_total"]))
+    assert sensitivity._sizes(frame[["N"]]) == {}
+
+
 def test_means_of_multipliers_are_over_the_shared_losses(laws: Laws) -> None:
     """Geometric means over equal steps of loss, from frontiers refitted as asked."""
     for options in (
