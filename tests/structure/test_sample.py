@@ -91,7 +91,7 @@ def test_a_sample_is_haltons_sequence_shifted_and_mapped_to_the_simplices(seed: 
         )
         # Two exponents that are rounded up may pass one by a thousandth: the second gives way.
         beta, epsilon = min(beta, 1 - alpha), min(epsilon, 1 - delta)
-        theta = Theta(alpha, beta, 1 - alpha - beta, delta, epsilon, 1 - delta - epsilon, rho)
+        theta = Theta.two(alpha, beta, 1 - alpha - beta, delta, epsilon, 1 - delta - epsilon, rho)
         if not (theta.is_dense or theta.is_redundant or theta.is_degenerate):
             expected.append(theta)
     assert len(expected) > 40
