@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 
 from structlin.drawing.drawing import Drawing, Panel, Series
 from structlin.drawing.paint import figure_of
+from structlin.drawing.room import legend_layout
 from structlin.drawing.style import RC, RING, STAR
 
 X, Y, LOW, HIGH = (np.array(values) for values in ([1.0, 2.0, 4.0], [3.0, 5.0, 4.0], [2.0, 4.5, 3.0], [6.0, 7.0, 4.5]))
@@ -188,3 +189,41 @@ def test_one_legend_names_each_label_once() -> None:
     (legend,) = figure(one, other, shared_legend=True).legends
     assert [text.get_text() for text in legend.get_texts()] == ["a", "b", "c"]
     assert len(figure(one, other).legends) == 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "width", "layout"),
+    [
+        ([], 3.4, (1, 0)),
+        (["", ""], 3.4, (1, 0)),
+        (["dense", "btt"], 3.4, (2, 1)),
+        # A name of five characters takes 0.3 + 5 x 0.053 + 0.12 inches: four stand in 3.25.
+        (["dense"] * 4, 3.4, (4, 1)),
+        (["dense"] * 5, 3.4, (4, 2)),
+        (["dense"] * 9, 3.4, (4, 3)),
+        (["d" * 90, "b"], 3.4, (1, 2)),
+    ],
+)
+def test_legends_have_columns_that_fit(labels: list[str], width: float, layout: tuple[int, int]) -> None:
+    assert legend_layout([series("line", label=label) for label in labels], width) == layout
+
+
+def test_a_legend_stands_below_its_panel() -> None:
+    """In each column and row, between the axes above and what stands below."""
+    of = panel(series("line", label="dense"), series("line", label="btt"))
+    found = figure(of, of, of, of, columns=2)
+    with matplotlib.rc_context(RC):
+        found.draw_without_rendering()
+    for place, (axes, legend) in enumerate(zip(found.axes, found.legends, strict=True)):
+        box, around = legend.get_window_extent(), axes.get_window_extent()
+        floor = found.axes[place + 2].get_window_extent().y1 if place < 2 else 0
+        assert floor <= box.y0 < box.y1 <= around.y0
+        assert around.x0 - 0.62 * found.dpi <= box.x0 < box.x1 <= around.x1
+
+
+def test_ticks_of_loss_have_room() -> None:
+    """A tick every 0.22 inches of the height at most: 1.86 of them hold 8."""
+    axes = axes_of(series("line", y=np.array([2.1, 3.0, 4.3])))
+    ticks = axes.get_yticks()
+    assert 3 <= len(ticks) <= 8
+    assert axes.get_ylim()[0] <= ticks[0] < ticks[-1] <= axes.get_ylim()[1]

@@ -78,6 +78,9 @@ def test_many_runs_are_shown_by_some(laws: Laws, monkeypatch: pytest.MonkeyPatch
 def test_a_variant_without_a_law_shows_its_runs(laws: Laws) -> None:
     panel = curves.frontier_panel(replace(laws, frontiers={}), ["dense"], "")
     assert {one.style for one in panel.series} == {"faint"}
+    kept = replace(laws, frontiers={"btt": laws.frontiers["btt"]})
+    assert drawings.frontier(kept).missing == ("dense: too few points for a frontier",)
+    assert drawings.frontier(laws).missing == ()
 
 
 def test_multipliers_are_bands_with_their_means_in_the_legend(laws: Laws, drawn: dict[str, Drawing]) -> None:
