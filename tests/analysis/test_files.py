@@ -124,7 +124,7 @@ def test_colours_do_not_depend_on_which_run_came_first() -> None:
 
 
 def test_a_run_of_one_evaluation_is_seen_and_an_empty_panel_is_not() -> None:
-    one = Series("", "a", np.array([3e10]), np.array([2.0]), "faint", "#000000")
+    one = Series("", "a", np.array([3e10]), np.array([2.0]), "dots", "#000000")
     drawing = Drawing("x", "x", "x", (Panel("p", "x", "y", (one,)), Panel("q", "x", "y", ())))
     with matplotlib.rc_context(RC):
         figure = figure_of(drawing)

@@ -126,22 +126,3 @@ def test_dry_run_json_is_one_object_and_nothing_else(tmp_path: Path, capsys) -> 
         assert cell["params"]["total"] == sum(count for name, count in cell["params"].items() if name != "total")
         assert cell["budget_flops"] == float(SMALL)
     assert not (tmp_path / "none").exists()
-
-
-@pytest.mark.parametrize(("answer", "trains"), [("y", True), ("n", False), ("", False)])
-def test_a_bill_above_max_hours_asks_on_a_terminal(answer: str, trains: bool, monkeypatch) -> None:
-    from structlin.config.launch import LocalLaunch
-    from structlin.launch import carry_out as launching
-    from structlin.planning.bill import Bill
-
-    asked = []
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or answer)
-    bill = Bill((), 1e18, 0.0, 9 * 3600.0)
-    if trains:
-        launching.agree(bill, LocalLaunch(max_hours=8.0))
-    else:
-        with pytest.raises(UserError, match=r"launch\.max_hours=11"):
-            launching.agree(bill, LocalLaunch(max_hours=8.0))
-    assert "9.0 hours" in asked[0]

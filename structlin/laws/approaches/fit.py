@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from structlin.laws.approaches.isoflop import Isoflop, PowerLaw, Slice
 from structlin.laws.approaches.multiplier import Multiplier
 from structlin.laws.approaches.parametric import ParametricFit
 from structlin.laws.caution import Caution
+from structlin.laws.checked import Checked
 from structlin.laws.choices import Choices
 from structlin.laws.evaluations.points import Points
 from structlin.laws.minimum.objective import Array
@@ -77,9 +77,8 @@ class Laws:
     """The variant multipliers compare with; None when there is nothing to compare."""
     cautions: list[Caution] = field(default_factory=list)
     """Warnings, in the order they came up."""
-
-    more: dict[str, Any] = field(default_factory=dict)
-    """Further results by their name in laws.json: joint, backtest, agreement, sensitivity, resources, design."""
+    checked: Checked = field(default_factory=Checked)
+    """What the laws say about each other."""
 
     def warn(self, name: str, text: str, variant: str | None = None) -> None:
         """Add a caution."""

@@ -11,10 +11,10 @@ from structlin.errors import UserError
 from structlin.laws import run, synthetic
 from structlin.laws.approaches.fit import Laws
 from structlin.laws.approaches.parametric import ParametricLaw
+from structlin.laws.checked import Checked
 from structlin.laws.checks import agreement, backtest, joint, resources, sensitivity
 from structlin.laws.checks import next_runs as design
 from structlin.laws.choices import Choices
-from structlin.laws.report import figures
 from structlin.laws.report import laws_json as record
 from tests.laws.tables import BTT, DENSE, laws_of, laws_of_runs, names, own, two
 
@@ -173,7 +173,7 @@ def test_unmeasured_speed_is_said(laws: Laws) -> None:
 
 def _pilot() -> design.Pilot:
     laws = laws_of_runs(own(run_noise=0.003), bootstrap=40)
-    laws.more["design"] = design.pilots(laws)
+    laws.checked = Checked(design=design.pilots(laws))
     return design.pilot_of(record.plain(record.record(laws)), "btt")
 
 
@@ -230,20 +230,3 @@ def test_everything_stands_in_laws_json(tmp_path) -> None:
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert page.count("<script") == 3
     assert BTT.E == DENSE.E
-
-
-def test_figures_embed_truetype_and_repeat_to_the_byte(tmp_path) -> None:
-    laws = laws_of(two(), bootstrap=40)
-    found = record.plain(record.record(laws))
-    first, second = (figures.write(laws, found, tmp_path / name) for name in ("one", "two"))
-    papers = [(a, b) for a, b in zip(first, second, strict=True) if a.suffix == ".pdf"]
-    assert len(papers) == 3
-    for a, b in papers:
-        data = a.read_bytes()
-        assert data == b.read_bytes()
-        assert b"/CIDFontType2" in data
-        assert b"/Type3" not in data
-
-
-def test_ticks_of_compute_are_short() -> None:
-    assert [figures.power_label(v) for v in (2e18, 1e-5, 500.0, 5e10)] == ["2e18", "1e-5", "500", "5e10"]
