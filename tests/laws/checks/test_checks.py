@@ -154,7 +154,33 @@ def test_sensitivity_rows(laws: Laws) -> None:
     # The head is the same share of every run's FLOPs in this table.
     base = sensitivity._means(laws)["btt"]
     assert rows["FLOPs without head"] == pytest.approx(base, rel=1e-6)
-    assert rows["tolerance 0.01"] == pytest.approx(base, rel=0.1)
+    assert rows["as fitted"] == pytest.approx(base, rel=1e-9)
+    for tolerance in ("0.005", "0.01", "0.02"):
+        assert rows[f"tolerance {tolerance}"] == pytest.approx(base, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("change", "options"),
+    [
+        ("tolerance 0.002", {"tolerance": 0.002}),
+        ("tolerance 0.02", {"tolerance": 0.02}),
+        ("procedure=published, tolerance 0.02", {"procedure": "published"}),
+        ("E = 0 in the frontier", {"offset": "zero"}),
+        ("smoothed frontier", {"frontier": "window"}),
+    ],
+)
+def test_a_change_is_the_fit_with_that_choice(change: str, options: dict[str, object], laws: Laws) -> None:
+    rows = {row["change"]: row["btt"] for row in sensitivity.sensitivity(laws)["multipliers"]}
+    again = laws_of_runs(own(seeds=(0, 1), run_noise=0.002), bootstrap=20, **options)
+    assert rows[change] == pytest.approx(again.multipliers["btt"].mean, rel=1e-6)
+    assert rows[change] != rows["as fitted"] or change == "tolerance 0.002"
+
+
+def test_the_other_procedure_is_a_change(laws: Laws) -> None:
+    published = laws_of_runs(own(seeds=(0, 1), run_noise=0.002), bootstrap=20, procedure="published")
+    rows = {row["change"]: row["btt"] for row in sensitivity.sensitivity(published)["multipliers"]}
+    assert rows["as fitted"] == rows["tolerance 0.02"] == published.multipliers["btt"].mean
+    assert rows["procedure=uniform, tolerance 0.002"] == pytest.approx(laws.multipliers["btt"].mean, rel=1e-6)
 
 
 def test_resources_follow_their_exchange_rates(laws: Laws) -> None:
