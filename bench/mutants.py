@@ -5,8 +5,8 @@
 
 A place in the source is drawn first and then one of its changes (bench.mutation), so that numbers, which have three,
 do not crowd out the rest. ``tests`` are folders or files, "" for all. Left out are tests that take over ``slowest``
-seconds, and those marked slurm or browser. A mutant meets at most ``most`` seconds of tests, the quickest first, until
-one fails. Seconds are CPU time under tracing.
+seconds, and those marked slurm or browser. A mutant meets at most ``most`` seconds of tests until one fails, those that
+execute the fewest lines first: they are quick and know best. Seconds are CPU time under tracing.
 
 All happens in a temporary copy of the tree: the checkout is never changed. An interpreter that has imported pytest,
 numpy, scipy, pandas and torch is forked for each mutant. Processes that a test starts are not traced: tests that do
@@ -35,7 +35,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,11 @@ from structlin.errors import UserError, door, key_values, whole_number
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "structlin"
-_WARM = ("pytest", "hypothesis", "numpy", "pandas", "scipy.optimize", "scipy.stats", "torch", "matplotlib", "omegaconf")
+_WARM = (
+    "pytest", "_hypothesis_pytestplugin", "xdist.plugin", "hypothesis", "numpy", "pandas", "pyarrow", "scipy.optimize",
+    "scipy.stats", "torch", "triton", "matplotlib.axes", "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_pdf", "omegaconf", "hydra", "rich.console", "rich.table",
+)  # fmt: skip
 _MEMORY = 12 << 30
 # CPU seconds that importing and collecting take at most, besides the tests.
 _START = 60
@@ -107,7 +111,7 @@ def _parsing(found: Iterable[Mutant]) -> Iterator[Mutant]:
 
 
 def covering(mutant: Mutant, tests: Tests, importers: Mapping[str, set[str]]) -> list[str]:
-    """Tests that passed and execute the change, the quickest first."""
+    """Tests that passed and execute the change, those of the fewest lines first."""
     if mutant.at_import:
         files = {mutant.file, *importers[mutant.file]}
         found = [name for name, test in tests.items() if files & test["lines"].keys()]
@@ -115,7 +119,8 @@ def covering(mutant: Mutant, tests: Tests, importers: Mapping[str, set[str]]) ->
         change = range(mutant.line, mutant.line + mutant.old.count("\n") + 1)
         statement = range(mutant.lines[0], mutant.lines[1] + 1)
         found = _executing(mutant.file, change, tests) or _executing(mutant.file, statement, tests)
-    return sorted((name for name in found if tests[name]["passed"]), key=lambda name: tests[name]["seconds"])
+    lines = {name: sum(map(len, tests[name]["lines"].values())) for name in found if tests[name]["passed"]}
+    return sorted(lines, key=lambda name: (lines[name], tests[name]["seconds"], name))
 
 
 def _executing(file: str, lines: Iterable[int], tests: Tests) -> list[str]:
@@ -159,7 +164,8 @@ def copied_tree() -> Iterator[Path]:
 def warm() -> None:
     """Import what every child needs and no mutant changes."""
     for name in _WARM:
-        importlib.import_module(name)
+        with suppress(ImportError):
+            importlib.import_module(name)
     hypothesis = sys.modules["hypothesis"]
     hypothesis.settings.register_profile("mutants", deadline=None, derandomize=True, database=None)
     hypothesis.settings.load_profile("mutants")
@@ -329,13 +335,13 @@ def main(arguments: list[str]) -> None:
 
 
 def _affordable(names: Sequence[str], tests: Tests, slowest: float, most: float) -> list[str]:
-    """The first of them, as long as each and all together take no longer than that."""
+    """The first of them, none longer than ``slowest``, all together no longer than ``most``."""
     chosen, total = [], 0.0
     for name in names:
-        total += tests[name]["seconds"]
-        if tests[name]["seconds"] > slowest or total > most:
-            break
-        chosen.append(name)
+        seconds = tests[name]["seconds"]
+        if seconds <= slowest and total + seconds <= most:
+            chosen.append(name)
+            total += seconds
     return chosen
 
 

@@ -80,6 +80,17 @@ class Laws:
     checked: Checked = field(default_factory=Checked)
     """What the laws say about each other."""
 
+    def __repr__(self) -> str:
+        fits: dict[str, list[str]] = {
+            "frontier": list(self.frontiers),
+            "isoFLOP": list(self.isoflops),
+            "L(N, D)": list(self.parametrics),
+            "multiplier": list(self.multipliers),
+        }
+        found = "; ".join(f"{name}: {', '.join(of)}" for name, of in fits.items() if of) or "nothing could be fitted"
+        rows, runs = len(self.points.frame), self.points.frame["run"].nunique()
+        return f"Laws({rows} evaluations of {runs} runs; {found}; {len(self.cautions)} cautions)"
+
     def warn(self, name: str, text: str, variant: str | None = None) -> None:
         """Add a caution."""
         self.cautions.append(Caution(name, text, variant))
