@@ -859,7 +859,7 @@ def test_sensitivity_refits_what_it_says(laws: Laws) -> None:
 
 
 def test_means_of_multipliers_are_over_the_shared_losses(laws: Laws) -> None:
-    """Geometric means over equal steps of loss, from frontiers refitted as asked."""
+    """Means over equal steps of the baseline's log compute by trapezoids, from frontiers refitted as asked."""
     for options in (
         {},
         {"tolerance": 0.01},
@@ -876,8 +876,9 @@ def test_means_of_multipliers_are_over_the_shared_losses(laws: Laws) -> None:
             fits[variant] = frontier.fit(c, part["L"].to_numpy(), rows, offset=options.get("offset"))
         x, base = fits["btt"], fits["dense"]
         low = max(x.losses[0], base.losses[0], 1.0001 * max(x.E, base.E))
-        loss = np.linspace(low, min(x.losses[1], base.losses[1]), 20)
-        expected = np.exp(np.log(base.flops(loss) / x.flops(loss)).mean())
+        ends = base.flops(np.array([min(x.losses[1], base.losses[1]), low]))
+        flops = np.geomspace(*ends, 41)
+        expected = np.trapezoid(flops / x.flops(base.loss(flops))) / 40
         assert sensitivity._means(laws, **options)["btt"] == pytest.approx(expected)
 
 
