@@ -23,6 +23,7 @@ def gpt2_anatomy(science: Science, model: Gpt2Config) -> Anatomy:
         embedding_params=(input_vocab_size(science.data.tokenizer) + model.context) * width,
         # Two norms a block and one before the head at d_model, and those of q and k at the size of a head.
         norm_params=(2 * depth + 1) * width + 2 * depth * model.head_size,
+        normed_elements=(2 * depth + 1) * width + 2 * depth * model.heads * model.head_size,
         attention_macs=2 * model.context * width * depth,
         # A block keeps both residual states, the normed q and k, v, and attention's output.
         kept_by_block=2 * width + 6 * width + kept_elements(inner) // depth,

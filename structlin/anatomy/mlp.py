@@ -19,6 +19,7 @@ def mlp_anatomy(science: Science, model: MlpConfig) -> Anatomy:
         linears=tuple(_linears(science, model)),
         embedding_params=0,
         norm_params=(depth + 1) * width,
+        normed_elements=(depth + 1) * width,
         attention_macs=0,
         # A block keeps its residual state.
         kept_by_block=width,
