@@ -10,7 +10,6 @@ import pandas as pd
 from structlin.laws import synthetic
 from structlin.laws.approaches.parametric import ParametricLaw
 from structlin.structure import lookup
-from structlin.structure.taxonomy import taxonomy
 
 DENSE = synthetic.CHINCHILLA
 SPAN = (1e15, 1e17)
@@ -34,7 +33,7 @@ def runs(
     ]  # fmt: skip
     table = pd.concat(frames, ignore_index=True)
     structure = table["variant"].map(structure_of)
-    places = {name: taxonomy(lookup(name)) for name in structure.unique()}
+    places = {name: lookup(name).taxonomy for name in structure.unique()}
     size = table["params"]
     return pd.DataFrame(
         {

@@ -21,7 +21,6 @@ from analysis.figures import (
 from structlin.drawing.drawing import Drawing
 from structlin.drawing.names import experts_of, mixture_of, readable
 from structlin.structure import lookup
-from structlin.structure.taxonomy import taxonomy as place_of
 from tests.analysis import tables
 
 
@@ -60,7 +59,7 @@ def test_fig2_places_every_theta_by_its_taxonomy() -> None:
     assert (rows["series"] == "any theta").sum() + (rows["series"] == "BTT (β = δ = 0)").sum() > fig2.SAMPLES
     for name in fig2.NAMED:
         row = rows[rows["series"] == name.replace("_", " ")]
-        place = place_of(lookup(name))
+        place = lookup(name).taxonomy
         assert (row["x"].item(), row["y"].item()) == (float(place.psi), float(place.nu))
     shared = of_panel(drawing, "ν over ω")
     assert (shared.loc[shared["series"] == "BTT (β = δ = 0)", "x"] == 0).all()
@@ -71,7 +70,7 @@ def test_taxonomy_panels_hold_the_structures_they_say(module, taxonomy) -> None:
     runs, laws = taxonomy
     drawing = module.draw(runs, laws)
     assert drawing.name == ("fig4" if module is fig4 else "fig5-language")
-    places = {name: place_of(lookup(name)) for name in tables.TAXONOMY}
+    places = {name: lookup(name).taxonomy for name in tables.TAXONOMY}
     expected = {
         "all, by ω": set(places),
         "ω = 0, by ψ": {name for name, place in places.items() if place.omega == 0},
@@ -166,7 +165,7 @@ def test_exponents_stand_at_their_theta_with_their_interval(taxonomy) -> None:
     for panel, attribute in zip(drawing.panels, ("omega", "psi", "nu"), strict=True):
         assert {series.variant for series in panel.series} == set(tables.TAXONOMY)
         for series in panel.series:
-            place = place_of(lookup(series.variant))
+            place = lookup(series.variant).taxonomy
             assert series.x.item() == float(getattr(place, attribute))
             assert series.y.item() == laws.frontiers[series.variant].corrected["a"]
             assert series.low.item() <= series.y.item() <= series.high.item()

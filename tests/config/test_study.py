@@ -17,7 +17,6 @@ from structlin.planning.horizon import flops_per_step
 from structlin.runs.job import Job
 from structlin.runs.store import Store
 from structlin.structure import Theta
-from structlin.structure.taxonomy import taxonomy
 from structlin.training.entry import execute
 from tests.data.test_images import make_npz
 from tests.tiny import PLACEMENT
@@ -70,7 +69,7 @@ def test_the_small_regression_study_is_what_it_says(tmp_path: Path) -> None:
         jobs = [job for job in plan.jobs if job.science.structure.theta == structure]
         flops = [flops_per_step(job.science) * step for job in jobs for step in job.evaluations]
         assert max(flops) / min(flops) >= 10**1.5
-    places = {taxonomy(Theta.parse(theta)) for theta in by_structure}
+    places = {Theta.parse(theta).taxonomy for theta in by_structure}
     assert len(places) >= 7
 
 

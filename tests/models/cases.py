@@ -6,7 +6,7 @@ from structlin.config.model import Gpt2Config
 from structlin.config.optim import OptimConfig
 from structlin.config.science import Science
 from structlin.config.structure import StructureConfig
-from structlin.structure import CATALOG, resolve
+from structlin.structure import CATALOG, theta_of
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -30,7 +30,7 @@ def science_of(name: str, rounding: str = "exact", **model: Any) -> Science:
     """A two-layer GPT-2 of width 32 on the 96 symbols; keyword arguments replace fields of the model."""
     fields = {"d_model": 32, "num_layers": 2, "d_head": 8, "context": 16, "base_width": 32, "dtype": "float32"}
     return Science(
-        structure=StructureConfig(str(resolve(name, rounding=rounding)), rounding),
+        structure=StructureConfig(str(theta_of(name, rounding=rounding)), rounding),
         model=Gpt2Config(**{**fields, **model}),
         optim=OptimConfig(batch_tokens=64),
     )

@@ -23,7 +23,7 @@ from structlin.nn.linear import EinsumLinear
 from structlin.nn.moe import MoeFfn, MoeLinear
 from structlin.nn.router import Router, auxiliary_loss
 from structlin.nn.spec import collect_specs
-from structlin.structure import cost, factorise, lookup
+from structlin.structure import factorise, lookup
 from structlin.tasks.next_token import NextTokenLearner
 from structlin.tasks.shared import autocast
 from tests.anatomy.test_ledger import kept_bytes
@@ -319,9 +319,10 @@ def test_head_layouts_set_the_axes_and_the_cost(layout: str, macs: int) -> None:
     shapes = {shape.name: shape for shape in anatomy(science).linears}
     axes = {"n": 4, "d": 8}
     for part in "qkvo":
-        sizes = shapes[f"blocks.1.attention.{part}"].sizes
+        plan = shapes[f"blocks.1.attention.{part}"].plan
+        sizes = plan.sizes
         assert (sizes.a, sizes.g, sizes.e, sizes.f) == tuple(axes[axis] for axis in layout)
-        assert cost.macs(sizes) == 32 * macs
+        assert plan.macs == 32 * macs
     assert shapes["blocks.0.ffn.up"].sizes == factorise(lookup("btt"), 32, 128)
     assert isinstance(GPT2(science).blocks[0].attention.q, EinsumLinear)
 

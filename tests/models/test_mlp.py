@@ -13,14 +13,14 @@ from structlin.data import DataRecipe
 from structlin.models.mlp import build_mlp
 from structlin.nn.linear import DenseLinear, EinsumLinear
 from structlin.nn.spec import collect_specs
-from structlin.structure import CATALOG, resolve
+from structlin.structure import CATALOG, theta_of
 
 ROWS = 16
 
 
 def science_of(name: str, d_model: int = 32, **model: object) -> Science:
     return Science(
-        structure=StructureConfig(str(resolve(name))),
+        structure=StructureConfig(str(theta_of(name))),
         model=MlpConfig(**{"d_model": d_model, "num_layers": 2, "base_width": 16, "base_ffn_expansion": 4, **model}),
         data=DataRecipe("teacher"),
         optim=OptimConfig(batch_tokens=ROWS),
