@@ -145,7 +145,7 @@ class Science:
             options = ["head"]
         if self.model.weight_norm != "none":
             options.append(f"{self.model.weight_norm}-norm")
-        if getattr(self.model, "weight_norm_experts", "own") != "own":
+        if isinstance(self.model, Gpt2Config) and self.model.weight_norm_experts != "own":
             options.append(f"{self.model.weight_norm_experts}-cap")
         if self.structure.contraction != "cheapest":
             options.append(f"{self.structure.contraction}-order")
