@@ -28,6 +28,9 @@ CHANGED: dict[str, Any] = {
     "structure.theta": "(1/2|0|1/2|0|1/2|1/2|1/4)",
     "structure.rounding": "paper",
     "structure.head_layout": "nddn",
+    "structure.output_order": "efd",
+    "structure.contraction": "first",
+    "structure.ranks": None,
     "moe.kind": "low_rank",
     "moe.num_experts": 4,
     "moe.top_k": 1,
@@ -36,6 +39,7 @@ CHANGED: dict[str, Any] = {
     "moe.capacity": 2.0,
     "moe.auxiliary_weight": 0.02,
     "moe.z_weight": 0.2,
+    "moe.router_start": "random",
     "model.name": None,
     "model.d_model": 32,
     "model.num_layers": 2,
@@ -45,6 +49,9 @@ CHANGED: dict[str, Any] = {
     "model.context": 32,
     "model.structured": ("blocks.*", "head"),
     "model.weight_norm": "fixed",
+    "model.weight_norm_experts": None,
+    "model.zero_start": ("blocks.*.attention.q",),
+    "model.biases": None,
     "model.base_width": 32,
     "model.base_ffn_expansion": 2,
     "model.dtype": "float64",
@@ -75,6 +82,9 @@ CHANGED: dict[str, Any] = {
     "data.depth": None,
     "seed": 1,
     "task": None,
+    "guide": None,
+    "start": None,
+    "nested": None,
     "schema": None,
     "numerics": 2,
 }
@@ -207,7 +217,30 @@ def test_a_science_of_schema_1_is_upgraded() -> None:
     """Schema 1 knew neither experts, head layouts nor a fixed number of heads."""
     old = to_mapping(tiny())
     del old["moe"], old["structure"]["head_layout"], old["model"]["num_heads"]
+    for key in ("biases", "zero_start", "weight_norm_experts"):
+        del old["model"][key]
     assert run_id(science_from({**old, "schema": 1})) == run_id(tiny())
+
+
+def test_biases_belong_to_the_identity_and_experts_have_none() -> None:
+    plain = tiny()
+    biased = dataclasses.replace(plain, model=dataclasses.replace(plain.model, biases=("*norm", "head")))
+    assert run_id(biased) != run_id(plain)
+    with pytest.raises(UserError, match=r"experts have no biases; use model.biases=\[\], or moe=none"):
+        dataclasses.replace(biased, moe=MoeConfig("btt"))
+
+
+def test_a_cap_that_nothing_reads_is_no_part_of_the_identity() -> None:
+    """Without experts, or without a cap, there is nothing to share."""
+    shared = dataclasses.replace(tiny().model, weight_norm_experts="shared")
+    assert run_id(dataclasses.replace(tiny(), model=shared)) == run_id(tiny())
+    routed = tiny(moe=MoeConfig("btt"))
+    assert run_id(dataclasses.replace(routed, model=shared)) == run_id(routed)
+    capped = dataclasses.replace(shared, weight_norm="fixed")
+    with_cap = dataclasses.replace(routed, model=capped)
+    assert with_cap.variant == "moe-btt8+fixed-norm+shared-cap"
+    own = dataclasses.replace(capped, weight_norm_experts="own")
+    assert run_id(with_cap) != run_id(dataclasses.replace(routed, model=own))
 
 
 def test_a_structure_that_experts_replace_is_no_part_of_the_identity() -> None:
