@@ -81,8 +81,9 @@ class Maker:
     def baseline(self, figure: Figure, runs: pd.DataFrame) -> str:
         """What a figure compares with: its own baseline, else the one that was chosen."""
         name = figure.baseline if figure.baseline != "dense" else self.choices.baseline
-        # Under the paper's rounding every variant says so.
-        return f"{name}/paper" if f"{name}/paper" in set(runs["variant"]) else name
+        variants = sorted(set(runs["variant"]), key=len)
+        # Under the paper's rounding, or an RMS cap, every variant says so: btt/paper+fixed-norm.
+        return next((one for one in variants if name in (one, one.split("+")[0].removesuffix("/paper"))), name)
 
     def _drawn(self, figure: Figure, study: str, runs: pd.DataFrame) -> Drawing:
         if not figure.laws:

@@ -43,7 +43,10 @@ MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def mixture(name: str, **model: Any) -> Science:
     structure, moe = MIXTURES[name]
-    return replace(science_of(structure, **model), moe=MoeConfig(**moe))
+    science = science_of(structure, **model)
+    # The model once more: without experts a Science forgets whose the caps of experts are.
+    caps = model.get("weight_norm_experts", "own")
+    return replace(science, moe=MoeConfig(**moe), model=replace(science.model, weight_norm_experts=caps))
 
 
 def some_tokens(rows: int = 4, seed: int = 0) -> Tensor:
