@@ -8,7 +8,7 @@ TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --retries 1 --timeout 60
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types test-browser bench figures report sync slurm-up slurm-down test-slurm clean
+.PHONY: help setup demo test test-long check lint types test-browser bench figures report sync slurm-up slurm-down test-slurm clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,8 +27,11 @@ demo: setup  ## sweep, fit and report on the bundled text: under five minutes on
 		'grid.tokens_per_param=[1.2,300]' runs=demo/runs name=demo
 	$(BIN)/python fit_laws.py runs=demo/runs out=demo/laws budgets=5e10,1.6e11,5e11
 
-test: setup  ## the whole test suite: about five minutes on two cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+test: setup  ## the test suite; names its slowest ten
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations=10
+
+test-long: setup  ## more cases of what the suite shows: more ranks, widths, structures and sweeps
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations=10 -m long tests
 
 check: lint types test  ## with test-slurm, all that .ci/run runs
 

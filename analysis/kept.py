@@ -101,7 +101,7 @@ def keep(study: str, size: str, runs: Path, folder: Path = FOLDER) -> Kept:
     }
     write_atomically(folder / f"{study}.parquet", lambda stream: table.to_parquet(stream, compression="zstd"))
     text = json.dumps(origin, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(folder / f"{study}.json", lambda stream: stream.write(text.encode()))
+    write_atomically(folder / f"{study}.json", text.encode())
     return Kept(study, table, origin)
 
 

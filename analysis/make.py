@@ -93,16 +93,17 @@ class Maker:
 
 def write(drawing: Drawing, out: Path) -> list[Path]:
     """NAME.png, NAME.pdf, NAME.csv and NAME.html below ``out``, each beside its place and then renamed there."""
+    png, pdf = render(drawing, "png", "pdf")
     files = {
-        "png": render(drawing, "png"),
-        "pdf": render(drawing, "pdf"),
+        "png": png,
+        "pdf": pdf,
         "csv": drawing.numbers().to_csv(index=False, float_format="%.8g").encode(),
         "html": page(drawing).encode(),
     }
     paths = []
     for ending, content in files.items():
         path = out / f"{drawing.name}.{ending}"
-        write_atomically(path, lambda stream, content=content: stream.write(content))  # type: ignore[misc]
+        write_atomically(path, content)
         paths.append(path)
     return paths
 

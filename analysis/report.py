@@ -33,6 +33,7 @@ from structlin.laws.report import laws_json as record
 from structlin.laws.report.page import more_tables, tables, warnings
 from structlin.laws.run import enrich
 
+# Of a variant in a chart: fewer than on a figure's own page, for all figures together should open on a phone.
 MOST_RUNS_ON_PAGE = 12
 
 
@@ -88,35 +89,15 @@ def _said(maker: Maker, name: str, figure: Figure, runs: pd.DataFrame, origin: d
 
 def html(figures: list[Drawing], found: list[Study]) -> str:
     """The report as one page: figures, then each study's warnings, laws and provenance."""
-    charts = [chart for drawing in figures for chart in page.charts(drawing, f"host-{drawing.name}")]
-    for chart in charts:
-        chart["series"] = _lighter(chart["series"])
-    parts = [_figure(drawing) for drawing in figures]
+    parts = [page.section(drawing) for drawing in figures]
     parts += [_published()] + [_study(study) for study in found]
     missing = sum(len(drawing.missing) > 0 for drawing in figures)
     return sheet(
         title="Structured layers: figures and laws",
         summary=f"{len(figures)} figures ({missing} incomplete) of {len(found)} studies.",
-        charts=charts,
+        charts=page.charts_in(figures, MOST_RUNS_ON_PAGE),
         toggles=page.boxes(figures),
         after="".join(parts),
-    )
-
-
-def _lighter(series: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Fewer faint runs a variant than a figure's own page has: a report of all figures should open on a phone."""
-    kept, counts = [], dict.fromkeys({one["variant"] for one in series}, 0)
-    for one in series:
-        counts[one["variant"]] += one["style"] == "faint"
-        if one["style"] != "faint" or counts[one["variant"]] <= MOST_RUNS_ON_PAGE:
-            kept.append(one)
-    return kept
-
-
-def _figure(drawing: Drawing) -> str:
-    return (
-        f"<section><h2>{escape(drawing.title)}</h2><p>{escape(drawing.caption)}</p>{page.lacking(drawing)}"
-        f'{page.stills(drawing)}<div id="host-{escape(drawing.name)}"></div></section>'
     )
 
 
@@ -204,7 +185,7 @@ def main(arguments: list[str]) -> int:
     figures, found = drawings(maker), studies(maker)
     contents = {".html": html(figures, found).encode(), ".pdf": pdf(figures, found)}
     for ending, content in contents.items():
-        write_atomically(out.with_suffix(ending), lambda stream, content=content: stream.write(content))  # type: ignore[misc]
+        write_atomically(out.with_suffix(ending), content)
     names = " ".join(str(out.with_suffix(ending)) for ending in contents)
     print(f"{names}  {len(figures)} figures, {len(found)} studies, {time.monotonic() - began:.1f} s")
     return 0

@@ -126,7 +126,7 @@ def _draw(rows: list[tuple[str, str, int, int, float]], out: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(7.0, 2.9), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(7.0, 3.1), sharey=True, layout="constrained")
     colours, marks = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7"), "o^sDv"
     for axis, rule, title in zip(axes, ("structure", "naive"), ("structure-aware rates", "naive rates"), strict=True):
         for structure, colour, mark in zip(STRUCTURES, colours, marks, strict=True):
@@ -137,7 +137,8 @@ def _draw(rows: list[tuple[str, str, int, int, float]], out: Path) -> None:
         axis.set_yticks([0.02, 0.05, 0.1, 0.2, 0.4], ["0.02", "0.05", "0.1", "0.2", "0.4"], minor=False)
         axis.minorticks_off()
     axes[0].set_ylabel(f"RMS feature update after {STEPS} steps")
-    axes[1].legend(frameon=False, fontsize=8)
+    legend = axes[0].get_legend_handles_labels()
+    figure.legend(*legend, loc="outside lower center", ncols=len(STRUCTURES), frameon=False, fontsize=8)
     for suffix in (".png", ".pdf"):
         figure.savefig(out.with_suffix(suffix), dpi=160, metadata={"CreationDate": None} if suffix == ".pdf" else None)
 

@@ -5,8 +5,8 @@
 
 A place in the source is drawn first and then one of its changes (bench.mutation), so that numbers, which have three,
 do not crowd out the rest. ``tests`` are folders or files, "" for all. Left out are tests that take over ``slowest``
-seconds, and those marked slurm or browser. A mutant meets at most ``most`` seconds of tests, the quickest first, until
-one fails. Seconds are CPU time under tracing.
+seconds, and those marked slurm or browser. A mutant meets at most ``most`` seconds of tests until one fails, those that
+execute the fewest lines first: they are quick and know best. Seconds are CPU time; those of ``slowest`` are traced.
 
 All happens in a temporary copy of the tree: the checkout is never changed. An interpreter that has imported pytest,
 numpy, scipy, pandas and torch is forked for each mutant. Processes that a test starts are not traced: tests that do
@@ -35,7 +35,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,11 @@ from structlin.errors import UserError, door, key_values, whole_number
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "structlin"
-_WARM = ("pytest", "hypothesis", "numpy", "pandas", "scipy.optimize", "scipy.stats", "torch", "matplotlib", "omegaconf")
+_WARM = (
+    "pytest", "_hypothesis_pytestplugin", "xdist.plugin", "hypothesis", "numpy", "pandas", "pyarrow", "scipy.optimize",
+    "scipy.stats", "torch", "triton", "matplotlib.axes", "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_pdf", "omegaconf", "hydra", "rich.console", "rich.table",
+)  # fmt: skip
 _MEMORY = 12 << 30
 # CPU seconds that importing and collecting take at most, besides the tests.
 _START = 60
@@ -65,11 +69,21 @@ class Result:
     by: str
     """The test that failed."""
     tests: int
-    """How many tests it met at most."""
+    """How many tests it met."""
     left_out: int
-    """How many more cover it, which are slower or beyond the limit of seconds."""
+    """How many more cover it, met by a survivor no more: they are slow, or beyond the limit of seconds."""
     seconds: float
     """Wall-clock time."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long a mutant is tried."""
+
+    slowest: float
+    """Seconds above which a test is left out."""
+    most: float
+    """Seconds of tests that a mutant meets."""
 
 
 # --- choosing -----------------------------------------------------------------------------------------------------
@@ -107,7 +121,7 @@ def _parsing(found: Iterable[Mutant]) -> Iterator[Mutant]:
 
 
 def covering(mutant: Mutant, tests: Tests, importers: Mapping[str, set[str]]) -> list[str]:
-    """Tests that passed and execute the change, the quickest first."""
+    """Tests that passed and execute the change, those of the fewest lines first."""
     if mutant.at_import:
         files = {mutant.file, *importers[mutant.file]}
         found = [name for name, test in tests.items() if files & test["lines"].keys()]
@@ -115,7 +129,8 @@ def covering(mutant: Mutant, tests: Tests, importers: Mapping[str, set[str]]) ->
         change = range(mutant.line, mutant.line + mutant.old.count("\n") + 1)
         statement = range(mutant.lines[0], mutant.lines[1] + 1)
         found = _executing(mutant.file, change, tests) or _executing(mutant.file, statement, tests)
-    return sorted((name for name in found if tests[name]["passed"]), key=lambda name: tests[name]["seconds"])
+    lines = {name: sum(map(len, tests[name]["lines"].values())) for name in found if tests[name]["passed"]}
+    return sorted(lines, key=lambda name: (lines[name], tests[name]["seconds"], name))
 
 
 def _executing(file: str, lines: Iterable[int], tests: Tests) -> list[str]:
@@ -159,7 +174,8 @@ def copied_tree() -> Iterator[Path]:
 def warm() -> None:
     """Import what every child needs and no mutant changes."""
     for name in _WARM:
-        importlib.import_module(name)
+        with suppress(ImportError):
+            importlib.import_module(name)
     hypothesis = sys.modules["hypothesis"]
     hypothesis.settings.register_profile("mutants", deadline=None, derandomize=True, database=None)
     hypothesis.settings.load_profile("mutants")
@@ -167,19 +183,34 @@ def warm() -> None:
 
 
 class Selection:
-    """A plugin of pytest: these tests in this order; the name of the first that fails goes to a file."""
+    """A plugin of pytest: these tests in this order, for so many seconds; a file says how many, and which failed."""
 
-    def __init__(self, names: Sequence[str], verdict: Path) -> None:
+    def __init__(self, names: Sequence[str], verdict: Path, most: float) -> None:
         self._place, self._verdict = {name: place for place, name in enumerate(names)}, verdict
+        self._most, self._began, self._met = most, 0.0, 0
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         """Tests whose names a mutant changes (cases made of constants) are not met."""
         items[:] = sorted((i for i in items if i.nodeid in self._place), key=lambda i: self._place[i.nodeid])
+        self._began = time.process_time()
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Beyond the limit tests are skipped."""
+        if time.process_time() - self._began <= self._most:
+            self._met += 1
+            self._verdict.write_text(str(self._met))
+
+    def pytest_runtest_setup(self, item: Any) -> None:
+        """Skip what was not counted."""
+        import pytest
+
+        if time.process_time() - self._began > self._most:
+            pytest.skip("beyond the limit of seconds")
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Remember the failure."""
         if report.failed:
-            self._verdict.write_text(report.nodeid)
+            self._verdict.write_text(f"{self._met} {report.nodeid}")
 
 
 def in_child(tree: Path, arguments: Sequence[str], plugin: object, cpu_seconds: float) -> int | None:
@@ -232,28 +263,30 @@ def trace(tree: Path, files: Sequence[str], tests: Sequence[str], out: Path) -> 
     print(f"traced in {time.monotonic() - began:.0f} s")
 
 
-def judge(mutant: Mutant, order: int, names: Sequence[str], tests: Tests, tree: Path, left_out: int) -> Result:
+def judge(mutant: Mutant, order: int, names: Sequence[str], tests: Tests, tree: Path, limits: Limits) -> Result:
     """Run the tests on the mutated copy, which is as before afterwards."""
-    if not names:
-        return Result(mutant, "uncovered", "", 0, left_out, 0.0)
+    quick = [name for name in names if tests[name]["seconds"] <= limits.slowest]
+    if not quick:
+        return Result(mutant, "uncovered", "", 0, len(names), 0.0)
     began = time.monotonic()
     place, verdict = tree / mutant.file, tree.parent / "verdict"
     source, stat = place.read_bytes(), place.stat()
     verdict.unlink(missing_ok=True)
-    seconds = sum(tests[name]["seconds"] for name in names)
+    seconds = min(sum(tests[name]["seconds"] for name in quick), limits.most + limits.slowest)
     try:
         place.write_bytes(mutant.applied(source))
         # A time of its own: compiled code of another mutant never passes for this one's.
         os.utime(place, (10_000 * (order + 1),) * 2)
-        files = sorted({name.split("::")[0] for name in names})
-        code = in_child(tree, ["-x", *files], Selection(names, verdict), _START + 5 * seconds)
+        files = sorted({name.split("::")[0] for name in quick})
+        code = in_child(tree, ["-x", *files], Selection(quick, verdict, limits.most), _START + 5 * seconds)
     finally:
         place.write_bytes(source)
         os.utime(place, (stat.st_atime, stat.st_mtime))
     # 0: all passed, 5: no test is left under its name, which the whole suite would not notice either.
     found = "timeout" if code is None else "survived" if code in (0, 5) else "killed"
-    by = verdict.read_text() if verdict.exists() else f"exit code {code}" if found == "killed" else ""
-    return Result(mutant, found, by, len(names), left_out, time.monotonic() - began)
+    met, _, by = (verdict.read_text() if verdict.exists() else "0").partition(" ")
+    by = by or (f"exit code {code}" if found == "killed" else "")
+    return Result(mutant, found, by, int(met), len(names) - int(met), time.monotonic() - began)
 
 
 # --- telling ------------------------------------------------------------------------------------------------------
@@ -300,7 +333,7 @@ def main(arguments: list[str]) -> None:
     """Sample, trace, run, tell."""
     defaults = {
         "seed": "0", "count": "300", "rooms": "structure,planning,laws,training/schedule", "tests": "",
-        "out": "mutants", "map": "", "again": "", "slowest": "20", "most": "60",
+        "out": "mutants", "map": "", "again": "", "slowest": "20", "most": "20",
     }  # fmt: skip
     options = key_values(arguments, defaults)
     seed, count, slowest, most = (whole_number(k, options[k]) for k in ("seed", "count", "slowest", "most"))
@@ -317,26 +350,13 @@ def main(arguments: list[str]) -> None:
             trace(tree, files, list(filter(None, options["tests"].split(","))), kept)
         tests, importers = json.loads(kept.read_text()), importers_of(files)
         for order, mutant in enumerate(chosen):
-            found = covering(mutant, tests, importers)
-            names = _affordable(found, tests, slowest, most)
-            result = judge(mutant, order, names, tests, tree, len(found) - len(names))
+            result = judge(mutant, order, covering(mutant, tests, importers), tests, tree, Limits(slowest, most))
             results.append(result)
             print(f"{order + 1}/{len(chosen)} {result.verdict} {mutant.file}:{mutant.line} {mutant.kind}", flush=True)
             print(f"    {mutant.old[:60]!r} -> {mutant.new[:60]!r}  {result.by}  {result.seconds:.1f} s", flush=True)
             (out / "mutants.json").write_text(json.dumps([asdict(one) for one in results], indent=1))
     (out / "mutants.md").write_text(report(results, " ".join(["python -m bench.mutants", *arguments])))
     print((out / "mutants.md").read_text())
-
-
-def _affordable(names: Sequence[str], tests: Tests, slowest: float, most: float) -> list[str]:
-    """The first of them, as long as each and all together take no longer than that."""
-    chosen, total = [], 0.0
-    for name in names:
-        total += tests[name]["seconds"]
-        if tests[name]["seconds"] > slowest or total > most:
-            break
-        chosen.append(name)
-    return chosen
 
 
 if __name__ == "__main__":

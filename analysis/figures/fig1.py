@@ -10,7 +10,6 @@ from functools import partial
 import pandas as pd
 
 from analysis.figures.diagram import paint_diagram
-from analysis.figures.fig4 import loss_unit
 from analysis.figures.thetas import thetas_of
 from structlin.drawing.drawing import Drawing, Panel
 from structlin.drawing.names import readable
@@ -39,7 +38,7 @@ def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
             f"A and B the factors. Frontiers on task={runs['task'].iloc[0]} ({runs_said(laws)}): runs faint, frontier "
             "solid with its evaluations, fitted law E + A C^-a dashed."
         ),
-        panels=(*diagrams, frontier_panel(laws, variants, "frontiers", loss_unit(runs))),
+        panels=(*diagrams, frontier_panel(laws, variants, "frontiers")),
         columns=2,
         missing=without_law(laws, variants),
     )

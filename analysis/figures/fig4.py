@@ -11,9 +11,8 @@ from analysis.figures.thetas import places_of
 from structlin.drawing.drawing import Drawing, Panel
 from structlin.drawing.style import ordered, shade
 from structlin.laws.approaches.fit import Laws
-from structlin.laws.report.curves import by_number, compute_label, runs_said, without_law
+from structlin.laws.report.curves import by_number, compute_label, loss_label, runs_said, without_law
 
-UNITS = {"regression": "mean squared error", "pixels": "nats per channel of a pixel"}
 NEAR = 1e-6
 
 
@@ -39,11 +38,6 @@ def taxonomy_drawing(name: str, title: str, runs: pd.DataFrame, laws: Laws) -> D
     )
 
 
-def loss_unit(runs: pd.DataFrame) -> str:
-    """The unit of the loss of the runs' task."""
-    return UNITS.get(str(runs["task"].iloc[0]), "nats per token")
-
-
 def taxonomy_panels(runs: pd.DataFrame, laws: Laws) -> tuple[Panel, ...]:
     """All by omega; omega = 0 by psi; omega = 0 and psi = 1 by nu."""
     places = places_of(runs)
@@ -60,5 +54,5 @@ def taxonomy_panels(runs: pd.DataFrame, laws: Laws) -> tuple[Panel, ...]:
         values = {name: float(getattr(places[name], attribute)) for name in variants}
         colours = {name: shade(value, low, 1.0) for name, value in values.items()}
         series = by_number(laws, variants, values, colours, symbol)
-        panels.append(Panel(title, compute_label(laws), f"validation loss, {loss_unit(runs)}", series))
+        panels.append(Panel(title, compute_label(laws), loss_label(runs), series))
     return tuple(panels)

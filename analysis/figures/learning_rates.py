@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.figures.fig4 import loss_unit
 from structlin.drawing.drawing import Drawing, Panel, Series
 from structlin.drawing.names import readable
 from structlin.drawing.style import MARKERS, RING, colour_of, marker_of, ordered, shade
 from structlin.laws.approaches.fit import Laws
+from structlin.laws.report.curves import loss_label
 
 RULES = {"structure": "structure-aware", "naive": "naive"}
 KEYS = ["structure", "rate_rule", "d_model"]
@@ -34,7 +34,7 @@ def draw(runs: pd.DataFrame, laws: Laws | None = None) -> Drawing:
             widths = sorted(last["d_model"].unique())
             series = tuple(_curve(part, width, widths) for width in widths if (part["d_model"] == width).any())
             title = f"{readable(structure)}, {RULES[rule]} rates"
-            label = f"validation loss, {loss_unit(runs)}"
+            label = loss_label(runs)
             panels.append(Panel(title, "base learning rate lr0", label, series, y_most=SHOWN * lowest))
     seeds, steps = last["seed"].nunique(), int(last["step"].min())
     return Drawing(
@@ -57,7 +57,8 @@ def draw(runs: pd.DataFrame, laws: Laws | None = None) -> Drawing:
 def last_losses(runs: pd.DataFrame) -> pd.DataFrame:
     """The last evaluation of every run that did not diverge."""
     kept = runs[(runs["status"] != "diverged") & np.isfinite(runs["val_loss"])]
-    return kept.sort_values("step").groupby("run_id", sort=False).tail(1)
+    last: pd.DataFrame = kept.sort_values("step").groupby("run_id", sort=False).tail(1)
+    return last
 
 
 def diverged(runs: pd.DataFrame) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Template
 
 from slurm.dev.settings import Settings
+from structlin.host.files import replacing
 
 TEMPLATES = Path(__file__).parent / "templates"
 FOLDERS = ("munge", "controller", "run", "log", "gpu", "spool", "database")
@@ -37,11 +38,12 @@ def write(settings: Settings, state: Path) -> None:
 
 
 def _write(path: Path, contents: bytes, mode: int) -> None:
-    beside = path.with_name(f"{path.name}.new")
-    beside.unlink(missing_ok=True)
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+    """A file that nobody else could read for a moment: it has its mode from the beginning."""
+    with (
+        replacing(path) as beside,
+        os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file,
+    ):
         file.write(contents)
-    beside.rename(path)
 
 
 def _words(settings: Settings, state: Path) -> dict[str, str]:

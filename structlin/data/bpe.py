@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import numpy.typing as npt
 
 from structlin.data.cleaning import CleaningReport
 from structlin.errors import UserError, one_line
+from structlin.host.files import write_atomically
 from structlin.host.network import reachable
 
 if TYPE_CHECKING:
@@ -119,12 +119,8 @@ def _has_content(path: Path, sha256: str) -> bool:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Written beside, then renamed: another process never sees half a file."""
-    beside = target.with_name(f"{target.name}.{uuid.uuid4().hex}.tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(source.read_bytes())
-        beside.replace(target)
+        write_atomically(target, source.read_bytes())
     except OSError as error:
         raise UserError(f"cannot write the GPT-2 vocabulary to {target.parent}: {error.strerror}") from error
 

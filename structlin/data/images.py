@@ -79,7 +79,7 @@ def shrink(images: Images) -> Images:
     square = _SIDE // _SMALL_SIDE
     squares = images.reshape(len(images), _SMALL_SIDE, square, _SMALL_SIDE, square, _CHANNELS)
     means = squares.mean(axis=(2, 4), dtype=np.float32)
-    return means.round().astype(np.uint8).reshape(len(images), CIFAR_TOKENS)
+    return np.asarray(means.round().astype(np.uint8).reshape(len(images), CIFAR_TOKENS))
 
 
 def _read_header(stream: IO[bytes]) -> int:

@@ -27,6 +27,7 @@ import numpy as np
 from structlin.data.manifest import MANIFEST_NAME, SPLITS
 from structlin.data.teacher import Floats, Teacher, inputs
 from structlin.errors import UserError, one_line
+from structlin.host.files import write_json
 
 BLOCK = 1 << 16
 """Labels are made in blocks of so many."""
@@ -69,13 +70,8 @@ class LabelManifest:
         return BLOCK * len(self.blocks[split])
 
     def write(self, folder: Path) -> None:
-        """Write manifest.json beside, then rename."""
-        beside = folder / f"{MANIFEST_NAME}.tmp"
-        with beside.open("w", encoding="utf-8") as stream:
-            json.dump({"format": _FORMAT, "format_version": _FORMAT_VERSION, **asdict(self)}, stream, indent=1)
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(folder / MANIFEST_NAME)
+        """Write manifest.json."""
+        write_json(folder / MANIFEST_NAME, {"format": _FORMAT, "format_version": _FORMAT_VERSION, **asdict(self)})
 
     @classmethod
     def read(cls, folder: Path) -> LabelManifest:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from structlin.errors import UserError, one_line
+from structlin.host.files import write_json
 
 MANIFEST_NAME = "manifest.json"
 FORMAT = "structlin-tokens"
@@ -120,14 +120,8 @@ class Manifest:
             raise ValueError(f"an entry is missing or of a wrong kind ({one_line(error)})") from error
 
     def write(self, folder: Path) -> None:
-        """Write manifest.json beside, then rename."""
-        beside = folder / f"{MANIFEST_NAME}.tmp"
-        with beside.open("w", encoding="utf-8") as stream:
-            json.dump(self.to_dict(), stream, indent=1)
-            stream.write("\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(folder / MANIFEST_NAME)
+        """Write manifest.json."""
+        write_json(folder / MANIFEST_NAME, self.to_dict())
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:

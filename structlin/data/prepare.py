@@ -102,6 +102,7 @@ def _acquire(stream: IO[str], place: Path, tell: Progress) -> None:
 
 def _build(recipe: DataRecipe, place: Path, tell: Progress) -> None:
     """Make the folder beside, then rename it to its place."""
+    # One name for all: we hold the lock, and what a killed process left here (gigabytes, it may be) is removed.
     partial = place.with_name(f"{place.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:

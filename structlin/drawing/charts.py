@@ -1,7 +1,12 @@
 """How does a drawing become a page to look into? Its panels as charts of one offline HTML file.
 
 A panel of series is a chart of structlin/drawing/sheet.py, with values under the pointer and a check box for every
-variant; what only ink can say (a tensor diagram, three dimensions) is shown as a picture.
+variant; what only ink can say (a tensor diagram, three dimensions) is shown as a picture. A chart is plain data, which
+web/report.js draws without knowing what it means:
+
+    {"id", "host"?, "title", "note", "x": {"label", "log", "names"?}, "y": {"label", "log", "zero"?},
+     "level"?: a horizontal line, where better and worse divide,
+     "series": [{"label", "variant", "colour", "style", "x": [...], "y": [...], "low"?, "high"?, "size"?}]}
 """
 
 from __future__ import annotations
@@ -19,9 +24,14 @@ from structlin.drawing.drawing import Array, Drawing, Panel, Series
 from structlin.drawing.names import readable
 from structlin.drawing.paint import render
 from structlin.drawing.sheet import sheet, toggles
+from structlin.drawing.style import STAR
 
 Chart = dict[str, Any]
 LONGEST_LABEL = 44
+# A page of every run and evaluation would not open on a phone: lines of a variant, and points of a series.
+MOST_FAINT = 60
+MOST_POINTS = {"faint": 40, "dots": 1000, "points": 1500}
+STAR_PIXELS = 12
 
 
 def page(drawing: Drawing) -> str:
@@ -36,10 +46,27 @@ def page(drawing: Drawing) -> str:
     )
 
 
-def charts(drawing: Drawing, host: str = "") -> list[Chart]:
+def section(drawing: Drawing) -> str:
+    """A drawing in a page of many: title, caption, what it lacks, and the element that ``charts_in`` draws into."""
+    return (
+        f"<section><h2>{escape(drawing.title)}</h2><p>{escape(drawing.caption)}</p>{lacking(drawing)}"
+        f'{stills(drawing)}<div id="{_host(drawing)}"></div></section>'
+    )
+
+
+def charts_in(drawings: Sequence[Drawing], most_faint: int = MOST_FAINT) -> list[Chart]:
+    """The charts of a page of many drawings, each in its ``section``."""
+    return [chart for drawing in drawings for chart in charts(drawing, _host(drawing), most_faint)]
+
+
+def _host(drawing: Drawing) -> str:
+    return f"host-{escape(drawing.name)}"
+
+
+def charts(drawing: Drawing, host: str = "", most_faint: int = MOST_FAINT) -> list[Chart]:
     """The panels of a drawing that hold series, as charts; ``host`` is the element that they are drawn into."""
     return [
-        _chart(f"{drawing.name}-{place}", panel, host)
+        _chart(f"{drawing.name}-{place}", panel, host, most_faint)
         for place, panel in enumerate(drawing.panels)
         if panel.series
     ]  # fmt: skip
@@ -59,7 +86,7 @@ def stills(drawing: Drawing) -> str:
     """Panels that only ink can say, as a picture each."""
     painted = [panel for panel in drawing.panels if panel.paint is not None]
     pictures = [
-        render(replace(drawing, panels=(panel,), columns=1, missing=(), shared_legend=False), "png")
+        render(replace(drawing, panels=(panel,), columns=1, missing=(), shared_legend=False), "png")[0]
         for panel in painted
     ]
     images = [
@@ -82,7 +109,7 @@ def lacking(drawing: Drawing) -> str:
     )
 
 
-def _chart(identity: str, panel: Panel, host: str) -> Chart:
+def _chart(identity: str, panel: Panel, host: str, most_faint: int) -> Chart:
     label, note = _label(panel.x_label)
     x: dict[str, Any] = {"label": label, "log": panel.x_log and not panel.names}
     y: dict[str, Any] = {"label": panel.y_label, "log": panel.y_log}
@@ -92,7 +119,7 @@ def _chart(identity: str, panel: Panel, host: str) -> Chart:
         y["zero"] = True
     chart: Chart = {
         "id": identity, "title": panel.title, "note": note, "x": x, "y": y,
-        "series": [part for series in panel.drawn() for part in _parts(series)],
+        "series": [part for series in _fewer(panel.drawn(), most_faint) for part in _parts(series)],
     }  # fmt: skip
     if panel.level is not None:
         chart["level"] = panel.level
@@ -108,9 +135,33 @@ def _label(text: str) -> tuple[str, str]:
     return first, f"Counted as {rest.strip('()')}." if rest.startswith("(") else rest
 
 
+def _fewer(series: Sequence[Series], most: int) -> list[Series]:
+    """Without most of the faint lines of a variant that has more than ``most``; those that stay are evenly chosen."""
+    faint: dict[str, list[Series]] = {}
+    for one in series:
+        if one.style == "faint":
+            faint.setdefault(one.variant, []).append(one)
+    kept = {id(one) for lines in faint.values() for one in lines[:: -(-len(lines) // most)]}
+    return [one for one in series if one.style != "faint" or id(one) in kept]
+
+
+def _thinned(series: Series) -> Series:
+    """With as many points as a page holds, evenly chosen, the first and the last among them."""
+    most = MOST_POINTS.get(series.style, len(series.x))
+    if len(series.x) <= most:
+        return series
+    some = np.unique(np.linspace(0, len(series.x) - 1, most).astype(int))
+    low, high = (None if ends is None else ends[some] for ends in (series.low, series.high))
+    return replace(series, x=series.x[some], y=series.y[some], low=low, high=high)
+
+
 def _parts(series: Series) -> list[dict[str, Any]]:
     """A series as the page draws it; an interval of a point is a line from its lower to its upper end."""
-    common = {"label": series.label or readable(series.variant), "variant": series.variant, "colour": series.colour}
+    series = _thinned(series)
+    label = series.said or series.label or readable(series.variant)
+    common: dict[str, Any] = {"label": label, "variant": series.variant, "colour": series.colour}
+    if series.marker == STAR:
+        common["size"] = STAR_PIXELS
     found = [{**common, "style": series.style, "x": _numbers(series.x), "y": _numbers(series.y)}]
     if series.low is None or series.high is None:
         return found

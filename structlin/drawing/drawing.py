@@ -1,7 +1,7 @@
 """What does a figure show? Panels of series as plain numbers, before anything is painted.
 
 A figure's module answers with a ``Drawing``; from it come the PNG and the PDF (paint.py), the interactive page
-(page.py) and the CSV of its numbers, so that none of them can show what another does not.
+(charts.py) and the CSV of its numbers, so that none of them can show what another does not.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Array = npt.NDArray[np.float64]
-STYLES = ("points", "line", "joined", "faint", "dashed", "band", "bars")
+STYLES = ("points", "dots", "line", "joined", "faint", "dashed", "band", "bars")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +34,16 @@ class Series:
     y: Array
     """(n,) in the unit of the panel's y axis."""
     style: str
-    """points, line, joined (points with a line), faint, dashed, band (line within low and high) or bars."""
+    """points, dots (small and faint), line, joined (points with a line), faint (a line), dashed, band (line within low
+    and high) or bars."""
     colour: str
     marker: str = "o"
     low: Array | None = None
     """Lower end of an interval of y, (n,)."""
     high: Array | None = None
     """Upper end of an interval of y, (n,)."""
+    said: str = ""
+    """What a page says under the pointer; the label where empty."""
 
     def __post_init__(self) -> None:
         assert self.style in STYLES, self.style
@@ -99,6 +102,8 @@ class Drawing:
     panels: tuple[Panel, ...]
     columns: int = 0
     """Panels a row; 0 puts all in one row."""
+    wide: bool = False
+    """Whether its one column of panels is a column and a half of print wide."""
     shared_legend: bool = False
     """One legend for all panels, where a name looks the same in each."""
     shared_y: bool = False

@@ -9,8 +9,8 @@ def readable(variant: str) -> str:
     """A variant in words; the rounding of the paper, which then holds for all, is not said."""
     words = []
     for word in variant.replace("/paper", "").split("+"):
-        if word.startswith("moe-"):
-            kind, experts, options = _mixture(word)
+        kind, experts, options = _mixture(word)
+        if word.startswith("moe-") and experts:
             words.append(f"{MIXTURES.get(kind, kind)} ({', '.join([experts, *options])})")
         else:
             words.append(word.replace("_", " ").replace("@", " "))

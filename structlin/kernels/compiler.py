@@ -13,11 +13,12 @@ import os
 import platform
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Hashable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Generic, TypeVar
+
+from structlin.host.files import replacing
 
 _LOG = logging.getLogger(__name__)
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-mprefer-vector-width=512", "-fno-exceptions", "-shared", "-fPIC")
@@ -97,19 +98,12 @@ def _built(compiler: str, source: Path, defines: tuple[str, ...]) -> Path:
     texts = [path.read_text() for path in (source, *sorted(HEADERS.glob("*.hpp")))]
     identity = (*texts, version(compiler), _processor(), *flags, *defines)
     key = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:24]
-    directory = cache_directory()
-    target = directory / f"{source.parent.name}-{key}.so"
+    target = cache_directory() / f"{source.parent.name}-{key}.so"
     if target.exists():
         return target
-    directory.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(suffix=".so", dir=directory)
-    os.close(handle)
-    try:
-        command = [compiler, *flags, *defines, f"-I{HEADERS}", str(source), "-o", beside]
+    with replacing(target) as beside:
+        command = [compiler, *flags, *defines, f"-I{HEADERS}", str(source), "-o", str(beside)]
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=BUILD_SECONDS)
-        os.replace(beside, target)
-    finally:
-        Path(beside).unlink(missing_ok=True)
     return target
 
 

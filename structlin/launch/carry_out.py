@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from types import ModuleType
 
 from rich.console import Console
 
@@ -14,6 +13,7 @@ from structlin.config.request import Site, SweepRequest, TrainRequest
 from structlin.errors import UserError
 from structlin.host.files import write_json
 from structlin.launch import status
+from structlin.launch.agreement import agree
 from structlin.launch.local import Pool, num_workers, probe_missing
 from structlin.launch.preparation import prepare_data
 from structlin.launch.progress import watch
@@ -36,7 +36,9 @@ def run_sweep(request: SweepRequest) -> int:
         return _dry_run(plan, request, name, console)
     write_manifest(plan, request, name)
     if isinstance(request.launch, SlurmLaunch):
-        return _cluster().launch(plan, request, name, console)
+        from structlin.launch.slurm.carry_out import launch as submit  # submitit is for clusters alone
+
+        return submit(plan, request, name, console)
     return launch(plan, request.site.grouped(name), request.launch, console)
 
 
@@ -45,14 +47,18 @@ def _act(plan: Plan, request: SweepRequest, console: Console) -> int:
     if request.action.cancel:
         if isinstance(request.launch, LocalLaunch):
             raise UserError("cancel=true is for launch=slurm; a local sweep is stopped by Ctrl-C")
-        return _cluster().cancel(plan, request, console)
+        from structlin.launch.slurm.carry_out import cancel
+
+        return cancel(plan, request, console)
     show = status.watch if request.action.watch else status.show
     return show(plan.jobs, request.site, console)
 
 
 def _dry_run(plan: Plan, request: SweepRequest, name: str, console: Console) -> int:
     if isinstance(request.launch, SlurmLaunch) and request.format == "table":
-        _cluster().show_dry(plan, request, name, console)
+        from structlin.launch.slurm.carry_out import show_dry
+
+        show_dry(plan, request, name, console)
         return 0
     workers = num_workers(request.launch.workers, request.site) if isinstance(request.launch, LocalLaunch) else 1
     bill = bills.make_bill(plan, request.site, workers)
@@ -61,13 +67,6 @@ def _dry_run(plan: Plan, request: SweepRequest, name: str, console: Console) -> 
     else:
         bills.show(bill, console)
     return 0
-
-
-def _cluster() -> ModuleType:
-    """What only a cluster needs (submitit) is not imported for this machine."""
-    from structlin.launch.slurm import carry_out as sweep
-
-    return sweep
 
 
 def run_training(request: TrainRequest) -> int:
@@ -87,7 +86,7 @@ def launch(plan: Plan, site: Site, config: LocalLaunch, console: Console) -> int
     pending = [state.job for state in states if not state.is_final]
     workers = min(num_workers(config.workers, site), max(1, len(pending)))
     if pending:
-        bills.make_bill(plan, site, workers)  # refuses what reads its data too often before anything is prepared
+        bills.check_epochs(plan, site)  # before anything is prepared
         prepare_data(pending, site, console)
         probe_missing([job.science for job in pending], site, lambda line: console.print(line, highlight=False))
     bill = bills.make_bill(plan, site, workers, pending)
@@ -95,10 +94,10 @@ def launch(plan: Plan, site: Site, config: LocalLaunch, console: Console) -> int
     if len(pending) < len(states):
         console.print(f"{len(states) - len(pending)} of {len(states)} runs are done already", highlight=False)
     if pending:
-        agree(bill, config)
+        hours = (bill.total_seconds or 0.0) / 3600
+        agree(f"this takes about {hours:,.1f} hours on this machine", hours, config.max_hours)
         pool = Pool(plan.jobs, site, workers)
         watch(pool, console)
-        states = [task.state for task in pool.tasks]
     return summarise(plan, site, console)
 
 
@@ -133,20 +132,3 @@ def _name(plan: Plan) -> str:
     cells = "".join(f"{run_id(cell.science)}@{cell.step}" for cell in plan.cells)
     safe = "".join(character if character.isalnum() or character in "-_" else "_" for character in words)
     return f"{safe}-{hashlib.sha256(cells.encode()).hexdigest()[:8]}"
-
-
-def agree(bill: bills.Bill, config: LocalLaunch) -> None:
-    """Ask on a terminal, refuse elsewhere, where the bill exceeds launch.max_hours."""
-    hours = (bill.total_seconds or 0.0) / 3600
-    if hours <= config.max_hours:
-        return
-    if sys.stdin.isatty() and sys.stdout.isatty():
-        answer = input(
-            f"this takes about {hours:.1f} hours, more than launch.max_hours={config.max_hours:g}; go on? [y/N] "
-        )
-        if answer.strip().lower() in ("y", "yes"):
-            return
-    raise UserError(
-        f"this takes about {hours:.1f} hours on this machine, more than launch.max_hours={config.max_hours:g}; "
-        f"raise it (launch.max_hours={hours * 1.2:.0f}) or lower the budget"
-    )

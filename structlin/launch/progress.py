@@ -67,13 +67,7 @@ def _line(task: Task) -> str:
     loss = f"loss {evaluations[-1]['val_loss']:.4f} at step {evaluations[-1]['step']:,}" if evaluations else ""
     took = duration(time.monotonic() - task.began) if task.began else "before"
     reason = f": {task.reason}" if task.reason else ""
-    return f"{task.outcome:<11} {_name(task):<28} {loss}  {took}{reason}"
-
-
-def _name(task: Task) -> str:
-    science = task.state.job.science
-    decay = f" {science.schedule.kind}@{science.schedule.horizon_steps}" if science.schedule.horizon_steps else ""
-    return f"{science.variant} d{science.model.d_model} seed {science.seed}{decay}"
+    return f"{task.outcome:<11} {task.state.job.title:<28} {loss}  {took}{reason}"
 
 
 def _display(pool: Pool) -> Group:
@@ -104,13 +98,13 @@ def _row(task: Task) -> tuple[str, ...]:
     target = task.state.job.target_step
     rows = task.state.folder.journal.rows("train")
     if not rows:
-        return _name(task), "", f"0/{target:,}", "", "", "starting"
+        return task.state.job.title, "", f"0/{target:,}", "", "", "starting"
     last = rows[-1]
     bar = "█" * int(20 * last["step"] / target) + "·" * (20 - int(20 * last["step"] / target))
     speed = float(last["tokens_per_second"])
     left = (target - last["step"]) * task.state.job.science.optim.batch_tokens / max(speed, 1e-9)
     loss = "nan" if last["loss"] is None else f"{last['loss']:.3f}"
-    return _name(task), bar, f"{last['step']:,}/{target:,}", loss, count(speed), duration(left)
+    return task.state.job.title, bar, f"{last['step']:,}/{target:,}", loss, count(speed), duration(left)
 
 
 def _step(task: Task) -> int:

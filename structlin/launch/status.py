@@ -14,7 +14,6 @@ from rich.live import Live
 from rich.table import Table
 
 from structlin.config.request import Site
-from structlin.config.science import Science
 from structlin.launch.reconcile import reconcile
 from structlin.launch.slurm.controller import Controller
 from structlin.launch.slurm.standing import Standing, Survey, survey
@@ -75,7 +74,7 @@ def _running(standings: Sequence[Standing]) -> Table:
     for name in ("run", "name", "where", "step", "loss", "tokens/s", "ETA"):
         table.add_column(name, justify="left" if name in ("run", "name", "where") else "right", no_wrap=True)
     for one in standings[:MOST_ROWS]:
-        table.add_row(one.state.job.run_id, title(one.state.job.science), one.name, *_progress(one))
+        table.add_row(one.state.job.run_id, one.state.job.title, one.name, *_progress(one))
     if len(standings) > MOST_ROWS:
         table.add_row(f"and {len(standings) - MOST_ROWS} more")
     return table
@@ -99,7 +98,7 @@ def _failed(standings: Sequence[Standing]) -> list[str]:
     for one in standings[:MOST_ROWS]:
         reason = one.reason or str(one.state.folder.status().get("reason", ""))
         where = f"\n    log: {one.log}" if one.log else ""
-        lines.append(f"{one.phase} {one.state.job.run_id} {title(one.state.job.science)}: {reason}{where}")
+        lines.append(f"{one.phase} {one.state.job.run_id} {one.state.job.title}: {reason}{where}")
     if len(standings) > MOST_ROWS:
         lines.append(f"and {len(standings) - MOST_ROWS} more")
     return lines
@@ -116,9 +115,3 @@ def _share(standings: Sequence[Standing]) -> float:
         total += per_step * one.state.job.target_step
         done += per_step * one.state.step
     return done / max(1.0, total)
-
-
-def title(science: Science) -> str:
-    """A run for people: its variant, width, seed and decay."""
-    decay = f" {science.schedule.kind}@{science.schedule.horizon_steps}" if science.schedule.horizon_steps else ""
-    return f"{science.variant} d{science.model.d_model} seed {science.seed}{decay}"

@@ -9,6 +9,7 @@ import pandas as pd
 
 from structlin.errors import UserError
 from structlin.laws.approaches.fit import Laws, fit_laws
+from structlin.laws.checked import Checked
 from structlin.laws.checks import agreement, backtest, joint, resources, sensitivity
 from structlin.laws.checks import next_runs as design
 from structlin.laws.choices import Choices
@@ -52,12 +53,15 @@ def fit(choices: Choices, table: pd.DataFrame | None = None) -> Laws:
 def enrich(laws: Laws) -> Laws:
     """The laws with what they say about each other: joint, resources, backtest, agreement, sensitivity, design."""
     agreement.check_design(laws)
-    laws.more["joint"] = joint.joint(laws)
-    laws.more["resources"] = resources.resources(laws)
-    laws.more["backtest"] = backtest.backtest(laws)
-    laws.more["agreement"] = agreement.agreement(laws)
-    laws.more["sensitivity"] = sensitivity.sensitivity(laws)
-    laws.more["design"] = design.pilots(laws)
+    # The order of the checks is that of their cautions.
+    laws.checked = Checked(
+        joint=joint.joint(laws),
+        resources=resources.resources(laws),
+        backtest=backtest.backtest(laws),
+        agreement=agreement.agreement(laws),
+        sensitivity=sensitivity.sensitivity(laws),
+        design=design.pilots(laws),
+    )
     return laws
 
 
@@ -68,9 +72,9 @@ def run(choices: Choices, table: pd.DataFrame | None = None, *, quiet: bool = Fa
     out = Path(choices.out)
     record.write(found, out / "laws.json")
     if choices.figures:
-        from structlin.laws.report import figures
+        from structlin.laws.report import drawings
 
-        figures.write(laws, found, out)
+        drawings.write(laws, out)
     if choices.report:
         from structlin.laws.report import page
 

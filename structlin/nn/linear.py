@@ -104,6 +104,9 @@ class Linear(Factored):
 
     def __init__(self, plan: LinearPlan, options: LinearOptions) -> None:
         super().__init__(plan, options)
+        # Plain numbers: a compiler that traces a forward pass then meets no cached function of the plan.
+        sizes = plan.sizes
+        self.d_in, self.d_out, self.used_in, self.used_out = sizes.d_in, sizes.d_out, sizes.used_in, sizes.used_out
         shapes = dict(zip((factor.name for factor in plan.factors), self._shapes(), strict=True))
         # Registered by name, whatever the order of contraction: sums over all parameters then have one order.
         for name in sorted(shapes):
@@ -161,20 +164,24 @@ class EinsumLinear(Linear):
     A: nn.Parameter
     B: nn.Parameter
 
+    def __init__(self, plan: LinearPlan, options: LinearOptions) -> None:
+        super().__init__(plan, options)
+        self._order = tuple(factor.name for factor in plan.factors)
+        self._reordered = (plan.sizes.f, plan.sizes.e, plan.sizes.d) if plan.output_order == "efd" else None
+
     def _shapes(self) -> Sequence[tuple[int, ...]]:
         shape_A, shape_B = product_shapes(self.plan)
         return (shape_A, shape_B) if self.plan.a_first else (shape_B, shape_A)
 
     def forward(self, x: Tensor, *, gelu: bool = False) -> Tensor:
         """x (..., d_in), or its GELU, -> (..., d_out)."""
-        s = self.sizes
-        x_TG = fit_features(x.reshape(-1, s.d_in), s.used_in)
-        first, second = (self.factor(factor.name) for factor in self.plan.factors)
-        y_TF = structured_product(x_TG, first, second, self.plan.a_first, gelu)
-        if self.plan.output_order == "efd":
-            y_TF = y_TF.reshape(-1, s.f, s.e, s.d).transpose(1, 2).reshape(-1, s.used_out)
-        y = fit_features(y_TF, s.d_out).reshape(*x.shape[:-1], s.d_out)
-        return y if self.bias is None else y + self.bias
+        x_TG = fit_features(x.reshape(-1, self.d_in), self.used_in)
+        first, second = (self.factor(name) for name in self._order)
+        y_TF = structured_product(x_TG, first, second, self._order[0] == "A", gelu)
+        if self._reordered is not None:
+            y_TF = y_TF.reshape(-1, *self._reordered).transpose(1, 2).reshape(-1, self.used_out)
+        y = fit_features(y_TF, self.d_out).reshape(*x.shape[:-1], self.d_out)
+        return y if self.bias is None else y + self.bias.to(y.dtype)
 
     def equation_factors(self) -> tuple[Tensor, ...]:
         """A (f, d, r, g, a) and B (f, e, r, g, b)."""
@@ -225,26 +232,34 @@ class ChainLinear(Linear):
     of matrices; what passes by stands with the rows.
     """
 
+    def __init__(self, plan: LinearPlan, options: LinearOptions) -> None:
+        super().__init__(plan, options)
+        axes = input_axes(plan.sizes.num_factors)
+        self._split, self._hops = self._lengths(axes), []
+        for factor in plan.factors:
+            step = factor.step
+            batch, new, contracted, passing = map(self._lengths, (step.batch, step.new, step.contracted, step.passing))
+            shape = math.prod(batch), math.prod(new), math.prod(contracted)
+            turn = _permutation(axes, (*step.batch, *step.contracted, *step.passing))
+            self._hops.append((factor.name, turn, shape, (*batch, *new, *passing)))
+            axes = (*step.batch, *step.new, *step.passing)
+        self._last_turn = _permutation(axes, output_axes(plan.sizes.num_factors))
+
     def _shapes(self) -> Sequence[tuple[int, ...]]:
         steps = [factor.step for factor in self.plan.factors]
         return [self._lengths((*step.batch, *step.new, *step.contracted)) for step in steps]
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., d_in) -> (..., d_out)."""
-        s = self.sizes
-        x_TX = fit_features(x.reshape(-1, s.d_in), s.used_in)
-        axes, rows = input_axes(s.num_factors), x_TX.shape[0]
-        z = x_TX.t().reshape(*self._lengths(axes), rows)
-        for factor in self.plan.factors:
-            step = factor.step
-            batch, new, contracted, passing = map(self._lengths, (step.batch, step.new, step.contracted, step.passing))
-            B, N, C = math.prod(batch), math.prod(new), math.prod(contracted)
-            z_BCP = _permuted(z, axes, (*step.batch, *step.contracted, *step.passing)).reshape(B, C, -1)
-            z = torch.bmm(self.factor(factor.name).reshape(B, N, C), z_BCP).view(*batch, *new, *passing, rows)
-            axes = (*step.batch, *step.new, *step.passing)
-        y_TF = _permuted(z, axes, output_axes(s.num_factors)).reshape(s.used_out, rows).t()
-        y = fit_features(y_TF, s.d_out).reshape(*x.shape[:-1], s.d_out)
-        return y if self.bias is None else y + self.bias
+        x_TX = fit_features(x.reshape(-1, self.d_in), self.used_in)
+        rows = x_TX.shape[0]
+        z = x_TX.t().reshape(*self._split, rows)
+        for name, turn, (B, N, C), left in self._hops:
+            z_BCP = z.permute(turn).reshape(B, C, -1)
+            z = torch.bmm(self.factor(name).reshape(B, N, C), z_BCP).view(*left, rows)
+        y_TF = z.permute(self._last_turn).reshape(self.used_out, rows).t()
+        y = fit_features(y_TF, self.d_out).reshape(*x.shape[:-1], self.d_out)
+        return y if self.bias is None else y + self.bias.to(y.dtype)
 
     def equation_factors(self) -> tuple[Tensor, ...]:
         """G1, G2, ...: each with its outputs, ranks and inputs (structure/plan.py, ``factor_axes``)."""
@@ -266,9 +281,9 @@ class ChainLinear(Linear):
         return tuple(self.sizes[index.name] for index in axes)
 
 
-def _permuted(z: Tensor, axes: Sequence[Index], wanted: Sequence[Index]) -> Tensor:
-    """z (*axes, T) with its axes in another order."""
-    return z.permute(*(axes.index(index) for index in wanted), len(axes))
+def _permutation(axes: Sequence[Index], wanted: Sequence[Index]) -> tuple[int, ...]:
+    """What brings a tensor (*axes, T) into another order of its axes."""
+    return (*(axes.index(index) for index in wanted), len(axes))
 
 
 def product_shapes(plan: LinearPlan) -> tuple[tuple[int, ...], tuple[int, ...]]:

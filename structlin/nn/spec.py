@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from structlin.errors import UserError
+
 
 @dataclass(frozen=True)
 class ParamSpec:
@@ -38,15 +40,23 @@ class Module(nn.Module):
 
 
 def collect_specs(model: nn.Module) -> dict[str, ParamSpec]:
-    """Specs of all parameters by qualified name; asserts that every parameter has exactly one."""
+    """Specs of all parameters by qualified name. UserError names parameters that have none: a foreign module's."""
     specs = {
         f"{prefix}.{name}" if prefix else name: spec
         for prefix, module in model.named_modules()
         if isinstance(module, Module)
         for name, spec in module.param_specs().items()
     }
-    names = {name for name, _ in model.named_parameters()}
-    assert specs.keys() == names, f"parameters without a spec, or specs without one: {specs.keys() ^ names}"
+    names = [name for name, _ in model.named_parameters()]
+    lacking = [name for name in names if name not in specs]
+    if lacking:
+        more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+        raise UserError(
+            f"no start and no rate is known for {', '.join(lacking[:5])}{more}: their modules name no specs; torch's "
+            "own modules start by themselves: take structlin.Linear for structured layers and "
+            "structlin.param_groups(model, lr) for the rates"
+        )
+    assert specs.keys() == set(names), f"specs without a parameter: {specs.keys() - set(names)}"
     return specs
 
 

@@ -112,7 +112,14 @@ def trained_steps(job: Job, planned: Collection[str]) -> int:
     return job.target_step - job.science.schedule.cooldown_start
 
 
-def _line(cell: Cell, site: Site, throughputs: Throughputs) -> Line:
+def check_epochs(plan: Plan, site: Site) -> None:
+    """UserError for a cell that reads its data more than ``data.max_epochs`` times, as ``make_bill``."""
+    for cell in plan.cells:
+        _epochs(cell, site)
+
+
+def _epochs(cell: Cell, site: Site) -> float | None:
+    """How often a cell reads its data; None where its size is not known before it is prepared."""
     available = train_tokens(cell.science.data, site.data_root)
     # Of images after a start token a step has a position more than it takes from the data.
     share = (cell.science.data.spec.sample_tokens or cell.science.model.context) / cell.science.model.context
@@ -123,7 +130,11 @@ def _line(cell: Cell, site: Site, throughputs: Throughputs) -> Line:
             f"data={cell.science.data.name} {passes:.1f} times ({cell.tokens:,} of {available:,} tokens); "
             f"raise data.max_epochs = {site.max_epochs:g}, or use larger data or a smaller budget"
         )
-    return Line(cell, ledger(cell.science), passes, _seconds(cell.science, cell.step, site, throughputs))
+    return passes
+
+
+def _line(cell: Cell, site: Site, throughputs: Throughputs) -> Line:
+    return Line(cell, ledger(cell.science), _epochs(cell, site), _seconds(cell.science, cell.step, site, throughputs))
 
 
 def _recomputed(science: Science, site: Site) -> int:

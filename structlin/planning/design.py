@@ -26,7 +26,7 @@ def designed_cells(template: Template, budget: float, grid: GridConfig) -> Itera
 
     UserError where there is no laws.json, no pilot of this variant, or no candidate within the budget.
     """
-    # The laws bring scipy and pandas, which no other plan needs.
+    # The laws bring pandas, which no other plan needs.
     from structlin.laws.checks.next_runs import design, pilot_of
 
     candidates = list(_candidates(template, budget, grid))

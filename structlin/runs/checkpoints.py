@@ -11,6 +11,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from structlin.host.files import replacing
+
 
 def steps(folder: Path) -> list[int]:
     """Steps that have a checkpoint, rising."""
@@ -51,10 +53,5 @@ def _link(source: Path, target: Path) -> None:
     except FileNotFoundError:
         raise
     except OSError:
-        beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        try:
+        with replacing(target) as beside:
             shutil.copyfile(source, beside)
-            beside.replace(target)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise

@@ -31,6 +31,13 @@ class Job:
         return run_id(self.science)
 
     @property
+    def title(self) -> str:
+        """The run for people: its variant, width, seed and decay."""
+        schedule = self.science.schedule
+        decay = f" {schedule.kind}@{schedule.horizon_steps}" if schedule.horizon_steps else ""
+        return f"{self.science.variant} d{self.science.model.d_model} seed {self.science.seed}{decay}"
+
+    @property
     def target_step(self) -> int:
         """The last step."""
         return self.evaluations[-1]

@@ -46,6 +46,7 @@ class Lock:
 
     def replace(self) -> None:
         """Hold a new file in the place of one that another process will not let go."""
+        # Not written but held: it must be locked before it has its name, and stay open afterwards.
         beside = self.path.with_name(f".{self.path.name}.{os.uname().nodename}.{os.getpid()}.tmp")
         stream = beside.open("w")
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -26,6 +26,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from itertools import pairwise
 
 from structlin.errors import UserError, suggest
@@ -72,11 +73,13 @@ def theta_of(
     that the family does not take or lacks; ValueError for a malformed, redundant or degenerate theta.
     """
     given = {key: _argument(key, value) for key, value in (arguments or {}).items() if value is not None}
+    if theta is not None:
+        _check_takes(name, ("rank",), given)
     found = Theta.parse(theta) if theta is not None else _named(name, given)
     if theta is None and rounding == "paper":
         found = published(found)
     if rho is not None:
-        found = found.with_rank(Term(parse_fraction(rho)))
+        found = _ranked(found, Term(parse_fraction(rho)))
     if "rank" in given and (theta is not None or name not in FAMILIES):
         found = _with_rank(name, found, given["rank"])
     found.check_useful()
@@ -88,9 +91,7 @@ def _named(name: str, given: Mapping[str, Argument]) -> Theta:
     if name not in FAMILIES and name not in CATALOG:
         raise UserError(f"unknown structure '{name}'; {suggest(name, [*CATALOG, *FAMILIES])}")
     takes = FAMILIES[name].needs if name in FAMILIES else ("rank",)
-    for key in given:
-        if key not in takes:
-            raise UserError(f"structure={name} takes no structure.{key}; it takes {_listing(takes)}")
+    _check_takes(name, takes, given)
     if name in CATALOG and (not given or name not in FAMILIES):
         return lookup(name)
     defaults: dict[str, Argument] = {"factors": 2, "rank": ABSENT} if name == "btt" else {}
@@ -101,10 +102,23 @@ def _named(name: str, given: Mapping[str, Argument]) -> Theta:
     return FAMILIES[name].make(*(values[key] for key in takes))
 
 
+def _check_takes(name: str, takes: tuple[str, ...], given: Mapping[str, Argument]) -> None:
+    for key in given:
+        if key not in takes:
+            raise UserError(f"structure={name} takes no structure.{key}; it takes {_listing(takes)}")
+
+
 def _with_rank(name: str, theta: Theta, rank: Argument) -> Theta:
     assert isinstance(rank, Term)
     if theta.is_dense:
         raise UserError(f"structure={name} takes no structure.rank: a dense layer has none")
+    return _ranked(theta, rank)
+
+
+def _ranked(theta: Theta, rank: Term) -> Theta:
+    """The theta with this rank; UserError where more than two factors have none that could take it."""
+    if theta.num_factors > 2 and all(term.is_absent for term in theta.terms[2 * (2**theta.num_factors - 1) :]):
+        raise UserError(f"theta {theta} joins no two factors by a rank; write one into it, such as r12=4*0")
     return theta.with_rank(rank)
 
 
@@ -145,7 +159,7 @@ def _argument(key: str, value: object) -> Argument:
         return value if isinstance(value, Term) else parse_rank(_text(value), key)
     least, most = _LEAST[key], _MOST.get(key)
     number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
-    if number != int(number if number == number else 0) or number < least or (most is not None and number > most):
+    if not number.is_integer() or number < least or (most is not None and number > most):
         within = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise UserError(f"structure.{key} = {value} must be a whole number {within}")
     return int(number)
@@ -251,6 +265,7 @@ def _rank_of_three(theta: Theta) -> Term:
 # --- from a theta back to words --------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=4096)
 def name_of(theta: Theta, output_order: str = "fed") -> str:
     """The catalogue's first name, the family with its arguments (monarch-b4, low_rank-d:4, btt-r4-c3), or the text.
 
@@ -264,7 +279,9 @@ def name_of(theta: Theta, output_order: str = "fed") -> str:
     known = family_of(theta, output_order)
     if known is not None:
         name, values = known
-        return name + "".join(_label(key, value) for key, value in values.items())
+        said = name + "".join(_label(key, value) for key, value in values.items())
+        # A rank of 1 goes unsaid, unless the bare name is the catalogue's: there low_rank has rank d^(1/2).
+        return f"{said}-r1" if said in CATALOG else said
     with_rank = _catalogue_with_rank(theta)
     return (_short(theta) if with_rank is None else with_rank) + mark
 
@@ -349,11 +366,32 @@ def _nearest_served(theta: Theta, d_in: int, d_out: int, output_order: str) -> s
     name, values = known
     for key, value in values.items():
         number = value if isinstance(value, int) else _number(value)
-        for smaller in range(min(number, max(d_in, d_out) + 1) - 1, _LEAST.get(key, 1) - 1, -1):
-            changed = values | {key: smaller if isinstance(value, int) else Term(_ZERO, Fraction(smaller))}
+
+        def serves(smaller: int, key: str = key, is_number: bool = isinstance(value, int)) -> bool:
+            changed = values | {key: smaller if is_number else Term(_ZERO, Fraction(smaller))}
             try:
                 plan_theta(FAMILIES[name].make(*changed.values()), d_in, d_out)
             except (UnservedWidth, ValueError):
-                continue
-            return f"structure.{key}={smaller}"
+                return False
+            return True
+
+        found = _largest_below(min(number, max(d_in, d_out) + 1), _LEAST.get(key, 1), serves)
+        if found is not None:
+            return f"structure.{key}={found}"
     return None
+
+
+def _largest_below(number: int, least: int, serves: Callable[[int], bool]) -> int | None:
+    """The largest number below this one that serves: halved until one does, then bisected."""
+    high, low = number, number // 2
+    while low >= least and not serves(low):
+        high, low = low, low // 2
+    if low < least:
+        # Halving may have passed over the least.
+        low = least
+        if least >= high or not serves(least):
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if serves(middle) else (low, middle)
+    return low

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import combinations
 
 MOST_FACTORS = 4
@@ -37,7 +37,7 @@ class Index:
     factors: tuple[int, ...]
     """The factors that it joins, rising, counted from 1; at least two where the side is r."""
 
-    @property
+    @cached_property
     def name(self) -> str:
         """E.g. x12."""
         return self.side + "".join(map(str, self.factors))

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 
 from structlin.errors import UserError, suggest
+from structlin.structure import describe
 from structlin.structure.contraction import Step, orders
 from structlin.structure.index import Index, indices, places
 from structlin.structure.sizes import LETTERS, Sizes, factorise
@@ -100,6 +101,12 @@ class LinearPlan:
     """In the order of contraction."""
     output_order: str = "fed"
     """Axes of the output of two factors, the first outermost: y[f, e, d], or y[e, f, d] as BlockShuffle leaves it."""
+
+    def __repr__(self) -> str:
+        return f"LinearPlan({describe.line(self)})"
+
+    def __str__(self) -> str:
+        return describe.table(self)
 
     @property
     def dense(self) -> bool:

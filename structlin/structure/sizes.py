@@ -181,6 +181,7 @@ def _disproportion(theta: Theta, sizes: Sizes) -> float:
     return round(sum(map(abs, moved)), 9)
 
 
+@lru_cache(maxsize=65_536)
 def rounded(theta: Theta, sizes: Sizes) -> dict[str, tuple[float, int]]:
     """What rounding changed: index -> (size asked for, size taken), for the sizes of theta at one layer shape.
 
@@ -202,7 +203,6 @@ def rank_size(term: Term, d_in: int, d_out: int) -> int:
     return max(1, round(term.size(min(d_in, d_out))))
 
 
-@cache
 def _sides(num_factors: int) -> int:
     """How many indices the input can have, which is as many as the output can."""
     return 2**num_factors - 1
@@ -238,16 +238,23 @@ def _check_served(theta: Theta, d_in: int, d_out: int) -> None:
     for index, term in zip(theta.indices, theta.terms, strict=True):
         size, width = term.size(widths[index.side]), widths[index.side]
         if size < 1 - _ROUNDING_ERROR:
-            needed = math.ceil((1 / float(term.coefficient)) ** (1 / float(term.exponent)) - _ROUNDING_ERROR)
             raise UnservedWidth(
                 f"theta {theta} cannot serve a layer of {d_in} x {d_out}: {theta.called(index)} = {term} would have "
-                f"size {size:.3g}, below 1; it takes widths of at least {needed}"
+                f"size {size:.3g}, below 1; {_way_up(term)}"
             )
         if size > width * (1 + _ROUNDING_ERROR):
             raise UnservedWidth(
                 f"theta {theta} cannot serve a layer of {d_in} x {d_out}: {theta.called(index)} = {term} would have "
                 f"size {size:.4g}, above the {width} features there are; use a smaller one, or wider layers"
             )
+
+
+def _way_up(term: Term) -> str:
+    """What makes the size of an index at least 1."""
+    if term.exponent == 0:
+        return "it does not grow with the width: use a coefficient of at least 1"
+    least = math.ceil((1 / float(term.coefficient)) ** (1 / float(term.exponent)) - _ROUNDING_ERROR)
+    return f"it takes widths of at least {least}"
 
 
 def nearest_divisors(size: int, terms: tuple[Term, ...]) -> tuple[tuple[int, ...], ...]:

@@ -132,11 +132,19 @@ class Theta:
             )
         return cls(2, tuple(_term(part, text) for part in parts))
 
-    def __str__(self) -> str:
+    @cached_property
+    def text(self) -> str:
+        """The text that ``parse`` reads."""
         if self.num_factors == 2:
             return "(" + "|".join(map(str, self.terms)) + ")"
-        pairs = zip(self.indices, self.terms, strict=True)
-        return " ".join(f"{index.name}={term}" for index, term in pairs if not term.is_absent)
+        return " ".join(f"{index.name}={self[index.name]}" for index in self.present)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __hash__(self) -> int:
+        # A plan asks by theta again and again, and hashing fractions takes longer than what it asks for.
+        return hash(self.text)
 
     def __getitem__(self, name: str) -> Term:
         return self.terms[places(self.num_factors)[name]]
@@ -150,7 +158,7 @@ class Theta:
         """The name of an index for a reader: Greek where there are two factors."""
         return GREEK[index.name] if self.num_factors == 2 else index.name
 
-    @property
+    @cached_property
     def present(self) -> tuple[Index, ...]:
         """The indices whose size is not 1 at every width."""
         return tuple(index for index, term in zip(self.indices, self.terms, strict=True) if not term.is_absent)
@@ -160,12 +168,12 @@ class Theta:
         """The exponents in the order of the indices; of two factors in that of the text form."""
         return tuple(term.exponent for term in self.terms)
 
-    @property
+    @cached_property
     def is_plain(self) -> bool:
         """Whether no index has a coefficient: then every size is a pure power of the width."""
         return all(term.coefficient == 1 for term in self.terms)
 
-    @property
+    @cached_property
     def is_dense(self) -> bool:
         """gamma = phi = 1: every feature joins both factors; as a layer this is one dense weight."""
         return self.num_factors == 2 and self.is_plain and self["x12"].exponent == self["y12"].exponent == 1

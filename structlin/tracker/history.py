@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 
 from structlin.errors import UserError, one_line
+from structlin.host.files import write_atomically
 from structlin.tracker.wire import history_row, messages
 
 Row = dict[str, Any]
@@ -66,10 +67,7 @@ def _asked(run: Any, path: Path) -> Logged:
     config = {key: value for key, value in dict(run.config).items() if key != "_wandb"}
     found = Logged(run.id, run.name, run.state, config, list(run.scan_history()))
     if run.state == "finished":
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        beside.write_text(json.dumps(asdict(found)), encoding="utf-8")
-        beside.replace(path)
+        write_atomically(path, json.dumps(asdict(found)).encode())
     return found
 
 

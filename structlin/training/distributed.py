@@ -103,7 +103,8 @@ class Group:
         value, error = box
         if error is not None:
             raise error
-        return value
+        made: T = value
+        return made
 
     def has_lost(self, error: BaseException) -> bool:
         """Whether a collective broke off; torch names its own errors, those of gloo name only themselves."""

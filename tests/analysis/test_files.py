@@ -11,7 +11,7 @@ from analysis.make import write
 from structlin.drawing.charts import charts, page
 from structlin.drawing.drawing import Drawing, Panel, Series
 from structlin.drawing.paint import figure_of, render
-from structlin.drawing.style import PAGE_INCHES, RC, SMALLEST_POINT, colour_of, marker_of, ordered
+from structlin.drawing.style import PAGE_INCHES, RC, SMALLEST_POINT
 from tests.analysis import tables
 
 
@@ -109,22 +109,8 @@ def test_files_stand_beside_each_other(tmp_path, mixtures) -> None:
     assert {path.name for path in tmp_path.iterdir()} == set(first)
 
 
-def test_no_two_of_many_variants_look_alike() -> None:
-    names = ["dense", *(f"v{place}" for place in range(40))]
-    looks = {(colour_of(names, name), marker_of(names, name)) for name in names}
-    assert len(looks) == len(names)
-
-
-def test_colours_do_not_depend_on_which_run_came_first() -> None:
-    names = ["moe-btt8", "btt11", "low_rank", "btt3", "dense/paper", "btt+moe-ffn8", "btt"]
-    said = ["dense/paper", "btt", "btt3", "btt11", "low_rank", "btt+moe-ffn8", "moe-btt8"]
-    assert ordered(names) == ordered(names[::-1]) == said
-    assert [colour_of(names, name) for name in names] == [colour_of(names[::-1], name) for name in names]
-    assert (colour_of(names, "dense/paper"), marker_of(names, "dense/paper")) == ("#000000", "^")
-
-
 def test_a_run_of_one_evaluation_is_seen_and_an_empty_panel_is_not() -> None:
-    one = Series("", "a", np.array([3e10]), np.array([2.0]), "faint", "#000000")
+    one = Series("", "a", np.array([3e10]), np.array([2.0]), "dots", "#000000")
     drawing = Drawing("x", "x", "x", (Panel("p", "x", "y", (one,)), Panel("q", "x", "y", ())))
     with matplotlib.rc_context(RC):
         figure = figure_of(drawing)

@@ -71,17 +71,17 @@ def at(line: int, *, at_import: bool = False) -> Mutant:
 @pytest.mark.parametrize(
     ("mutant", "expected"),
     [
-        (at(5), ["quick", "slow"]),
-        (at(8), ["slow"]),  # by its statement, for want of its line
+        (at(5), ["narrow", "wide"]),
+        (at(8), ["narrow"]),  # by its statement, for want of its line
         (at(20), []),
-        (at(1, at_import=True), ["importer", "quick", "slow"]),
+        (at(1, at_import=True), ["importer", "narrow", "wide"]),
     ],
 )
-def test_tests_that_cover_a_change_the_quickest_first(mutant: Mutant, expected: list[str]) -> None:
+def test_tests_that_cover_a_change_the_narrowest_first(mutant: Mutant, expected: list[str]) -> None:
     tests = {
-        "slow": {"passed": True, "seconds": 9.0, "lines": {"a.py": [5, 7]}},
+        "wide": {"passed": True, "seconds": 1.0, "lines": {"a.py": [5], "b.py": [1, 2]}},
         "failed": {"passed": False, "seconds": 0.1, "lines": {"a.py": [5]}},
-        "quick": {"passed": True, "seconds": 1.0, "lines": {"a.py": [5], "b.py": [1]}},
+        "narrow": {"passed": True, "seconds": 9.0, "lines": {"a.py": [5, 7]}},
         "importer": {"passed": True, "seconds": 0.5, "lines": {"c.py": [1]}},
         "other": {"passed": True, "seconds": 0.2, "lines": {"b.py": [1]}},
     }

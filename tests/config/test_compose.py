@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from structlin.config.compose import CONFIG_DIR, options
+from structlin.config.compose import CONFIG_DIR, NAMED, options
 from structlin.config.doors import sweep_request, train_request
 from structlin.config.model import Gpt2Config
 from structlin.config.request import SweepRequest
@@ -258,7 +258,7 @@ def test_a_width_that_no_head_divides_names_the_nearest() -> None:
 
 def test_help_lists_groups_and_keys() -> None:
     text = options("sweep")
-    assert "structure=btt|btt1|" in text
+    assert "structure=blast|block_dense|" in text
     assert "tokens_per_param" in text
 
 
@@ -285,13 +285,133 @@ def test_the_scale_of_another_task_is_told() -> None:
         request("task=regression")
 
 
-# The files of configs/study are argument lists, composed in test_study.py.
+# The files of configs/study are argument lists, composed in test_study.py; NAMED stands for names, which are no files.
 @pytest.mark.parametrize(
     "path",
-    sorted(path for path in CONFIG_DIR.glob("*/*.yaml") if path.parent.name != "study"),
+    sorted(path for path in CONFIG_DIR.glob("*/*.yaml") if path.parent.name != "study" and path.stem != NAMED),
     ids=lambda path: f"{path.parent.name}-{path.stem}",
 )
 def test_every_option_of_every_group_composes(path: Path) -> None:
     group, name = path.parent.name, path.stem
     found = request(f"{group}={name}", *_NEEDS.get((group, name), _NEEDS.get(("", name), [])))
     assert all(isinstance(template.science, Science) for template in found.templates)
+
+
+# --- families -----------------------------------------------------------------------------------------------------
+
+BTT3 = "x1=1/3 x12=1/3 x123=1/3 y3=1/3 y23=1/3 y123=1/3 r12=4*0 r23=4*0"
+FAMILY_LINES = {
+    "structure=low_rank structure.rank=d/4": ["low_rank-d:4"],
+    "structure=low_rank structure.rank=64": ["low_rank-r64"],
+    "structure=low_rank structure.rank=1e2": ["low_rank-r100"],
+    "structure=low_rank structure.rank=3/8*d": ["low_rank-3d:8"],
+    "structure=low_rank structure.rank=d,d/4,64": ["low_rank-d", "low_rank-d:4", "low_rank-r64"],
+    "structure=monarch structure.blocks=2,4,8,16": ["monarch-b2", "monarch-b4", "monarch-b8", "monarch-b16"],
+    "structure=monarch": ["btt"],
+    "structure=btt structure.rank=4 structure.factors=3": ["btt-r4-c3"],
+    "structure=btt structure.factors=2,3,4": ["btt", "btt-c3", "btt-c4"],
+    "structure=btt7 structure.rank=4": ["btt7-r4"],
+    "structure=block_shuffle structure.blocks=4": ["block_shuffle-b4"],
+    "structure=block_shuffle structure.blocks=4 structure.output_order=fed": ["monarch-b4"],
+    "structure=block_dense structure.blocks=2 structure.rank=d/2": ["block_dense-b2-d:2"],
+    "structure=blast structure.blocks=4 structure.rank=d/4": ["blast-b4-d:4"],
+    "structure=kronecker_sum structure.terms=4": ["kronecker_sum-n4"],
+    "structure=mpo structure.cores=3 structure.bond=8": ["mpo-c3-r8"],
+    "structure=btt structure.output_order=fed,efd": ["btt", "btt-efd"],
+    "structure=btt structure.contraction=first": ["btt"],
+    "structure=btt,dense,monarch": ["btt", "dense"],
+}
+
+
+@pytest.mark.parametrize(("line", "wanted"), FAMILY_LINES.items(), ids=FAMILY_LINES)
+def test_families_compose(line: str, wanted: list[str]) -> None:
+    assert names(*line.split()) == wanted
+
+
+@pytest.mark.parametrize("written", [BTT3, f"'{BTT3}'", f"({BTT3})", BTT3.replace(" ", ", ")])
+def test_a_theta_by_its_indices_is_typed_without_quotes(written: str) -> None:
+    arguments = ("structure=einsum", f"structure.theta={written}")
+    assert (thetas(*arguments), names(*arguments)) == ([BTT3], ["btt-r4-c3"])
+
+
+def test_thetas_of_both_kinds_are_several() -> None:
+    written = f"structure.theta=({BTT3}),(1|0|0|0|1|0|1/4*1)"
+    assert names("structure=einsum", written) == ["btt-r4-c3", "low_rank-d:4"]
+    assert thetas("structure=einsum", "structure.theta=1,0,0,0,1,0,1/4*1") == ["(1|0|0|0|1|0|1/4*1)"]
+
+
+def test_the_order_of_contraction_is_part_of_the_variant() -> None:
+    found = request("structure=btt,dense", "structure.contraction=first").templates
+    assert [template.science.variant for template in found] == ["btt+first-order", "dense"]
+
+
+def test_three_factors_are_sampled() -> None:
+    found = thetas("structure=sample", "structure.factors=3", "structure.count=4")
+    assert found == [str(theta) for theta in sample_thetas(4, factors=3)]
+    assert len(set(names("structure=sample", "structure.factors=3", "structure.count=4"))) == 4
+
+
+def test_one_run_of_a_family_by_train() -> None:
+    arguments = ["scale=small", "structure=blast", "structure.blocks=4", "structure.rank=8", "model.d_model=64"]
+    found = train_request([*arguments, "tokens=1e6"]).template
+    assert (found.asked, found.science.structure.name) == ("blast", "blast-b4-r8")
+
+
+_RANK = ": write a whole number such as 64, or a part of d = min(d_in, d_out): d, d/4, 3/8*d"
+_OF_THREE = "structure=btt structure.factors=3"
+WRONG_FAMILIES = {
+    "structure=low_rank structure.rank=2*d": f"structure.rank = 2*d{_RANK}",
+    "structure=low_rank structure.rank=0": f"structure.rank = 0{_RANK}",
+    "structure=low_rank structure.rank=1.5": f"structure.rank = 1.5{_RANK}",
+    "structure=low_rank structure.rank=x": f"structure.rank = x{_RANK}",
+    "structure=low_rank structure.rank=[1,2]": f"structure.rank = [1, 2]{_RANK}",
+    "structure=monarch structure.blocks=1": "structure.blocks = 1 must be a whole number of at least 2",
+    "structure=monarch structure.blocks=inf": "structure.blocks = inf must be a whole number of at least 2",
+    "structure=monarch structure.blocks=four": "structure.blocks = four must be a whole number of at least 2",
+    "structure=btt structure.factors=5": "structure.factors = 5 must be a whole number from 2 to 4",
+    "structure=monarch structure.rank=4": "structure=monarch takes no structure.rank; it takes structure.blocks",
+    "structure=low_rank,monarch structure.rank=d/4": "structure=monarch takes no structure.rank",
+    "structure=dense structure.rank=4": "a dense layer has none",
+    "structure=blast": "needs structure.blocks and structure.rank, such as structure.blocks=4 structure.rank=d/4",
+    "structure=block_dense structure.blocks=4": "block_dense needs structure.rank, such as structure.rank=d/4",
+    "structure=btt structure.rank=4 structure.rho=1/4": "structure.rho = 1/4 and structure.rank = 4 both say the rank",
+    "structure=btt structure.output_order=dfe": "valid: efd, fed",
+    "structure=btt structure.contraction=best": "valid: cheapest, first",
+    "structure=blst": "did you mean 'blast'",
+    "structure=sample structure.rank=4": "takes no structure.rank; it draws thetas of structure.factors=2|3",
+    "structure=sample structure.rho=1/4": "takes no structure.rho",
+    "structure=sample structure.factors=4": "thetas of 2 or 3 factors are sampled",
+    "structure=sample structure.factors=x": "structure.factors = 'x' is not a number",
+    f"{_OF_THREE} moe=btt": "mixes experts of at most two factors, and structure btt-c3 has 3; use moe=none",
+    f"{_OF_THREE} moe=ffn": "mixes experts of at most two factors",
+    f"{_OF_THREE} structure.head_layout=nddn": "use structure=btt, or head_layout=none",
+    f"{_OF_THREE} structure.output_order=efd": "use output_order=fed",
+    f"{_OF_THREE} structure.rho=1/4": "joins no two factors by a rank",
+    f"{_OF_THREE} structure.rank=d": "is degenerate: it costs d^3.33 per row",
+    "structure=btt structure.output_order=efd structure.head_layout=nddn": "use output_order=fed",
+    "structure=einsum structure.theta=1,0,0,0,1,0,1/2 structure.blocks=4": "structure=einsum takes no structure.blocks",
+}
+
+
+@pytest.mark.parametrize(("line", "named"), WRONG_FAMILIES.items(), ids=WRONG_FAMILIES)
+def test_a_mistake_in_a_family_is_one_line(line: str, named: str) -> None:
+    with pytest.raises(UserError) as refused:
+        request(*line.split())
+    assert named in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("theta", "named"),
+    [
+        ("x1=1/2 x12=1/3 y2=1", "alpha + beta + gamma = 0.8333, but must be 1"),
+        ("x1=1 y3=1", "factor 2 of theta x1=1 y3=1 has no index"),
+        ("x1=1 y5=1", "'y5' is no index"),
+        ("x1=2*1 y2=1", "multiply to 2, but must to 1"),
+    ],
+)
+def test_a_mistake_in_a_theta_by_its_indices_is_one_line(theta: str, named: str) -> None:
+    with pytest.raises(UserError) as refused:
+        request("structure=einsum", f"structure.theta={theta}")
+    assert named in str(refused.value)
+    assert "\n" not in str(refused.value)

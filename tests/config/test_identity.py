@@ -19,6 +19,7 @@ from structlin.config.science import SCHEMA, Science
 from structlin.config.structure import StructureConfig
 from structlin.data import DataRecipe
 from structlin.errors import UserError
+from tests.schemas import id_of, stored_by
 from tests.tiny import tiny
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "run_ids.json").read_text())
@@ -185,7 +186,17 @@ def golden_sciences() -> dict[str, Science]:
 
 def test_identities_are_the_golden_ones() -> None:
     """A change here orphans every stored run: raise SCHEMA and teach ``upgrade`` instead."""
-    assert {name: run_id(value) for name, value in golden_sciences().items()} == GOLDEN
+    assert {name: run_id(value) for name, value in golden_sciences().items()} == GOLDEN[f"schema {SCHEMA}"]
+
+
+@pytest.mark.parametrize("schema", [2, 3])
+@pytest.mark.parametrize("name", golden_sciences())
+def test_identities_of_older_schemas_are_the_golden_ones_and_lead_to_those_of_now(name: str, schema: int) -> None:
+    """What an older version wrote had these ids; read by this version it is the same Science, under its id of now."""
+    science = golden_sciences()[name]
+    stored = stored_by(schema, science)
+    assert id_of(stored) == GOLDEN[f"schema {schema}"][name]
+    assert run_id(science_from(stored)) == run_id(science) == GOLDEN[f"schema {SCHEMA}"][name]
 
 
 @pytest.mark.parametrize("hash_seed", ["1", "2"])
@@ -198,7 +209,7 @@ def test_identities_are_the_same_in_every_process(hash_seed: str) -> None:
         text=True,
         check=True,
     )
-    assert found.stdout.strip() == GOLDEN["default"]
+    assert found.stdout.strip() == GOLDEN[f"schema {SCHEMA}"]["default"]
 
 
 @pytest.mark.parametrize("base", golden_sciences().values(), ids=golden_sciences())
@@ -213,13 +224,46 @@ def test_a_stored_science_reads_back(base: Science) -> None:
     )
 
 
-def test_a_science_of_schema_1_is_upgraded() -> None:
-    """Schema 1 knew neither experts, head layouts nor a fixed number of heads."""
-    old = to_mapping(tiny())
-    del old["moe"], old["structure"]["head_layout"], old["model"]["num_heads"]
-    for key in ("biases", "zero_start", "weight_norm_experts"):
-        del old["model"][key]
-    assert run_id(science_from({**old, "schema": 1})) == run_id(tiny())
+@pytest.mark.parametrize("schema", [1, 2, 3])
+@pytest.mark.parametrize("structure", ["btt", "dense"])
+def test_a_science_of_an_older_schema_is_upgraded(structure: str, schema: int) -> None:
+    """Schema 1 knew no experts, schema 2 one order of axes and of contraction, schema 3 no biases."""
+    old = stored_by(schema, tiny(structure))
+    assert "biases" not in old["model"]
+    assert ("guide" in old) == (schema > 2)
+    assert ("moe" in old) == (schema > 1)
+    assert canonical_json(science_from(old)) == canonical_json(tiny(structure))
+    assert run_id(science_from(old)) == run_id(tiny(structure)) != id_of(old)
+
+
+@pytest.mark.parametrize("change", [{"output_order": "efd"}, {"contraction": "first"}])
+def test_a_dense_layer_has_neither_axes_nor_an_order(change: dict[str, str]) -> None:
+    ids = {
+        name: [
+            run_id(dataclasses.replace(tiny(name), structure=dataclasses.replace(tiny(name).structure, **more)))
+            for more in ({}, change)
+        ]
+        for name in ("dense", "btt")
+    }
+    assert ids["dense"][0] == ids["dense"][1]
+    assert ids["btt"][0] != ids["btt"][1]
+
+
+@pytest.mark.parametrize("name", ["guide", "start", "nested"])
+def test_what_is_not_built_yet_is_refused(name: str) -> None:
+    assert getattr(tiny(), name) == "none"
+    with pytest.raises(UserError, match=rf"{name} = 'cosine' is unknown; .*none"):
+        dataclasses.replace(tiny(), **{name: "cosine"})
+    with pytest.raises(UserError, match=r"structure\.ranks = '8' is unknown; .*none"):
+        dataclasses.replace(tiny().structure, ranks="8")
+
+
+def test_an_order_of_contraction_is_a_variant_and_an_order_of_axes_a_structure() -> None:
+    structures = [StructureConfig(tiny().structure.theta, **more) for more in ({}, {"contraction": "first"})]
+    structures.append(StructureConfig(tiny().structure.theta, output_order="efd"))
+    assert [structure.name for structure in structures] == ["btt", "btt", "btt-efd"]
+    variants = [dataclasses.replace(tiny(), structure=structure).variant for structure in structures]
+    assert variants == ["btt", "btt+first-order", "btt-efd"]
 
 
 def test_biases_belong_to_the_identity_and_experts_have_none() -> None:

@@ -101,8 +101,9 @@ def differences(table: Mapping[str, Any], plan: Mapping[str, tuple[Science, list
     if pinned == wanted:
         return ""
     lost, new = pinned.keys() - wanted.keys(), wanted.keys() - pinned.keys()
-    moved = sum(pinned[name] != wanted[name] for name in pinned.keys() & wanted.keys())
-    return f"{len(lost)} runs lost, {len(new)} new, {moved} with other steps ({', '.join(sorted(lost | new)[:3])})"
+    moved = {name for name in pinned.keys() & wanted.keys() if pinned[name] != wanted[name]}
+    named = ", ".join(sorted(lost | new | moved)[:3])
+    return f"{len(lost)} runs lost, {len(new)} new, {len(moved)} with other steps ({named})"
 
 
 def write_studies(tables: Tables) -> Tables:

@@ -1,22 +1,27 @@
 """A sweep trains what is missing and nothing twice; a larger budget afterwards gives what asking for both gives."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 import sweep
 from structlin.config.doors import sweep_request
+from structlin.config.request import Site
 from structlin.errors import UserError
+from structlin.launch import local
 from structlin.launch.carry_out import run_sweep
 from structlin.launch.reconcile import reconcile
 from structlin.planning.grid import plan_sweep
 from structlin.runs.claim import Claim
+from structlin.runs.job import Job
 from structlin.runs.store import Store
 from structlin.runs.table import load
+from structlin.training.entry import execute
 from tests.tiny import ARGUMENTS
 
 SMALL, LARGE = "1e8", "3e8"
-GRID = ["structure=dense,btt", "grid.widths=[8,16]", "launch.workers=2"]
+GRID = ["structure=dense,btt", "grid.widths=[8,16]", "launch.workers=1"]
 
 
 def run(runs: Path, data_root: Path, *arguments: str) -> int:
@@ -38,9 +43,34 @@ def updates(runs: Path) -> int:
 
 @pytest.fixture(scope="module")
 def at_once(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
+    """Both budgets in one sweep, by two workers, after its own measurement of speeds."""
     runs = tmp_path_factory.mktemp("at-once")
-    assert run(runs, data_root, f"budget={SMALL},{LARGE}") == 0
+    assert run(runs, data_root, f"budget={SMALL},{LARGE}", "launch.workers=2") == 0
     return runs
+
+
+class Here:
+    """A worker that trains in this process, which has imported torch already."""
+
+    def __init__(self, index: int, site: Site) -> None:
+        self.placement = site.placement
+
+    def train(self, job: Job, runs: Path, data_root: Path) -> str:
+        return execute(job, Store(runs), data_root, self.placement)
+
+    def stop(self) -> None:
+        """Every sweep asks for it at its end."""
+
+    def close(self) -> None:
+        """Nothing is left."""
+
+
+@pytest.fixture
+def runs(at_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store without runs that knows the speeds of this machine, and workers that need not start: seconds less."""
+    shutil.copy(at_once / "throughput.json", tmp_path)
+    monkeypatch.setattr(local, "_worker", Here)
+    return tmp_path
 
 
 def test_a_sweep_run_twice_trains_nothing_twice(at_once: Path, data_root: Path, capsys) -> None:
@@ -50,11 +80,11 @@ def test_a_sweep_run_twice_trains_nothing_twice(at_once: Path, data_root: Path, 
     assert "4 of 4 runs are done already" in capsys.readouterr().out
 
 
-def test_a_larger_budget_afterwards_extends_the_trunks(at_once: Path, tmp_path: Path, data_root: Path) -> None:
-    assert run(tmp_path, data_root, f"budget={SMALL}") == 0
-    assert run(tmp_path, data_root, f"budget={LARGE}") == 0
-    assert results(tmp_path) == results(at_once)
-    assert updates(tmp_path) == updates(at_once)
+def test_a_larger_budget_afterwards_extends_the_trunks(at_once: Path, runs: Path, data_root: Path) -> None:
+    assert run(runs, data_root, f"budget={SMALL}") == 0
+    assert run(runs, data_root, f"budget={LARGE}") == 0
+    assert results(runs) == results(at_once)
+    assert updates(runs) == updates(at_once)
 
 
 def test_every_cell_is_in_the_table(at_once: Path, data_root: Path) -> None:
@@ -68,42 +98,40 @@ def test_every_cell_is_in_the_table(at_once: Path, data_root: Path) -> None:
         assert row["tokens_per_second"].item() > 0
 
 
-def test_a_cooldown_sweep_branches_from_its_trunks(tmp_path: Path, data_root: Path) -> None:
-    assert (
-        run(tmp_path, data_root, "grid=cooldown", f"budget={SMALL},{LARGE}", "structure=btt", "grid.widths=[16]") == 0
-    )
-    table = load(tmp_path)
+def test_a_cooldown_sweep_branches_from_its_trunks(runs: Path, data_root: Path) -> None:
+    assert run(runs, data_root, "grid=cooldown", f"budget={SMALL},{LARGE}", "structure=btt", "grid.widths=[16]") == 0
+    table = load(runs)
     assert set(table["schedule"]) == {"constant", "cooldown"}
-    branches = [folder for folder in Store(tmp_path).folders() if folder.science().schedule.kind == "cooldown"]
+    branches = [folder for folder in Store(runs).folders() if folder.science().schedule.kind == "cooldown"]
     assert len(branches) == 2
     for folder in branches:
         assert min(row["step"] for row in folder.journal.rows("train")) > folder.science().schedule.cooldown_start
 
 
-def test_an_isoflop_sweep_decays_every_cell(tmp_path: Path, data_root: Path) -> None:
-    assert run(tmp_path, data_root, "grid=isoflop", f"budget={SMALL}", "structure=btt") == 0
-    table = load(tmp_path)
+def test_an_isoflop_sweep_decays_every_cell(runs: Path, data_root: Path) -> None:
+    assert run(runs, data_root, "grid=isoflop", f"budget={SMALL}", "structure=btt") == 0
+    table = load(runs)
     assert set(table["schedule"]) == {"cosine"}
     assert (table["step"] == table["horizon_steps"]).all()
 
 
-def test_a_run_left_running_by_a_dead_process_is_interrupted_and_resumed(tmp_path: Path, data_root: Path) -> None:
+def test_a_run_left_running_by_a_dead_process_is_interrupted_and_resumed(runs: Path, data_root: Path) -> None:
     """The lock, which the kernel frees, says whether a process lives; status.json alone does not."""
-    wanted = request(tmp_path, data_root, f"budget={SMALL}", "launch.workers=1")
+    wanted = request(runs, data_root, f"budget={SMALL}", "launch.workers=1")
     plan = plan_sweep(wanted)
-    folder = Store(tmp_path).folder(plan.jobs[0].science)
+    folder = Store(runs).folder(plan.jobs[0].science)
     with Claim(folder) as claim:
         assert claim.begin(plan.jobs[0].science) is not None
-        assert reconcile(plan.jobs, Store(tmp_path))[0].state == "running"
-    assert reconcile(plan.jobs, Store(tmp_path))[0].state == "interrupted"
+        assert reconcile(plan.jobs, Store(runs))[0].state == "running"
+    assert reconcile(plan.jobs, Store(runs))[0].state == "interrupted"
     assert run_sweep(wanted) == 0
-    assert {state.state for state in reconcile(plan.jobs, Store(tmp_path))} == {"done"}
+    assert {state.state for state in reconcile(plan.jobs, Store(runs))} == {"done"}
 
 
-def test_a_bill_above_max_hours_is_refused_without_a_terminal(tmp_path: Path, data_root: Path) -> None:
+def test_a_bill_above_max_hours_is_refused_without_a_terminal(runs: Path, data_root: Path) -> None:
     with pytest.raises(UserError, match=r"launch\.max_hours"):
-        run(tmp_path, data_root, f"budget={SMALL}", "launch.max_hours=1e-6")
-    assert not list(tmp_path.glob("*/attempts/*/metrics.jsonl"))
+        run(runs, data_root, f"budget={SMALL}", "launch.max_hours=1e-6")
+    assert not list(runs.glob("*/attempts/*/metrics.jsonl"))
 
 
 def test_reading_the_data_too_often_is_refused_before_training(tmp_path: Path, data_root: Path) -> None:
@@ -126,22 +154,3 @@ def test_dry_run_json_is_one_object_and_nothing_else(tmp_path: Path, capsys) -> 
         assert cell["params"]["total"] == sum(count for name, count in cell["params"].items() if name != "total")
         assert cell["budget_flops"] == float(SMALL)
     assert not (tmp_path / "none").exists()
-
-
-@pytest.mark.parametrize(("answer", "trains"), [("y", True), ("n", False), ("", False)])
-def test_a_bill_above_max_hours_asks_on_a_terminal(answer: str, trains: bool, monkeypatch) -> None:
-    from structlin.config.launch import LocalLaunch
-    from structlin.launch import carry_out as launching
-    from structlin.planning.bill import Bill
-
-    asked = []
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or answer)
-    bill = Bill((), 1e18, 0.0, 9 * 3600.0)
-    if trains:
-        launching.agree(bill, LocalLaunch(max_hours=8.0))
-    else:
-        with pytest.raises(UserError, match=r"launch\.max_hours=11"):
-            launching.agree(bill, LocalLaunch(max_hours=8.0))
-    assert "9.0 hours" in asked[0]

@@ -8,14 +8,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from structlin.anatomy.kinds import anatomy
+from structlin.anatomy.ledger import ledger
 from structlin.config.science import Science
+from structlin.config.structure import StructureConfig
 from structlin.data import vocab_size
 from structlin.errors import UserError
 from structlin.models.gpt2 import GPT2, build_gpt2
 from structlin.nn.linear import DenseLinear, EinsumLinear
-from structlin.nn.spec import collect_specs
+from structlin.nn.spec import collect_specs, initialise
+from structlin.structure import theta_of
+from structlin.structure.families import output_order_of
 from structlin.tasks.shared import autocast
 from tests.models.cases import CASES, IDS, KINDS, OPTIONS, science_of
 
@@ -178,6 +183,68 @@ def test_the_start_depends_on_the_seed_and_not_on_the_structure_elsewhere() -> N
     other = build_gpt2(replace(science_of("dense"), seed=1))
     assert not torch.equal(other.tokens, dense.tokens)
     assert not torch.equal(other.blocks[0].attention.q.weight, dense.blocks[0].attention.q.weight)
+
+
+@pytest.mark.parametrize("name", ["dense", "btt", "g2"])
+def test_a_model_starts_as_the_initialiser_says_and_draws_from_no_other_generator(name: str) -> None:
+    """Built without memory and filled once: the bits are those of a model made in place and initialised after."""
+    science = science_of(name, weight_norm="learned")
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    built = build_gpt2(science)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    in_place = GPT2(science)
+    initialise(in_place, science.seed)
+    wanted = dict(in_place.named_parameters())
+    assert {key for key, _ in built.named_parameters()} == wanted.keys()
+    assert all(torch.equal(parameter, wanted[key]) for key, parameter in built.named_parameters())
+    assert not any(tensor.is_meta for tensor in (*built.parameters(), *built.buffers()))
+    assert {key: buffer.tolist() for key, buffer in built.named_buffers()} == {
+        key: buffer.tolist() for key, buffer in in_place.named_buffers()
+    }
+
+
+FAMILIES_BUILT: dict[str, tuple[str, dict[str, Any], int]] = {
+    "btt-3": ("btt", {"rank": 2, "factors": 3}, 3),
+    "btt-4": ("btt", {"factors": 4}, 4),
+    "blast": ("blast", {"blocks": 4, "rank": 8}, 3),
+    "mpo": ("mpo", {"cores": 3, "bond": 4}, 3),
+    "monarch": ("monarch", {"blocks": 4}, 2),
+    "block_shuffle": ("block_shuffle", {"blocks": 2}, 2),
+    "low_rank": ("low_rank", {"rank": "d/4"}, 2),
+}
+
+
+@pytest.mark.parametrize("options", [{}, OPTIONS["learned-head"]], ids=["plain", "learned-head"])
+@pytest.mark.parametrize("case", FAMILIES_BUILT)
+def test_a_model_of_any_family_is_counted_starts_flat_and_learns(case: str, options: dict[str, Any]) -> None:
+    """The ledger's parameters and MACs are the model's, the loss starts at ln(vocab), and every weight then moves."""
+    name, arguments, factors = FAMILIES_BUILT[case]
+    structure = StructureConfig(str(theta_of(name, arguments=arguments)), output_order=output_order_of(name))
+    science = replace(science_of("dense", **options), structure=structure)
+    assert structure.num_factors == factors
+    costs, model, tokens = ledger(science), build_gpt2(science), some_tokens(science)
+    assert costs.params_total == sum(parameter.numel() for parameter in model.parameters())
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        GPT2(science)(torch.zeros(3, 16, dtype=torch.long))
+    assert counter.get_total_flops() == 2 * costs.macs_per_token * 3 * 16
+    assert float(cross_entropy(model, tokens).detach()) == pytest.approx(math.log(96), abs=1e-6)
+    moved = randomised(science)
+    cross_entropy(moved, tokens).backward()
+    for parameter_name, parameter in moved.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert bool(parameter.grad.isfinite().all() and parameter.grad.any()), parameter_name
+
+
+def test_an_order_of_the_output_is_another_model_of_the_same_cost() -> None:
+    """Between up and down it decides which features share a block."""
+    sciences = [science_of("btt", dtype="float64")]
+    sciences += [replace(sciences[0], structure=replace(sciences[0].structure, output_order="efd"))]
+    fed, efd = (randomised(science) for science in sciences)
+    efd.load_state_dict(fed.state_dict())
+    assert ledger(sciences[0]).macs == ledger(sciences[1]).macs
+    assert not torch.allclose(fed(some_tokens(sciences[0])), efd(some_tokens(sciences[0])))
 
 
 def test_a_shorter_sequence_is_a_prefix() -> None:

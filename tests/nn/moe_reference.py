@@ -5,15 +5,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from structlin.nn.experts import Experts
-from structlin.nn.linear import DenseLinear, EinsumLinear
+from structlin.nn.linear import LinearOptions, make_linear
 from structlin.nn.moe import MoeFfn, MoeLinear
 from structlin.nn.reference import reference_forward
 
 
 def expert_rows(experts: Experts, expert: int, rows: Tensor) -> Tensor:
     """Rows through one expert: a layer whose factors are the expert's slices, by one einsum."""
-    options = {"base_d_in": 8, "weight_norm": experts.weight_norm}
-    layer = (DenseLinear if experts.sizes.dense else EinsumLinear)(experts.sizes, **options)
+    layer = make_linear(experts.plan, LinearOptions(8, weight_norm=experts.weight_norm))
     for name, stacked in experts.named_parameters():
         del layer._parameters[name]
         setattr(layer, name, stacked[expert])

@@ -7,29 +7,28 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from structlin.structure.equation import shapes
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from structlin.nn.linear import DenseLinear, EinsumLinear, make_linear
+from structlin.nn.linear import DenseLinear, EinsumLinear, LinearOptions, make_linear
 from structlin.nn.reference import reference_forward, reference_matrix
-from structlin.structure import CATALOG, ROUNDINGS, Sizes, Theta, cost, factorise, lookup
+from structlin.structure import CATALOG, ROUNDINGS, Sizes, Theta, factorise, lookup, plan_linear
 from tests.strategies import thetas
 
 Layer = DenseLinear | EinsumLinear
 EXACT = {"rtol": 0.0, "atol": 1e-10}
 WIDTHS = st.sampled_from([6, 8, 12, 13, 16, 20])
-A_FIRST = Sizes(a=2, b=3, g=2, d=2, e=4, f=3, r=2, d_in=12, d_out=24)
-B_FIRST = Sizes(a=2, b=8, g=3, d=8, e=2, f=2, r=2, d_in=48, d_out=32)
-CUT_AND_PADDED = Sizes(a=3, b=3, g=2, d=3, e=2, f=2, r=2, d_in=20, d_out=11)
-PADDED_AND_CUT = Sizes(a=3, b=3, g=2, d=3, e=2, f=2, r=2, d_in=17, d_out=14)
+A_FIRST = Sizes.of_two(12, 24, a=2, b=3, g=2, d=2, e=4, f=3, r=2)
+B_FIRST = Sizes.of_two(48, 32, a=2, b=8, g=3, d=8, e=2, f=2, r=2)
+CUT_AND_PADDED = Sizes.of_two(20, 11, a=3, b=3, g=2, d=3, e=2, f=2, r=2)
+PADDED_AND_CUT = Sizes.of_two(17, 14, a=3, b=3, g=2, d=3, e=2, f=2, r=2)
 BY_HAND = [A_FIRST, B_FIRST, CUT_AND_PADDED, PADDED_AND_CUT]
 
 
 def random_layer(sizes: Sizes, seed: int = 0) -> Layer:
     """A float64 layer whose factors are all standard normal."""
     generator = torch.Generator().manual_seed(seed)
-    layer = make_linear(sizes, base_d_in=64).double()
+    layer = make_linear(plan_linear(sizes), LinearOptions(64)).double()
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
@@ -87,7 +86,7 @@ def test_sizes_of_every_kind_equal_the_reference(sizes: Sizes) -> None:
 
 
 def test_both_contraction_orders_are_among_the_cases() -> None:
-    assert [cost.a_first(sizes) for sizes in (A_FIRST, B_FIRST)] == [True, False]
+    assert [plan_linear(sizes).a_first for sizes in (A_FIRST, B_FIRST)] == [True, False]
 
 
 @pytest.mark.parametrize("sizes", BY_HAND)
@@ -96,8 +95,8 @@ def test_the_reference_is_the_definition(sizes: Sizes) -> None:
     layer = random_layer(sizes)
     assert isinstance(layer, EinsumLinear)
     A, B = (factor.detach().numpy() for factor in layer.equation_factors())
-    assert {"A": A.shape, "B": B.shape} == shapes(sizes)
     s = sizes
+    assert (A.shape, B.shape) == ((s.f, s.d, s.r, s.g, s.a), (s.f, s.e, s.r, s.g, s.b))
     W = np.zeros((s.g * s.b * s.a, s.f * s.e * s.d))
     for row, (g, b, a) in enumerate(itertools.product(range(s.g), range(s.b), range(s.a))):
         for column, (f, e, d) in enumerate(itertools.product(range(s.f), range(s.e), range(s.d))):
@@ -125,24 +124,25 @@ def test_leading_dimensions_pass_through(name: str) -> None:
 @pytest.mark.parametrize("shape", [(64, 64), (48, 96), (96, 48)])
 def test_flops_and_parameters_are_the_counted_ones(name: str, shape: tuple[int, int], rounding: str) -> None:
     sizes, rows = factorise(lookup(name), *shape, rounding), 10
+    plan = plan_linear(sizes)
     with torch.device("meta"):
-        layer = make_linear(sizes, base_d_in=64)
+        layer = make_linear(plan, LinearOptions(64))
         x = torch.zeros(rows, sizes.d_in, requires_grad=True)
     with FlopCounterMode(display=False) as forward:
         y = layer(x)
     with FlopCounterMode(display=False) as backward:
         y.sum().backward()
-    assert forward.get_total_flops() == 2 * cost.macs(sizes) * rows
-    assert forward.get_total_flops() + backward.get_total_flops() == 3 * 2 * cost.macs(sizes) * rows
-    assert sum(parameter.numel() for parameter in layer.parameters()) == cost.params(sizes)
+    assert forward.get_total_flops() == 2 * plan.macs * rows
+    assert forward.get_total_flops() + backward.get_total_flops() == 3 * 2 * plan.macs * rows
+    assert sum(parameter.numel() for parameter in layer.parameters()) == plan.params
 
 
 @pytest.mark.parametrize("sizes", BY_HAND)
 def test_flops_of_sizes_of_every_kind(sizes: Sizes) -> None:
-    layer = make_linear(sizes, base_d_in=64)
+    layer = make_linear(plan_linear(sizes), LinearOptions(64))
     with FlopCounterMode(display=False) as forward:
         layer(torch.zeros(7, sizes.d_in))
-    assert forward.get_total_flops() == 2 * cost.macs(sizes) * 7
+    assert forward.get_total_flops() == 2 * plan_linear(sizes).macs * 7
 
 
 # --- projection ---------------------------------------------------------------------------------------------------

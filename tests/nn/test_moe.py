@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from structlin.structure.scaling import factor_scales
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -27,21 +26,21 @@ from structlin.kernels.experts import (
 )
 from structlin.kernels.experts.grouped import grouped_product
 from structlin.nn.experts import Experts
-from structlin.nn.linear import make_linear
+from structlin.nn.linear import LinearOptions, make_linear
 from structlin.nn.moe import MoeFfn, MoeLinear
 from structlin.nn.router import Router, auxiliary_loss
 from structlin.nn.spec import collect_specs, initialise
-from structlin.structure import Sizes, cost, factorise, lookup
+from structlin.structure import Sizes, factorise, lookup, plan_linear
 from tests.nn.moe_reference import expert_rows, loop_forward
 from tests.nn.test_linear import A_FIRST, B_FIRST, CUT_AND_PADDED, PADDED_AND_CUT
 
 EXACT = {"rtol": 0.0, "atol": 1e-9}
 NUM_EXPERTS = 4
-LOW_RANK = Sizes(a=24, b=1, g=1, d=1, e=36, f=1, r=6, d_in=24, d_out=36)
+LOW_RANK = Sizes.of_two(24, 36, a=24, b=1, g=1, d=1, e=36, f=1, r=6)
 LAYERS = {
     "dense": factorise(lookup("dense"), 24, 36),
     "btt": factorise(lookup("btt"), 24, 36),
-    "btt-rank-3": Sizes(a=6, b=1, g=4, d=1, e=9, f=4, r=3, d_in=24, d_out=36),
+    "btt-rank-3": Sizes.of_two(24, 36, a=6, b=1, g=4, d=1, e=9, f=4, r=3),
     "low-rank": LOW_RANK,
     "btt11": factorise(lookup("btt11"), 36, 24),
     "a-first": A_FIRST,
@@ -67,13 +66,13 @@ def randomised(module: nn.Module, seed: int = 0) -> Any:
 def moe_linear(sizes: Sizes, num_experts: int = NUM_EXPERTS, top_k: int = 2, **options: Any) -> MoeLinear:
     capacity = options.pop("capacity", 0.0)
     router = Router(sizes.d_in, num_experts, top_k, base_d_in=8, capacity=capacity)
-    return MoeLinear(router, Experts(sizes, num_experts, base_d_in=8, **options))
+    return MoeLinear(router, Experts(plan_linear(sizes), num_experts, LinearOptions(8, **options)))
 
 
 def moe_ffn(structure: str, width: int = 12, num_experts: int = NUM_EXPERTS, top_k: int = 2) -> MoeFfn:
     theta, hidden = lookup(structure), 4 * width
     up, down = factorise(theta, width, hidden), factorise(theta, hidden, width)
-    experts = (Experts(sizes, num_experts, base_d_in=8) for sizes in (up, down))
+    experts = (Experts(plan_linear(sizes), num_experts, LinearOptions(8)) for sizes in (up, down))
     return MoeFfn(Router(width, num_experts, top_k, base_d_in=8), *experts)
 
 
@@ -164,7 +163,7 @@ def test_plain_torch_serves_without_a_compiler(monkeypatch: pytest.MonkeyPatch) 
 def test_one_expert_is_the_layer_without_a_mixture(name: str) -> None:
     sizes = factorise(lookup(name), 24, 36)
     mixture = randomised(moe_linear(sizes, num_experts=1, top_k=1))
-    layer = make_linear(sizes, base_d_in=8).double()
+    layer = make_linear(plan_linear(sizes), LinearOptions(8)).double()
     with torch.no_grad():
         for parameter_name, parameter in layer.named_parameters():
             parameter.copy_(dict(mixture.experts.named_parameters())[parameter_name][0])
@@ -182,7 +181,8 @@ def test_a_btt_mixture_that_chooses_all_with_equal_weights_is_the_btt_of_rank_e(
     mixture = randomised(moe_linear(sizes, top_k=NUM_EXPERTS))
     with torch.no_grad():
         mixture.router.weight.zero_()
-    whole = make_linear(Sizes(**{**vars(sizes), "r": NUM_EXPERTS}), base_d_in=8).double()
+    of_rank = Sizes.of_two(24, 36, a=sizes.a, g=sizes.g, e=sizes.e, f=sizes.f, r=NUM_EXPERTS)
+    whole = make_linear(plan_linear(of_rank), LinearOptions(8)).double()
     with torch.no_grad():
         whole.A.copy_(mixture.experts.A.transpose(0, 1).flatten(1, 2).view(whole.A.shape))
         whole.B.copy_(mixture.experts.B.permute(1, 2, 3, 4, 0, 5).reshape(whole.B.shape))
@@ -373,7 +373,7 @@ def test_only_chosen_experts_are_computed(name: str, path: str, monkeypatch: pyt
             y = layer(x)
         with FlopCounterMode(display=False) as backward:
             y.sum().backward()
-    expected = 2 * rows * (top_k * cost.macs(sizes) + router_macs)
+    expected = 2 * rows * (top_k * plan_linear(sizes).macs + router_macs)
     assert forward.get_total_flops() == expected
     assert backward.get_total_flops() == 2 * expected
 
@@ -388,7 +388,7 @@ def test_only_chosen_ffns_are_computed(structure: str, path: str, monkeypatch: p
             y = layer(x)
         with FlopCounterMode(display=False) as backward:
             y.sum().backward()
-    work = 2 * (cost.macs(layer.up.sizes) + cost.macs(layer.down.sizes))
+    work = 2 * (layer.up.plan.macs + layer.down.plan.macs)
     expected = 2 * rows * (work + 12 * 8)
     assert forward.get_total_flops() == expected
     assert backward.get_total_flops() == 2 * expected
@@ -423,7 +423,7 @@ def test_the_operator_runs_no_more_than_it_counts(monkeypatch: pytest.MonkeyPatc
     in_place = {torch.ops.aten.baddbmm_: lambda total, a, b, **_: 2 * a[0] * a[1] * a[2] * b[2]}
     with FlopCounterMode(display=False, custom_mapping=in_place) as backward, torch.no_grad():
         expert_chunks.experts_backward(randn(rows, 36), *common, True, True)
-    useful = 2 * rows * 2 * cost.macs(sizes)
+    useful = 2 * rows * 2 * plan_linear(sizes).macs
     again = 2 * rows * 2 * sizes.d_in * sizes.r * sizes.f
     assert forward.get_total_flops() == useful
     assert backward.get_total_flops() == 2 * useful + again
@@ -431,7 +431,8 @@ def test_the_operator_runs_no_more_than_it_counts(monkeypatch: pytest.MonkeyPatc
 
 def test_parameters_are_those_of_all_experts() -> None:
     for sizes in LAYERS.values():
-        assert sum(p.numel() for p in Experts(sizes, 5, base_d_in=8).parameters()) == 5 * cost.params(sizes)
+        plan = plan_linear(sizes)
+        assert sum(p.numel() for p in Experts(plan, 5, LinearOptions(8)).parameters()) == 5 * plan.params
 
 
 # ---- start, rates, state --------------------------------------------------------------------------------------------
@@ -442,9 +443,9 @@ def test_experts_start_and_learn_as_if_alone() -> None:
     layer = moe_linear(sizes, 8, 2, starts_at_zero=True)
     initialise(layer, 0)
     specs = collect_specs(layer)
-    for scale in factor_scales(sizes):
-        assert specs[f"experts.{scale.name}"].rate == scale.adam_multiplier(8)
-    first, last = factor_scales(sizes)
+    for factor in plan_linear(sizes).factors:
+        assert specs[f"experts.{factor.name}"].rate == factor.adam_multiplier(8)
+    first, last = plan_linear(sizes).factors
     stds = getattr(layer.experts, first.name).detach().flatten(1).std(1)
     torch.testing.assert_close(stds, torch.full((8,), first.std), rtol=0.05, atol=0)
     assert not getattr(layer.experts, last.name).any()

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from structlin.nn.linear import make_linear
+from structlin.nn.linear import LinearOptions, make_linear
 from structlin.nn.normalisation import cap_rms
 from structlin.nn.spec import initialise
-from structlin.structure import factorise, lookup
+from structlin.structure import lookup, plan_theta
 
 
 def formula(G: Tensor, std: float, s: Tensor) -> Tensor:
@@ -60,30 +60,31 @@ def test_nothing_waits_for_the_host() -> None:
 @pytest.mark.parametrize("weight_norm", ["none", "fixed", "learned"])
 @pytest.mark.parametrize("name", ["btt", "low_rank", "kronecker", "g2", "dense"])
 def test_gradients_are_finite_where_a_factor_starts_at_zero(name: str, weight_norm: str) -> None:
-    layer = make_linear(factorise(lookup(name), 16, 16), base_d_in=16, starts_at_zero=True, weight_norm=weight_norm)
+    options = LinearOptions(16, starts_at_zero=True, weight_norm=weight_norm)
+    layer = make_linear(plan_theta(lookup(name), 16, 16), options)
     initialise(layer, 0)
     (layer(torch.randn(5, 16)) - 1).square().sum().backward()
     grads = {key: parameter.grad for key, parameter in layer.named_parameters()}
     assert all(grad is not None and bool(grad.isfinite().all()) for grad in grads.values())
-    last = layer.scales[-1].name
+    last = layer.plan.factors[-1].name
     assert bool(grads[last].any())
 
 
 @pytest.mark.parametrize("weight_norm", ["none", "fixed", "learned"])
 def test_a_layer_uses_its_factors_capped(weight_norm: str) -> None:
-    sizes = factorise(lookup("btt"), 16, 16)
-    layer = make_linear(sizes, base_d_in=16, weight_norm=weight_norm)
+    plan = plan_theta(lookup("btt"), 16, 16)
+    layer = make_linear(plan, LinearOptions(16, weight_norm=weight_norm))
     initialise(layer, 0)
     with torch.no_grad():
-        plain = make_linear(sizes, base_d_in=16)
-        for scale in layer.scales:
-            raw = getattr(layer, scale.name).mul_(10)
+        plain = make_linear(plan, LinearOptions(16))
+        for factor in layer.plan.factors:
+            raw = getattr(layer, factor.name).mul_(10)
             learned = 1.0
             if weight_norm == "learned":
                 learned = 0.5
-                getattr(layer, f"scale_{scale.name}").fill_(learned)
-            used = raw if weight_norm == "none" else formula(raw, scale.std, torch.tensor(learned))
-            getattr(plain, scale.name).copy_(used)
+                getattr(layer, f"scale_{factor.name}").fill_(learned)
+            used = raw if weight_norm == "none" else formula(raw, factor.std, torch.tensor(learned))
+            getattr(plain, factor.name).copy_(used)
         x = torch.randn(3, 16)
         torch.testing.assert_close(layer(x), plain(x))
         torch.testing.assert_close(layer.to_dense(), plain.to_dense())

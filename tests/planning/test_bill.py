@@ -11,7 +11,7 @@ from structlin.anatomy.ledger import ledger
 from structlin.config.identity import run_id
 from structlin.config.request import Site
 from structlin.errors import UserError
-from structlin.planning.bill import count, duration, make_bill, show, to_json
+from structlin.planning.bill import check_epochs, count, duration, make_bill, show, to_json
 from structlin.planning.grid import Plan, plan_sweep
 from structlin.planning.horizon import flops_per_step
 from structlin.runs.speeds import Throughputs
@@ -69,6 +69,9 @@ def test_epochs_are_counted_and_too_many_refused(site: Site) -> None:
     more = plan_sweep(request(widths=(32,), tokens=(5 * TRAIN_TOKENS,)))
     with pytest.raises(UserError, match=r"d_model = 32 would read data=sotu 5.0 times .*raise data.max_epochs = 4"):
         make_bill(more, site, 1)
+    with pytest.raises(UserError, match=r"would read data=sotu 5.0 times"):
+        check_epochs(more, site)
+    check_epochs(plan, site)
     assert make_bill(more, replace(site, max_epochs=6), 1).lines[0].epochs == pytest.approx(5, rel=0.01)
 
 

@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 
 from structlin.anatomy.ledger import ledger
-from structlin.config.doors import sweep_request
+from structlin.config.doors import sweep_request, train_request
 from structlin.config.grid import GridConfig
 from structlin.config.identity import run_id
 from structlin.config.request import SweepRequest, Template
@@ -80,6 +80,39 @@ def test_widths_are_multiples_of_a_head_around_the_asked_range(name: str, points
     assert all(0.99 * 5 <= ratio <= 1.01 * 200 for ratio in ratios)
     if points >= 6:
         assert max(ratios) > 8 * min(ratios)
+
+
+@pytest.mark.parametrize("budget", [1e12, 3e13, 1e15])
+@pytest.mark.parametrize("ratios", [(5.0, 200.0), (20.0, 60.0), (30.0, 31.0)])
+@pytest.mark.parametrize("points", [1, 2, 3, 6, 9])
+def test_widths_are_those_of_the_coarsest_lattice_that_holds_enough(
+    budget: float, ratios: tuple[float, float], points: int
+) -> None:
+    """Four, or as many as are asked for; then evenly by rank, the ends among them."""
+    asked = request(budgets=(budget,), tokens_per_param=ratios, points=points)
+    template = asked.templates[0]
+    low, high = (math.sqrt(budget / (6 * ratio)) for ratio in reversed(ratios))
+    sizes = {width: ledger(template.trunk(width)).macs_per_token for width in range(16, 4097, 16)}
+    powers = [2**k for k in range(9)]
+    lattices = [
+        {16 * n for power in powers for n in (power, 1.5 * power)},
+        {16 * n for power in powers for n in (power, 1.25 * power, 1.5 * power, 1.75 * power)},
+        set(sizes),
+    ]
+    found: list[int] = []
+    for members in lattices:
+        inside = [width for width in sizes if width in members and low <= sizes[width] <= high]
+        warm = template.science.schedule.warmup_steps
+        lasting = [w for w in inside if steps_for_flops(template.trunk(w), budget) >= 2 * warm]
+        found = lasting or found
+        if len(found) >= min(points, 4):
+            break
+    if not found:
+        found = [min(sizes, key=lambda width: abs(math.log(sizes[width] / math.sqrt(low * high))))]
+    if len(found) > points:
+        places = [round(k * (len(found) - 1) / max(1, points - 1)) for k in range(points)]
+        found = [found[place] for place in places]
+    assert [cell.science.model.d_model for cell in plan_sweep(asked).cells] == found
 
 
 def test_budgets_share_widths() -> None:
@@ -240,6 +273,11 @@ def test_evaluations_are_so_many_a_decade(per_decade: int) -> None:
     assert max(gaps) < 1.1 / per_decade
 
 
+def test_the_first_step_is_no_evaluation() -> None:
+    assert evaluation_steps(warmed(0), 4, 20) == (2, 3, 4)
+    assert evaluation_steps(warmed(0), 1, 20) == (1,)
+
+
 def test_a_run_within_its_warmup_is_evaluated_at_its_end() -> None:
     assert evaluation_steps(warmed(100), 80, 20) == (80,)
 
@@ -250,3 +288,73 @@ def test_steps_of_budgets_and_tokens() -> None:
     assert step == 6 * ledger(science).macs_per_token * 64
     assert [steps_for_flops(science, share * step) for share in (0.4, 0.6, 10.4, 10.6)] == [0, 1, 10, 11]
     assert [steps_for_tokens(science, tokens) for tokens in (1, 64, 65, 640)] == [1, 1, 2, 10]
+
+
+# --- widths that a structure cannot have --------------------------------------------------------------------------
+
+
+def widths_of(*arguments: str, budget: str = "1e13") -> list[int]:
+    plan = plan_sweep(sweep_request(["scale=small", f"budget={budget}", *arguments]))
+    return sorted({cell.science.model.d_model for cell in plan.cells})
+
+
+@pytest.mark.parametrize("budget", ["1e10", "1e13", "1e15"])
+def test_widths_that_a_structure_cannot_have_are_passed_over(budget: str) -> None:
+    """A Monarch of 16 blocks needs 256 features; fewer blocks take the narrower widths too."""
+    widths = widths_of("structure=monarch", "structure.blocks=16", budget=budget)
+    assert widths
+    assert min(widths) >= 256
+    assert min(widths_of("structure=monarch", "structure.blocks=2", budget="1e13")) < 256
+    assert min(widths_of("structure=low_rank", "structure.rank=64", budget=budget)) >= 64
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["structure=low_rank", "structure.rank=d/4"],
+        ["structure=btt", "structure.rank=4", "structure.factors=3"],
+        ["structure=blast", "structure.blocks=4", "structure.rank=d/4"],
+        ["structure=kronecker_sum", "structure.terms=4"],
+        ["structure=mpo", "structure.cores=3", "structure.bond=8"],
+    ],
+)
+def test_a_family_is_planned_like_any_structure(arguments: list[str]) -> None:
+    plan = plan_sweep(sweep_request(["scale=small", "budget=1e13", *arguments]))
+    assert len(plan.cells) >= 3
+    for cell in plan.cells:
+        assert abs(cell.training_flops - 1e13) <= 0.5 * flops_per_step(cell.science) * (1 + 1e-12)
+
+
+UNSERVED = {
+    "structure=monarch structure.blocks=16 grid.widths=[64,256]": (
+        "structure monarch-b16 cannot serve a layer of 64 x 64",
+        "the nearest that works there: structure.blocks=8",
+    ),
+    "structure=low_rank structure.rank=64 grid.widths=[32]": (
+        "rho = 64*0 would have size 64, above the 32 features",
+        "structure.rank=32",
+    ),
+    "structure=block_shuffle structure.blocks=16 grid.widths=[32]": ("takes widths of at least 256", "blocks=5"),
+    "structure=kronecker_sum structure.terms=64 grid.widths=[32]": ("kronecker_sum-n64", "structure.terms=32"),
+    "structure=monarch structure.blocks=1000": (
+        "widths of at least 1000000",
+        "or give a larger budget, or wider layers",
+    ),
+    "structure=low_rank structure.rank=100000": ("low_rank-r100000", "or give a larger budget, or wider layers"),
+}
+
+
+@pytest.mark.parametrize(("line", "named"), UNSERVED.items(), ids=UNSERVED)
+def test_a_width_that_cannot_have_the_structure_is_one_line(line: str, named: tuple[str, str]) -> None:
+    """Given widths are never changed; and where no width within the budget's reach serves, that is said."""
+    with pytest.raises(UserError) as refused:
+        widths_of(*line.split(), budget="1e11")
+    assert all(words in str(refused.value) for words in named), str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_one_run_at_a_width_that_cannot_have_the_structure_is_refused() -> None:
+    words = ["scale=small", "structure=monarch", "structure.blocks=16", "model.d_model=64", "tokens=1e5"]
+    asked = train_request(words)
+    with pytest.raises(UserError, match=r"monarch-b16 cannot serve a layer of 64 x 64.*structure\.blocks=8$"):
+        ledger(plan_run(asked.template, asked.d_model, asked.tokens, 10).cells[0].science)

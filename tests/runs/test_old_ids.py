@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from structlin.config.identity import run_id, to_mapping
+from structlin.config.science import SCHEMA
 from structlin.host.files import write_json
 from structlin.runs.old_ids import FILE
 from structlin.runs.store import RunFolder, Store
+from tests.schemas import id_of, stored_by
 from tests.tiny import tiny
 
 OLD = "0123456789abcdef"
@@ -18,9 +20,7 @@ OLD = "0123456789abcdef"
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A store with a run of schema 1 and one of today."""
-    old = to_mapping(tiny())
-    del old["moe"], old["structure"]["head_layout"], old["model"]["num_heads"]
-    write_json(tmp_path / OLD / "config.json", {**old, "schema": 1})
+    write_json(tmp_path / OLD / "config.json", stored_by(1, tiny()))
     today = tiny("dense")
     write_json(tmp_path / run_id(today) / "config.json", to_mapping(today))
     return tmp_path
@@ -53,7 +53,10 @@ def test_a_run_of_an_older_schema_is_found_and_its_config_opened_once(
     assert opened[2:] == [run_id(new)]
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"schema": 1, "seen": [], "old": {}}', '{"schema": 2, "seen": 3}'])
+BROKEN = ["{", "[]", f'{{"schema": {SCHEMA - 1}, "seen": [], "old": {{}}}}', f'{{"schema": {SCHEMA}, "seen": 3}}']
+
+
+@pytest.mark.parametrize("content", BROKEN)
 def test_a_broken_or_older_index_is_made_anew(root: Path, content: str) -> None:
     (root / FILE).write_text(content)
     assert Store(root).folder(tiny()).run_id == OLD
@@ -62,13 +65,18 @@ def test_a_broken_or_older_index_is_made_anew(root: Path, content: str) -> None:
     assert list(index["old"].values()) == [OLD]
 
 
+def test_a_run_of_schema_2_is_found_under_the_id_it_had(tmp_path: Path) -> None:
+    stored = stored_by(2, tiny())
+    write_json(tmp_path / id_of(stored) / "config.json", stored)
+    assert id_of(stored) == "de7a2883f468f26c"
+    assert Store(tmp_path).folder(tiny()).run_id == id_of(stored) != run_id(tiny())
+
+
 def test_a_config_that_cannot_be_read_yet_is_looked_at_again(root: Path) -> None:
     broken = root / "fedcba9876543210" / "config.json"
     broken.parent.mkdir()
     broken.write_text("{")
     assert Store(root).folder(tiny()).run_id == OLD
     other = tiny("kronecker")
-    old = to_mapping(other)
-    del old["moe"], old["structure"]["head_layout"], old["model"]["num_heads"]
-    write_json(broken, {**old, "schema": 1})
+    write_json(broken, stored_by(1, other))
     assert Store(root).folder(other).run_id == broken.parent.name

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from structlin.config.compose import group_options
 from structlin.errors import UserError
-from structlin.structure import CATALOG, PAPER_IDS, Theta, factorise, lookup, name_of, resolve
+from structlin.structure import CATALOG, FAMILIES, PAPER_IDS, Theta, factorise, lookup, name_of, theta_of
 
 # Typed from the description of the sweep of arXiv 2410.02117, not from the catalogue.
 TABLE = """
@@ -34,7 +35,7 @@ def test_the_catalogue_holds_the_papers_23_and_no_other_ids() -> None:
 @pytest.mark.parametrize("name", sorted(PAPER))
 def test_a_paper_id_is_the_papers_theta(name: str) -> None:
     assert lookup(name).exponents == PAPER[name]
-    resolve(name)  # neither redundant nor degenerate
+    theta_of(name)  # neither redundant nor degenerate
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_dense_joins_every_feature_to_both_factors() -> None:
 )
 @pytest.mark.parametrize("rounding", ["exact", "paper"])
 def test_a_theta_is_shown_by_its_first_name(name: str, shown: str, rounding: str) -> None:
-    assert name_of(resolve(name, rounding=rounding)) == shown
+    assert name_of(theta_of(name, rounding=rounding)) == shown
 
 
 def test_a_theta_without_a_name_is_its_text() -> None:
@@ -65,7 +66,7 @@ def test_a_theta_without_a_name_is_its_text() -> None:
 
 
 def test_the_papers_rounding_takes_the_published_decimals() -> None:
-    published = resolve("btt2", rounding="paper")
+    published = theta_of("btt2", rounding="paper")
     assert published.exponents == (F("0.33"), 0, F("0.67"), 0, F("0.67"), F("0.33"), 0)
     kept = factorise(published, 256, 256, "paper")
     assert (kept.a, kept.g) == (6, 41)
@@ -75,14 +76,14 @@ def test_the_papers_rounding_takes_the_published_decimals() -> None:
 
 
 def test_an_explicit_theta_is_kept_as_written_under_the_papers_rounding() -> None:
-    assert resolve("einsum", theta="1/3|0|2/3|0|2/3|1/3|0", rounding="paper") == lookup("btt2")
+    assert theta_of("einsum", theta="1/3|0|2/3|0|2/3|1/3|0", rounding="paper") == lookup("btt2")
 
 
 def test_rho_overrides_the_rank() -> None:
-    assert resolve("btt", rho="1/4") == lookup("btt11")
-    assert resolve("einsum", theta="1/2,0,1/2,0,1/2,1/2,0", rho="0.25") == lookup("btt11")
+    assert theta_of("btt", rho="1/4") == lookup("btt11")
+    assert theta_of("einsum", theta="1/2,0,1/2,0,1/2,1/2,0", rho="0.25") == lookup("btt11")
     with pytest.raises(ValueError, match="degenerate"):
-        resolve("btt", rho="0.6")
+        theta_of("btt", rho="0.6")
 
 
 @pytest.mark.parametrize(("name", "hint"), [("bt", "btt"), ("lowrank", "low_rank"), ("kronecer", "kronecker")])
@@ -91,13 +92,8 @@ def test_an_unknown_name_suggests_the_nearest_and_lists_all(name: str, hint: str
         lookup(name)
 
 
-def test_the_config_group_is_the_catalogue_einsum_and_sample() -> None:
-    assert {path.stem for path in CONFIGS.glob("*.yaml")} == set(CATALOG) | {"einsum", "sample"}
-    for path in CONFIGS.glob("*.yaml"):
-        assert yaml.safe_load(path.read_text())["name"] == path.stem
-
-
-@pytest.mark.parametrize("name", sorted(CATALOG))
-def test_a_config_file_states_the_theta_it_names(name: str) -> None:
-    stated = (CONFIGS / f"{name}.yaml").read_text().split("\n", 1)[0]
-    assert str(lookup(name)) in stated
+def test_the_config_group_is_names_einsum_and_sample() -> None:
+    """No file restates a name: one option stands for all of them, and the group lists them."""
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {"named", "einsum", "sample"}
+    assert yaml.safe_load((CONFIGS / "named.yaml").read_text())["name"] in CATALOG
+    assert set(group_options("structure")) == set(CATALOG) | set(FAMILIES) | {"einsum", "sample"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from structlin.structure import cost, lookup
+from structlin.structure import lookup, plan_linear
 from structlin.structure.heads import head_aware_sizes, input_is_transposed, output_is_transposed
 
 
@@ -11,7 +11,8 @@ def test_four_heads_of_sixteen(layout: str, macs: int) -> None:
     sizes = head_aware_sizes(layout, 4, 16, lookup("btt"))
     assert [sizes.a, sizes.g, sizes.e, sizes.f] == [{"n": 4, "d": 16}[axis] for axis in layout]
     assert (sizes.used_in, sizes.used_out, sizes.d_in, sizes.d_out) == (64, 64, 64, 64)
-    assert cost.macs(sizes) == cost.params(sizes) == macs
+    plan = plan_linear(sizes)
+    assert plan.macs == plan.params == macs
 
 
 def test_the_rank_is_that_of_theta() -> None:

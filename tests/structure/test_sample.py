@@ -10,7 +10,29 @@ from scipy.stats import qmc
 from structlin.errors import UserError
 from structlin.structure import Theta
 from structlin.structure.sample import sample_thetas
-from structlin.structure.taxonomy import taxonomy
+
+FIRST = {
+    0: [
+        "(181/500|529/1000|109/1000|27/250|407/1000|97/200|27/500)",
+        "(487/500|3/1000|23/1000|659/1000|147/500|47/1000|31/500)",
+        "(499/1000|87/500|327/1000|141/500|401/1000|317/1000|253/1000)",
+        "(2/5|379/1000|221/1000|223/1000|751/1000|13/500|261/1000)",
+        "(167/250|99/1000|233/1000|103/1000|369/500|159/1000|44/125)",
+    ],
+    1: [
+        "(617/1000|111/500|161/1000|189/1000|149/250|43/200|139/500)",
+        "(33/50|149/500|21/500|419/1000|83/250|249/1000|13/1000)",
+        "(99/250|119/500|183/500|141/1000|49/200|307/500|39/200)",
+        "(51/100|357/1000|133/1000|579/1000|421/1000|0|377/1000)",
+        "(9/20|17/250|241/500|209/1000|129/200|73/500|14/125)",
+    ],
+}
+"""The first thetas of two factors by seed, as the sampler gave them when it knew two factors only."""
+
+
+@pytest.mark.parametrize("seed", FIRST)
+def test_the_thetas_of_a_seed_are_the_same_for_ever(seed: int) -> None:
+    assert [str(theta) for theta in sample_thetas(5, seed)] == FIRST[seed]
 
 
 def test_a_sample_is_its_seed() -> None:
@@ -39,7 +61,7 @@ def test_every_theta_is_useful_distinct_and_can_be_typed_again() -> None:
 def test_bounds_are_kept(bounds: dict[str, tuple[float, float]]) -> None:
     for theta in sample_thetas(20, 0, bounds):
         for name, (low, high) in bounds.items():
-            assert low - 1e-9 <= getattr(taxonomy(theta), name) <= high + 1e-9
+            assert low - 1e-9 <= getattr(theta.taxonomy, name) <= high + 1e-9
 
 
 @pytest.mark.parametrize(
@@ -69,7 +91,7 @@ def test_a_sample_is_haltons_sequence_shifted_and_mapped_to_the_simplices(seed: 
         )
         # Two exponents that are rounded up may pass one by a thousandth: the second gives way.
         beta, epsilon = min(beta, 1 - alpha), min(epsilon, 1 - delta)
-        theta = Theta(alpha, beta, 1 - alpha - beta, delta, epsilon, 1 - delta - epsilon, rho)
+        theta = Theta.two(alpha, beta, 1 - alpha - beta, delta, epsilon, 1 - delta - epsilon, rho)
         if not (theta.is_dense or theta.is_redundant or theta.is_degenerate):
             expected.append(theta)
     assert len(expected) > 40
@@ -105,3 +127,39 @@ def test_a_sample_is_more_even_than_chance_and_fills_the_same_space() -> None:
     ]
     chance = [discrepancy(useful_uniform(256, seed), reference) for seed in range(12)]
     assert np.mean(even) < 0.75 * np.mean(chance), (even, chance)
+
+
+# --- three factors ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def of_three() -> list[Theta]:
+    return sample_thetas(64, seed=0, factors=3)
+
+
+def test_three_factors_are_useful_distinct_and_can_be_typed_again(of_three: list[Theta]) -> None:
+    assert len(set(of_three)) == 64
+    for theta in of_three:
+        theta.check_useful()
+        assert (theta.num_factors, theta.is_dense, theta.is_degenerate) == (3, False, False)
+        assert theta.taxonomy.nu <= 1 + 1e-9
+        assert sum(theta.exponents[:7]) == sum(theta.exponents[7:14]) == 1
+        assert sum(theta.exponents[14:]) <= 1
+        assert Theta.parse(str(theta)) == theta
+
+
+def test_a_longer_sample_of_three_contains_the_shorter_one(of_three: list[Theta]) -> None:
+    assert of_three[:10] == sample_thetas(10, 0, factors=3)
+    assert not set(of_three[:10]) & set(sample_thetas(10, 1, factors=3))
+
+
+def test_bounds_of_three_factors_are_kept() -> None:
+    for theta in sample_thetas(5, 0, {"psi": (0.9, 1.0), "nu": (0.5, 0.9)}, factors=3):
+        assert theta.taxonomy.psi >= 0.9 - 1e-9
+        assert 0.5 - 1e-9 <= theta.taxonomy.nu <= 0.9 + 1e-9
+
+
+@pytest.mark.parametrize("factors", [1, 4])
+def test_only_two_and_three_factors_are_sampled(factors: int) -> None:
+    with pytest.raises(UserError, match=f"structure.factors={factors}: thetas of 2 or 3 factors are sampled"):
+        sample_thetas(2, factors=factors)

@@ -94,24 +94,25 @@ def test_every_structure_composes_plans_and_is_priced(task: str, roots: Path) ->
     assert len({run_id(cell.science) for cell in found.cells}) == len(found.cells)
 
 
+@pytest.mark.parametrize("width", [WIDTHS[0], *(pytest.param(width, marks=pytest.mark.long) for width in WIDTHS[1:])])
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("structure", NAMES)
-def test_two_steps_train_and_resume_exactly(task: str, structure: str, roots: Path, tmp_path: Path) -> None:
+def test_two_steps_train_and_resume_exactly(task: str, structure: str, width: int, roots: Path, tmp_path: Path) -> None:
     jobs = [job for job in plan(task, roots)[0].jobs if job.science.structure.name == structure]
     assert [job.science.model.d_model for job in jobs] == list(WIDTHS)
     prepared(jobs, roots)
-    for job in jobs:
-        cut, whole = Store(tmp_path / "cut"), Store(tmp_path / "whole")
-        early = type(job)(job.science, (0, 1))
-        assert execute(early, cut, roots / "data", PLACEMENT) == "done"
-        longer = type(job)(job.science, (0, 1, STEPS))
-        assert execute(longer, cut, roots / "data", PLACEMENT) == "done"
-        assert execute(longer, whole, roots / "data", PLACEMENT) == "done"
-        first, *_, last = [row["val_loss"] for row in cut.folder(job.science).journal.evaluations()]
-        assert first == pytest.approx(FIRST_LOSS[task], rel=0.25 if task == "regression" else 1e-5)
-        assert last != first
-        results = [(store.folder(job.science).path / "result.json").read_bytes() for store in (cut, whole)]
-        assert results[0] == results[1]
+    job = jobs[WIDTHS.index(width)]
+    cut, whole = Store(tmp_path / "cut"), Store(tmp_path / "whole")
+    early = type(job)(job.science, (0, 1))
+    assert execute(early, cut, roots / "data", PLACEMENT) == "done"
+    longer = type(job)(job.science, (0, 1, STEPS))
+    assert execute(longer, cut, roots / "data", PLACEMENT) == "done"
+    assert execute(longer, whole, roots / "data", PLACEMENT) == "done"
+    first, *_, last = [row["val_loss"] for row in cut.folder(job.science).journal.evaluations()]
+    assert first == pytest.approx(FIRST_LOSS[task], rel=0.25 if task == "regression" else 1e-5)
+    assert last != first
+    results = [(store.folder(job.science).path / "result.json").read_bytes() for store in (cut, whole)]
+    assert results[0] == results[1]
 
 
 @pytest.mark.parametrize("task", TASKS)

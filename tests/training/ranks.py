@@ -1,14 +1,16 @@
-"""What the tests train on several processes: python -m tests.training.ranks OUT DATA_ROOT, once per rank.
+"""What the tests train on several processes: python -m tests.training.ranks WORLD_SIZE OUT DATA_ROOT KINDS.
 
-All cases of one number of processes run one after another, since starting processes is what takes the time.
+It imports torch, which takes seconds of a processor, and then forks the ranks; they run one case after another.
 """
 
 import json
+import multiprocessing
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,9 +30,10 @@ from structlin.training.entry import execute
 from structlin.training.world import World
 from tests.tiny import PLACEMENT, tiny
 
-EVALUATIONS = (0, 5, 20, 50)
 PLACED = replace(PLACEMENT, log_steps=1)
-STOP_AFTER = 13
+STOP_AFTER = 7
+SECONDS = 300
+"""Of all cases together; a rank that waits for another one ends then."""
 
 
 def science(dtype: str, **changes: Any) -> Science:
@@ -44,30 +47,50 @@ EXPERTS = science("float64", moe=MoeConfig(kind="btt", num_experts=4))
 BEGUN, STOPPED, FULL = (science("float64", seed=seed) for seed in (1, 2, 3))
 """BEGUN has been trained by one process; STOPPED is stopped half-way by the last rank; FULL finds its disk full."""
 
+EVALUATIONS = {
+    EXACT: (0, 5, 20, 50),
+    ROUNDED: (0, 5, 20),
+    EXPERTS: (0, 5, 12),
+    BEGUN: (0, 8, 16),
+    STOPPED: (0, 5, 16),
+    FULL: (0, 8),
+}
+"""Where each run is evaluated; it ends with the last."""
 
-def cases(out: Path, data_root: Path, group: Callable[[str], World]) -> Iterator[tuple[str, Any]]:
-    """Name and result of every case, as this rank sees them."""
+KINDS = ("exact", "experts", "mixture", "evaluation", "mean", "rounded", "recomputed", "begun", "stopped", "full")
+NUMBERS = KINDS[:5]
+"""The cases that say whether so many ranks compute what one process does; the others are about one run's way."""
 
-    def train(name: str, science: Science, sharding: str, **options: Any) -> tuple[str, str]:
-        job = Job(science, EVALUATIONS)
+
+def cases(out: Path, data_root: Path, group: Callable[[str], World]) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Name of every case, begun with its kind, and what gives its result as this rank sees it."""
+
+    def train(name: str, science: Science, sharding: str, **options: Any) -> str:
+        job = Job(science, EVALUATIONS[science])
         placement = replace(PLACED, sharding=sharding, recompute=options.pop("recompute", False))
-        return name, execute(job, Store(out / name), data_root, placement, world=group(sharding), **options)
+        return execute(job, Store(out / name), data_root, placement, world=group(sharding), **options)
+
+    def trained(name: str, science: Science, sharding: str, **options: Any) -> tuple[str, Callable[[], str]]:
+        name = f"{name}-{sharding}"
+        return name, lambda: train(name, science, sharding, **options)
+
+    def full() -> list[str]:
+        write, checkpoint.write = checkpoint.write, full_disk
+        first = train("full", FULL, "ddp")
+        checkpoint.write = write
+        return [first, train("full", FULL, "fsdp")]
 
     for sharding in ("ddp", "fsdp"):
-        yield train(f"exact-{sharding}", EXACT, sharding)
-        yield train(f"rounded-{sharding}", ROUNDED, sharding)
-        yield train(f"experts-{sharding}", EXPERTS, sharding)
-        yield train(f"recomputed-{sharding}", EXPERTS, sharding, recompute=True)
-        yield train(f"begun-{sharding}", BEGUN, sharding)
-        yield train(f"stopped-{sharding}", STOPPED, sharding, should_stop=LastRankStops())
-        yield f"mixture-{sharding}", mixture(group(sharding))
-    yield "evaluation", (evaluation(data_root, ALONE), evaluation(data_root, group("ddp")))
-    yield "mean", gradient_of_a_mean(group("ddp"))
-    write = checkpoint.write
-    checkpoint.write = full_disk
-    yield train("full", FULL, "ddp")
-    checkpoint.write = write
-    yield train("full", FULL, "fsdp")
+        yield trained("exact", EXACT, sharding)
+        yield trained("rounded", ROUNDED, sharding)
+        yield trained("experts", EXPERTS, sharding)
+        yield trained("recomputed", EXPERTS, sharding, recompute=True)
+        yield trained("begun", BEGUN, sharding)
+        yield trained("stopped", STOPPED, sharding, should_stop=LastRankStops())
+        yield f"mixture-{sharding}", lambda sharding=sharding: mixture(group(sharding))
+    yield "evaluation", lambda: (evaluation(data_root, ALONE), evaluation(data_root, group("ddp")))
+    yield "mean", lambda: gradient_of_a_mean(group("ddp"))
+    yield "full", full
 
 
 class LastRankStops:
@@ -148,36 +171,50 @@ def mixture(world: World) -> list[float]:
     return losses
 
 
-def main() -> None:
-    """Run every case as one rank and write down what it saw."""
+def run_rank(rank: int, out: Path, data_root: Path, kinds: Sequence[str]) -> None:
+    """Run the cases of some kinds as one rank and write down what it saw."""
     from structlin.training.distributed import Group, meet
 
-    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     meet(torch.device("cpu"))
-    out, data_root = Path(sys.argv[1]), Path(sys.argv[2])
-    seen = dict(cases(out, data_root, Group))
-    (out / f"seen-{os.environ['RANK']}.json").write_text(json.dumps(seen))
+    seen = {name: run() for name, run in cases(out, data_root, Group) if name.partition("-")[0] in kinds}
+    (out / f"seen-{rank}.json").write_text(json.dumps(seen))
     Group("ddp").close()
 
 
-def start(world_size: int, out: Path, data_root: Path) -> list[dict[str, Any]]:
-    """Run all cases on so many processes; what each rank saw."""
+def main() -> None:
+    """Fork all ranks; exit with 1 where one of them failed."""
+    import torch._dynamo  # every optimizer does
+
+    import structlin.training.distributed  # noqa: F401
+
+    torch.set_num_threads(1)
+    world_size, out, data_root, kinds = int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4].split(",")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world_size)}
-    common |= {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    command = [sys.executable, "-m", "tests.training.ranks", str(out), str(data_root)]
-    processes = [
-        subprocess.Popen(command, env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)})
-        for rank in range(world_size)
-    ]
-    try:
-        codes = [process.wait(timeout=300) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert codes == [0] * world_size
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world_size)}
+    fork = multiprocessing.get_context("fork")
+    ranks = [fork.Process(target=run_rank, args=(rank, out, data_root, kinds)) for rank in range(world_size)]
+    for process in ranks:
+        process.start()
+    deadline = time.monotonic() + SECONDS
+    for process in ranks:
+        process.join(max(0.0, deadline - time.monotonic()))
+        process.kill()
+        process.join()
+    sys.exit(any(process.exitcode != 0 for process in ranks))
+
+
+def start(world_size: int, out: Path, data_root: Path, kinds: Sequence[str] = KINDS) -> None:
+    """Run the cases of some kinds on so many processes."""
+    command = [sys.executable, "-m", "tests.training.ranks", str(world_size), str(out), str(data_root), ",".join(kinds)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    subprocess.run(command, env=environment, check=True, timeout=2 * SECONDS)
+
+
+def seen(world_size: int, out: Path) -> list[dict[str, Any]]:
+    """What each rank saw."""
     return [json.loads((out / f"seen-{rank}.json").read_text()) for rank in range(world_size)]
 
 

@@ -24,10 +24,11 @@ from structlin.runs.job import Job
 from structlin.runs.lock import Hold, Lock
 from structlin.runs.store import RunFolder, Store
 from tests.tiny import PLACEMENT, tiny, train
+from tests.training.contender import Contender
 
 ROOT = Path(__file__).parents[2]
 SCIENCE = tiny()
-TARGET = 400
+TARGET = 300
 """Steps of the runs of real processes: long enough to be stopped in the middle."""
 
 
@@ -395,47 +396,12 @@ def test_without_locks_a_process_here_lives_while_it_does(begun: RunFolder, monk
 # ---- real processes --------------------------------------------------------------------------------------------------
 
 
-def contender(runs: Path, data_root: Path, checkpoint_seconds: float, **slurm: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **{f"SLURM_{name}": value for name, value in slurm.items()}}
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "tests.training.contender",
-            str(runs),
-            str(data_root),
-            str(TARGET),
-            str(checkpoint_seconds),
-        ],
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def start(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
-
-
-def end(process: subprocess.Popen[str]) -> str:
-    printed, _ = process.communicate(timeout=120)
-    assert process.returncode == 0
-    return printed.strip()
-
-
 def test_of_processes_that_start_at_one_moment_exactly_one_trains(tmp_path: Path, data_root: Path) -> None:
     runs = tmp_path / "runs"
-    processes = [contender(runs, data_root, 100.0) for _ in range(4)]
+    processes = [Contender(runs, data_root, TARGET, 100.0) for _ in range(4)]
     for process in processes:
-        start(process)
-    assert sorted(end(process) for process in processes) == ["busy", "busy", "busy", "done"]
+        process.start()
+    assert sorted(process.end() for process in processes) == ["busy", "busy", "busy", "done"]
     folder = Store(runs).folder(SCIENCE)
     assert [attempt.number for attempt in folder.attempts()] == [1]
     lines = folder.attempts()[0].journal.path.read_text().splitlines()
@@ -449,19 +415,19 @@ def test_a_process_that_wakes_after_its_run_was_requeued_harms_nothing(
     """Its node was given up while it stood still (SIGSTOP); it still holds the lock, and writes on when it wakes."""
     runs = tmp_path / "runs"
     folder = Store(runs).folder(SCIENCE)
-    zombie = contender(runs, data_root, checkpoint_seconds, JOB_ID="7")
-    requeued_job = contender(runs, data_root, 100.0, JOB_ID="7", RESTART_COUNT="1")
-    start(zombie)
+    zombie = Contender(runs, data_root, TARGET, checkpoint_seconds, JOB_ID="7")
+    requeued_job = Contender(runs, data_root, TARGET, 100.0, JOB_ID="7", RESTART_COUNT="1")
+    zombie.start()
     while len(folder.journal.rows("train")) < 10:
         time.sleep(0.005)
-    zombie.send_signal(signal.SIGSTOP)
-    start(requeued_job)
-    assert end(requeued_job) == "done"
+    zombie.signal(signal.SIGSTOP)
+    requeued_job.start()
+    assert requeued_job.end() == "done"
     old, new = folder.attempts()
     before = contents(folder.path, old.path)
     at_take_over = new.record().fences[1]
-    zombie.send_signal(signal.SIGCONT)
-    assert end(zombie) == "superseded"
+    zombie.signal(signal.SIGCONT)
+    assert zombie.end() == "superseded"
     assert contents(folder.path, old.path) == before
     assert old.status()["state"] == "superseded"
     if checkpoint_seconds == 1000.0:  # it trained on to its end, and nothing of that is read

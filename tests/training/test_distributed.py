@@ -2,11 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import chain
@@ -24,6 +25,7 @@ from structlin.runs.store import RunFolder, Store
 from structlin.tasks.shared import mean_over, share
 from structlin.training.rank import choose_sharding, needed_bytes
 from structlin.training.world import ONE_PROCESS
+from tests.shared import made_once
 from tests.tiny import tiny, train
 from tests.training import ranks
 
@@ -31,30 +33,51 @@ SHARDINGS = ("ddp", "fsdp")
 
 
 class Ran:
-    """All cases of tests/training/ranks.py on so many processes."""
+    """Cases of tests/training/ranks.py on so many processes."""
 
-    def __init__(self, world_size: int, out: Path, data_root: Path) -> None:
+    def __init__(self, world_size: int, out: Path) -> None:
         self.world_size, self.out = world_size, out
-        for sharding in SHARDINGS:
-            train(ranks.BEGUN, ranks.EVALUATIONS[:3], out / f"begun-{sharding}", data_root, placement=ranks.PLACED)
-        self.seen = ranks.start(world_size, out, data_root)
+        self.seen = ranks.seen(world_size, out)
 
     def folder(self, name: str, science: Any) -> RunFolder:
         return Store(self.out / name).folder(science)
 
 
+@pytest.fixture(scope="module")
+def run_ranks(tmp_path_factory, data_root: Path) -> Callable[..., Ran]:
+    """Runs cases of some kinds on so many processes, once for all processes of pytest."""
+
+    def run(world_size: int, kinds: Sequence[str] = ranks.KINDS) -> Ran:
+        def make(out: Path) -> None:
+            for sharding in SHARDINGS if "begun" in kinds else ():
+                begun = ranks.EVALUATIONS[ranks.BEGUN][:2]
+                train(ranks.BEGUN, begun, out / f"begun-{sharding}", data_root, placement=ranks.PLACED)
+            ranks.start(world_size, out, data_root, kinds)
+
+        return Ran(world_size, made_once(tmp_path_factory, f"{world_size}-ranks-{len(kinds)}", make))
+
+    return run
+
+
 @pytest.fixture(scope="module", params=[2, 4], ids=lambda size: f"{size} ranks")
-def ran(request, tmp_path_factory, data_root: Path) -> Ran:
-    return Ran(request.param, tmp_path_factory.mktemp(f"ranks{request.param}"), data_root)
+def ran(request, run_ranks) -> Ran:
+    """The cases of ``ranks.NUMBERS``, at least."""
+    return run_ranks(2) if request.param == 2 else run_ranks(request.param, ranks.NUMBERS)
+
+
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.long)], ids=lambda size: f"{size} ranks")
+def ran_all(request, run_ranks) -> Ran:
+    """Every case."""
+    return run_ranks(request.param)
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory, data_root: Path) -> dict[Any, RunFolder]:
     """The same runs by one process."""
     runs = tmp_path_factory.mktemp("alone")
-    sciences = (ranks.EXACT, ranks.ROUNDED, ranks.EXPERTS, ranks.BEGUN, ranks.STOPPED, ranks.FULL)
     return {
-        science: train(science, ranks.EVALUATIONS, runs, data_root, placement=ranks.PLACED)[1] for science in sciences
+        science: train(science, evaluations, runs, data_root, placement=ranks.PLACED)[1]
+        for science, evaluations in ranks.EVALUATIONS.items()
     }
 
 
@@ -74,8 +97,8 @@ def test_float64_losses_of_50_steps_agree_to_1e_8(sharding: str, ran: Ran, alone
 
 
 @pytest.mark.parametrize("sharding", SHARDINGS)
-def test_float32_losses_agree_to_1e_5_over_5_steps_and_1e_4_by_step_20(sharding: str, ran: Ran, alone) -> None:
-    found = list(differences(ran.folder(f"rounded-{sharding}", ranks.ROUNDED), alone[ranks.ROUNDED]))
+def test_float32_losses_agree_to_1e_5_over_5_steps_and_1e_4_by_step_20(sharding: str, ran_all: Ran, alone) -> None:
+    found = list(differences(ran_all.folder(f"rounded-{sharding}", ranks.ROUNDED), alone[ranks.ROUNDED]))
     assert max(value for step, value in found if step <= 5) < 1e-5
     assert max(value for step, value in found if step <= 20) < 1e-4
 
@@ -88,33 +111,37 @@ def test_a_mixture_of_experts_agrees_to_1e_8(sharding: str, ran: Ran, alone) -> 
 
 
 @pytest.mark.parametrize("sharding", SHARDINGS)
-def test_recomputation_changes_no_bit_of_ranks(sharding: str, ran: Ran) -> None:
-    plain, recomputed = (ran.folder(f"{name}-{sharding}", ranks.EXPERTS) for name in ("experts", "recomputed"))
+def test_recomputation_changes_no_bit_of_ranks(sharding: str, ran_all: Ran) -> None:
+    plain, recomputed = (ran_all.folder(f"{name}-{sharding}", ranks.EXPERTS) for name in ("experts", "recomputed"))
     assert [record["recompute"] for record in recomputed.provenance()] == [True]
-    assert set(differences(plain, recomputed)) == {(step, 0.0) for step in range(51)}
+    assert set(differences(plain, recomputed)) == {
+        (step, 0.0) for step in range(ranks.EVALUATIONS[ranks.EXPERTS][-1] + 1)
+    }
 
 
 @pytest.mark.parametrize("sharding", SHARDINGS)
-def test_ranks_go_on_from_the_checkpoint_of_one_process(sharding: str, ran: Ran, alone) -> None:
-    folder = ran.folder(f"begun-{sharding}", ranks.BEGUN)
-    assert [record["world_size"] for record in folder.provenance()] == [1, ran.world_size]
-    assert folder.attempts()[-1].record().resumed_step == 20
+def test_ranks_go_on_from_the_checkpoint_of_one_process(sharding: str, ran_all: Ran, alone) -> None:
+    folder = ran_all.folder(f"begun-{sharding}", ranks.BEGUN)
+    assert [record["world_size"] for record in folder.provenance()] == [1, ran_all.world_size]
+    assert folder.attempts()[-1].record().resumed_step == ranks.EVALUATIONS[ranks.BEGUN][1]
     assert max(value for _, value in differences(folder, alone[ranks.BEGUN])) < 1e-8
 
 
 @pytest.mark.parametrize("sharding", SHARDINGS)
-def test_all_ranks_stop_at_the_step_at_which_one_is_asked_to(sharding: str, ran: Ran) -> None:
-    assert [seen[f"stopped-{sharding}"] for seen in ran.seen] == ["interrupted"] * ran.world_size
-    folder = ran.folder(f"stopped-{sharding}", ranks.STOPPED)
+def test_all_ranks_stop_at_the_step_at_which_one_is_asked_to(sharding: str, ran_all: Ran) -> None:
+    assert [seen[f"stopped-{sharding}"] for seen in ran_all.seen] == ["interrupted"] * ran_all.world_size
+    folder = ran_all.folder(f"stopped-{sharding}", ranks.STOPPED)
     assert folder.status()["state"] == "interrupted"
     # One step after the wish: the ranks learn of it while they compute that step.
     assert list(folder.checkpoints) == [ranks.STOP_AFTER + 1]
 
 
 @pytest.mark.parametrize("sharding", SHARDINGS)
-def test_one_process_goes_on_from_the_checkpoint_of_ranks(sharding: str, ran: Ran, alone, data_root: Path) -> None:
-    runs = ran.out / f"stopped-{sharding}"
-    state, folder = train(ranks.STOPPED, ranks.EVALUATIONS, runs, data_root, placement=ranks.PLACED)
+def test_one_process_goes_on_from_the_checkpoint_of_ranks(
+    sharding: str, ran_all: Ran, alone, tmp_path: Path, data_root: Path
+) -> None:
+    runs = shutil.copytree(ran_all.out / f"stopped-{sharding}", tmp_path / "runs")
+    state, folder = train(ranks.STOPPED, ranks.EVALUATIONS[ranks.STOPPED], runs, data_root, placement=ranks.PLACED)
     assert state == "done"
     assert folder.attempts()[-1].record().resumed_step == ranks.STOP_AFTER + 1
     assert max(value for _, value in differences(folder, alone[ranks.STOPPED])) < 1e-8
@@ -143,7 +170,7 @@ def test_only_the_first_rank_writes(sharding: str, ran: Ran) -> None:
     assert [seen[f"exact-{sharding}"] for seen in ran.seen] == ["done"] * ran.world_size
     (attempt,) = folder.attempts()
     lines = attempt.journal.path.read_text().splitlines()
-    assert len(lines) == 50 + len(ranks.EVALUATIONS)
+    assert len(lines) == 50 + len(ranks.EVALUATIONS[ranks.EXACT])
     (record,) = folder.provenance()
     assert (record["world_size"], record["sharding"]) == (ran.world_size, sharding)
 
@@ -154,10 +181,10 @@ def test_an_evaluation_by_ranks_is_that_of_one_process_bit_by_bit(ran: Ran) -> N
         assert one == several
 
 
-def test_a_full_disk_ends_all_ranks_and_the_same_job_goes_on(ran: Ran, alone) -> None:
+def test_a_full_disk_ends_all_ranks_and_the_same_job_goes_on(ran_all: Ran, alone) -> None:
     """Both attempts ran in the same processes: the ranks were in step after the failure."""
-    assert [seen["full"] for seen in ran.seen] == ["done"] * ran.world_size
-    folder = ran.folder("full", ranks.FULL)
+    assert [seen["full"] for seen in ran_all.seen] == [["failed", "done"]] * ran_all.world_size
+    folder = ran_all.folder("full", ranks.FULL)
     first, second = folder.attempts()
     assert first.status()["state"] == "failed"
     assert "no space left" in first.status()["reason"]
@@ -250,12 +277,14 @@ def test_torchrun_stopped_by_sigterm_leaves_a_checkpoint_to_go_on_from(tmp_path:
     assert folder.attempts()[-1].record().resumed_step == step
 
 
+@pytest.mark.long
 def test_rows_that_do_not_divide_are_one_clear_line(tmp_path: Path, data_root: Path) -> None:
-    request = write_request(tmp_path / "job.json", tmp_path / "runs", data_root)
-    process = torchrun(request, 3, tmp_path / "log")
+    science = replace(ranks.STOPPED, optim=replace(ranks.STOPPED.optim, batch_tokens=3 * 16))
+    request = write_request(tmp_path / "job.json", tmp_path / "runs", data_root, science=science)
+    process = torchrun(request, 2, tmp_path / "log")
     assert process.wait(timeout=120) == 1
-    assert "error: 4 rows a step do not divide by 3 ranks" in (tmp_path / "log").read_text()
-    assert "do not divide" in Store(tmp_path / "runs").folder(ranks.STOPPED).status()["reason"]
+    assert "error: 3 rows a step do not divide by 2 ranks" in (tmp_path / "log").read_text()
+    assert "do not divide" in Store(tmp_path / "runs").folder(science).status()["reason"]
 
 
 # --- without processes --------------------------------------------------------------------------------------------

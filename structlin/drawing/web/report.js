@@ -34,18 +34,15 @@
         bands.push({ series: [series.length - 2, series.length - 1], fill: alpha(s.colour, 0.18) });
         add(s.y, { width: 2 });
       } else if (s.style === "points") {
-        add(s.y, { width: 0, paths: () => null, points: { show: true, size: 6, fill: s.colour, width: 0 } });
+        add(s.y, { width: 0, paths: () => null, points: { show: true, size: s.size || 6, fill: s.colour, width: 0 } });
+      } else if (s.style === "dots") {
+        add(s.y, { paths: () => null, points: { show: true, size: 4, fill: alpha(s.colour, 0.4), width: 0 } });
       } else if (s.style === "joined") {
         add(s.y, { width: 1.5, points: { show: true, size: 6, fill: s.colour, width: 0 } });
       } else if (s.style === "bars") {
         add(s.y, { width: 0, fill: s.colour, paths: bars });
-      } else if (s.style === "faint" && s.x.length === 1) {
-        add(s.y, { paths: () => null, points: { show: true, size: 4, fill: alpha(s.colour, 0.4), width: 0 } });
       } else if (s.style === "faint") {
-        const dots = spec.id === "frontier" && s.label.endsWith(": runs");
-        add(s.y, dots
-          ? { paths: () => null, points: { show: true, size: 4, fill: alpha(s.colour, 0.3), width: 0 } }
-          : { width: 1, stroke: alpha(s.colour, 0.3) });
+        add(s.y, { width: 1, stroke: alpha(s.colour, 0.3) });
       } else {
         add(s.y, { width: 1.5, dash: s.style === "dashed" ? [6, 4] : undefined });
       }

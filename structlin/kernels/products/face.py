@@ -40,7 +40,9 @@ def structured_product(x: Tensor, first: Tensor, second: Tensor, a_first: bool, 
     alike = all(tensor.device == x.device and tensor.dtype == x.dtype for tensor in (first, second))
     sizes = ProductSizes.of(first.shape, second.shape, a_first)
     narrow = min(sizes.used_in, sizes.used_out) < FUSED_LEAST_WIDTH
-    if narrow or not alike or x.device.type not in _DEVICES or x.dtype not in DTYPES:
+    # torch.func (grad, vmap, ...) takes no operators with gradients of their own.
+    transformed = not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+    if narrow or transformed or not alike or x.device.type not in _DEVICES or x.dtype not in DTYPES:
         return tokens_last(functional.gelu(x) if gelu else x, first, second, a_first)
     # A compiled graph keeps to the operators, whatever serves them.
     if not torch.compiler.is_compiling() and backend_of(x.device, x.dtype) == "torch":

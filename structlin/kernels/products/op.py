@@ -50,7 +50,7 @@ class _Path(Protocol):
 
 
 def products(x: Tensor, first: Tensor, second: Tensor, a_first: bool, gelu: bool = False) -> Tensor:
-    """The operator: x (T, used_in), or GELU(x), -> (T, used_out), differentiable once."""
+    """The operator: x (T, used_in), or GELU(x), -> (T, used_out), differentiable as often as one likes."""
     y: Tensor = torch.ops.structlin.products.default(x, first, second, a_first, gelu)
     return y
 
@@ -131,6 +131,8 @@ def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, bool, bool], output: T
 
 
 def _differentiate(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+    if torch.is_grad_enabled():
+        return _differentiable(ctx, dy)
     needs_x = ctx.needs_input_grad[0]
     needs_factors = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
     dx, d_first, d_second = torch.ops.structlin.products_backward.default(
@@ -143,6 +145,20 @@ def _differentiate(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, 
         None,
         None,
     )
+
+
+def _differentiable(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+    """The gradients with a graph of their own (create_graph=True), which the fused kernels do not leave.
+
+    Taken of aliases: what one operand may owe to another is not theirs to count.
+    """
+    x, first, second = (tensor.view_as(tensor) for tensor in ctx.saved_tensors)
+    y = torch_path.tokens_last(functional.gelu(x) if ctx.gelu else x, first, second, ctx.a_first)
+    needs = ctx.needs_input_grad[:3]
+    wanted = [tensor for tensor, is_needed in zip((x, first, second), needs, strict=True) if is_needed]
+    found = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
+    dx, d_first, d_second = (next(found) if is_needed else None for is_needed in needs)
+    return dx, d_first, d_second, None, None
 
 
 torch.library.register_autograd("structlin::products", _differentiate, setup_context=_keep, lib=_LIBRARY)

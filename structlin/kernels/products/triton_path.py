@@ -198,7 +198,7 @@ def accumulators(config: triton.Config, constants: Mapping[str, Any]) -> float:
         held = groups * z_wide * c["A_B"] + c["F_B"] * c["K_B"] * c["E_B"] + 2 * groups * z_wide * c["T_B"]
     else:
         held = c["F_B"] * c["T_B"] * c["E_B"] + groups * z_wide * c["T_B"]
-    return held / (32 * config.num_warps)
+    return float(held / (32 * config.num_warps))
 
 
 def tuned(kernel: Any, configs: list[triton.Config], prune: Callable[..., list[triton.Config]] | None = None) -> Any:

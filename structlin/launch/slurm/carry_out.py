@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,7 +10,7 @@ from rich.console import Console
 
 from structlin.config.launch import SlurmLaunch
 from structlin.config.request import Site, SweepRequest
-from structlin.errors import UserError
+from structlin.launch.agreement import agree
 from structlin.launch.preparation import prepare_data
 from structlin.launch.reconcile import reconcile
 from structlin.launch.slurm.controller import Controller, ControllerError
@@ -36,14 +35,14 @@ def launch(plan: Plan, request: SweepRequest, name: str, console: Console) -> in
     """Submit what is missing: 0 when it is on its way or done, 1 where SLURM never takes something as it is."""
     site = absolute(request.site).grouped(name)
     submitter = Submitter(name, site, _config(request), Controller())
-    # Refuses a plan that reads its data too often, and counts the hours, before the lock is taken.
-    bills.make_bill(plan, site, 1)
+    bills.check_epochs(plan, site)  # before the lock is taken
     with submission_lock(site.runs):
         standings, missing = submitter.missing(plan.jobs, retry_failed=request.action.retry == "failed")
         first, branches = submitter.orders(standings, missing)
         found = packs([*first, *branches], submitter.launch, site.placement)
         _show_bill(plan, site, submitter.launch, found, console)
-        _agree(found, submitter.launch)
+        hours = _hours(found, submitter.launch)
+        agree(f"this asks for {hours:,.1f} {_unit(submitter.launch)}", hours, submitter.launch.max_hours)
         prepare_data((one.state.job for one in missing), site, console)
         result = submitter.submit(first, branches)
     _report(standings, missing, result, request, console)
@@ -117,17 +116,6 @@ def _hours(found: Sequence[Pack], config: SlurmLaunch) -> float:
 
 def _unit(config: SlurmLaunch) -> str:
     return "GPU hours" if config.gpus else "element hours"
-
-
-def _agree(found: Sequence[Pack], config: SlurmLaunch) -> None:
-    """Ask on a terminal, refuse elsewhere, where more is asked for than launch.max_hours."""
-    hours = _hours(found, config)
-    if hours <= config.max_hours:
-        return
-    text = f"this asks for {hours:,.1f} {_unit(config)}, more than launch.max_hours={config.max_hours:g}"
-    if sys.stdin.isatty() and sys.stdout.isatty() and input(f"{text}; go on? [y/N] ").strip().lower() in ("y", "yes"):
-        return
-    raise UserError(f"{text}; raise it (launch.max_hours={hours * 1.2:.0f}) or lower the budget")
 
 
 def _report(

@@ -8,7 +8,6 @@ the run is then promised too much time, never too little, and what it reaches is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 from structlin.anatomy.ledger import ledger
 from structlin.config.launch import SlurmLaunch
@@ -16,7 +15,6 @@ from structlin.config.placement import Placement
 from structlin.planning.horizon import flops_per_step
 from structlin.runs.job import Job
 
-T = TypeVar("T")
 TIME_MARGIN = 1.5
 MEMORY_MARGIN = 1.25
 ASSUMED_GPU_FLOPS = 5e12

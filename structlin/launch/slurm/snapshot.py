@@ -25,6 +25,7 @@ def freeze(sweep: Path, package: Path = PACKAGE) -> Path:
     folder = sweep / "snapshot" / code_hash(package)
     if folder.exists():
         return folder
+    # A folder, and the first of two to end keeps its place: a rename onto a filled folder fails.
     beside = folder.with_name(f".{folder.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     for path in _files(package):
         copy = beside / package.name / path.relative_to(package)

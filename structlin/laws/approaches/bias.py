@@ -232,8 +232,9 @@ def _slice_losses(s: Slice, log_loss: Array) -> Array:
 
 def _parabola_optima(s: Slice, loss: Array) -> Array:
     """log N at the lowest point of every parabola, NaN outside the grid: (s, m) -> (s,)."""
-    x = np.log(s.size)
-    return isoflop.vertex(x - x.mean(), isoflop.parabolas(x - x.mean(), loss, np.ones((1, len(x))))) + x.mean()
+    centre = np.log(s.size).mean()
+    x = np.log(s.size) - centre
+    return np.asarray(isoflop.vertex(x, isoflop.parabolas(x, loss, np.ones((1, len(x))))) + centre)
 
 
 def _akima_optima(s: Slice, loss: Array) -> Array:

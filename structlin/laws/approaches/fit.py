@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from structlin.laws.approaches.isoflop import Isoflop, PowerLaw, Slice
 from structlin.laws.approaches.multiplier import Multiplier
 from structlin.laws.approaches.parametric import ParametricFit
 from structlin.laws.caution import Caution
+from structlin.laws.checked import Checked
 from structlin.laws.choices import Choices
 from structlin.laws.evaluations.points import Points
 from structlin.laws.minimum.objective import Array
@@ -77,9 +77,19 @@ class Laws:
     """The variant multipliers compare with; None when there is nothing to compare."""
     cautions: list[Caution] = field(default_factory=list)
     """Warnings, in the order they came up."""
+    checked: Checked = field(default_factory=Checked)
+    """What the laws say about each other."""
 
-    more: dict[str, Any] = field(default_factory=dict)
-    """Further results by their name in laws.json: joint, backtest, agreement, sensitivity, resources, design."""
+    def __repr__(self) -> str:
+        fits: dict[str, list[str]] = {
+            "frontier": list(self.frontiers),
+            "isoFLOP": list(self.isoflops),
+            "L(N, D)": list(self.parametrics),
+            "multiplier": list(self.multipliers),
+        }
+        found = "; ".join(f"{name}: {', '.join(of)}" for name, of in fits.items() if of) or "nothing could be fitted"
+        rows, runs = len(self.points.frame), self.points.frame["run"].nunique()
+        return f"Laws({rows} evaluations of {runs} runs; {found}; {len(self.cautions)} cautions)"
 
     def warn(self, name: str, text: str, variant: str | None = None) -> None:
         """Add a caution."""

@@ -99,7 +99,7 @@ class FrontierLaw:
 
     def flops(self, loss: Array | float) -> Array:
         """The compute that reaches a loss; infinite at or below E."""
-        return np.exp(self.log_flops(self.theta[None], np.atleast_1d(loss))[0])
+        return np.asarray(np.exp(self.log_flops(self.theta[None], np.atleast_1d(loss))[0]))
 
     def log_flops(self, theta: Array, loss: Array) -> Array:
         """log C at each loss (l,) for each law (b, 3): (b, l), infinite at or below E."""

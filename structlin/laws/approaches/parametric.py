@@ -23,7 +23,6 @@ from structlin.laws.minimum.forms import Model, PoweredSum
 from structlin.laws.minimum.objective import Array, Objective
 from structlin.laws.minimum.solver import Solution, minimise
 
-FORMS = ("additive", "powered")
 _GAMMAS = (0.3, 0.6, 1.0, 1.6, 3.0)
 
 

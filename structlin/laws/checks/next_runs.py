@@ -161,7 +161,7 @@ def _half_width(information: Array, gradient: Array, confidence: float) -> float
     values, vectors = np.linalg.eigh(scaled)
     along = vectors.T @ (gradient / scale)
     # An eigenvalue at rounding level is a direction the cells say nothing about.
-    open_ = values < 1e-12 * values.max()
+    open_ = values <= 1e-12 * values.max()
     if np.any(open_ & (np.abs(along) > 1e-9 * np.linalg.norm(along))):
         return float("inf")
     variance = float(np.sum(along[~open_] ** 2 / values[~open_]))

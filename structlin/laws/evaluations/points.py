@@ -47,14 +47,14 @@ class Points:
         """The rows of one variant, with a fresh index."""
         return self.frame[self.frame["variant"] == variant].reset_index(drop=True)
 
-    def runs_of(self, variant: str, most: int) -> list[tuple[str, Array, Array]]:
-        """(run, C, L) by growing compute for at most that many runs of a variant, evenly chosen."""
+    def runs_of(self, variant: str) -> list[tuple[str, Array, Array]]:
+        """(run, C, L) by growing compute for every run of a variant, by name."""
         frame = self.of(variant)
         run, flops, loss = frame["run"].to_numpy(), frame["C"].to_numpy(float), frame["L"].to_numpy(float)
         codes = np.unique(run.astype(str), return_inverse=True)[1]
         order = np.lexsort((flops, codes))
         parts = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
-        return [(str(run[p[0]]), flops[p], loss[p]) for p in parts[:: -(-len(parts) // most)]]
+        return [(str(run[p[0]]), flops[p], loss[p]) for p in parts]
 
 
 def choose(

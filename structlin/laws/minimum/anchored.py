@@ -193,14 +193,14 @@ def starts(
     living = np.where((theta[:, 1 : 1 + axes.count] > -50).all(axis=1), surface.ravel(), np.inf)
     if few:
         chosen = [_local_minima(surface)[:1], _local_minima(living.reshape(sums.shape))[:1]]
-        return theta[np.unique(np.concatenate(chosen))]
+        return np.asarray(theta[np.unique(np.concatenate(chosen))])
     chosen = [
         _local_minima(surface)[: count - 2],
         _local_minima(sums)[:2],
         np.argsort(surface.ravel())[:2],
         _local_minima(living.reshape(sums.shape))[:3],
     ]
-    return theta[np.unique(np.concatenate(chosen))]
+    return np.asarray(theta[np.unique(np.concatenate(chosen))])
 
 
 def solve(

@@ -1,24 +1,48 @@
-"""The curves that figures share: a structure's runs, frontier and law, and its multiplier against dense."""
+"""How does a law become curves? Panels of runs, frontiers, multipliers, isoFLOP parabolas, residuals and backtests.
+
+Every figure and page that shows a law takes its series from here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
 from structlin.drawing.drawing import Panel, Series
 from structlin.drawing.names import readable
-from structlin.drawing.style import DENSE_COLOUR, colour_of, marker_of
-from structlin.laws.approaches.fit import Laws
+from structlin.drawing.style import DENSE_COLOUR, STAR, colour_of, marker_of, ordered, shade
+from structlin.drawing.ticks import power_label
+from structlin.laws.approaches.fit import Laws, Parametric
+from structlin.laws.approaches.isoflop import Slice
 
-_MOST_RUNS = 40
+# Runs of a variant drawn faintly behind a frontier; more are no longer told apart.
+MOST_RUNS = 150
+# Budgets of a variant in a panel of isoFLOP curves.
+MOST_SLICES = 8
+UNITS = {"regression": "mean squared error", "pixels": "nats per channel of a pixel"}
+
+
+# --- words ----------------------------------------------------------------------------------------------------------
 
 
 def compute_label(laws: Laws) -> str:
     """Axis label of compute with its unit and convention."""
-    counted = str(laws.points.choices["flops"]).replace("6 x", "6 ×").replace(" x ", " × ")
-    kind = "paper" if laws.choices.convention == "paper" else "training"
-    return f"compute, {kind} FLOPs\n({counted})"
+    # A table of others has its own convention, whichever was chosen for runs of this project.
+    own = f"{laws.choices.convention} " if "MACs" in counted(laws) else ""
+    return f"compute, {own}FLOPs\n({counted(laws)})"
+
+
+def counted(laws: Laws) -> str:
+    """How the FLOPs are counted: 6 × forward MACs × tokens."""
+    return str(laws.points.choices["flops"]).replace(" x ", " × ")
+
+
+def loss_label(runs: pd.DataFrame) -> str:
+    """Axis label of the loss with the unit of the runs' task."""
+    task = str(runs["task"].iloc[0]) if "task" in runs else ""
+    return f"validation loss, {UNITS.get(task, 'nats per token')}"
 
 
 def runs_said(laws: Laws) -> str:
@@ -28,50 +52,37 @@ def runs_said(laws: Laws) -> str:
     return f"{laws.points.choices['runs']} runs, {seeds} seed{'s' * (seeds > 1)}"
 
 
-def frontier_series(
-    laws: Laws, variant: str, colour: str, marker: str, label: str = "", *, runs: bool = True
-) -> Iterator[Series]:
-    """Runs faint, evaluations on the frontier joined, the law L = E + A C^-a dashed."""
-    if runs:
-        for _, flops, loss in laws.points.runs_of(variant, _MOST_RUNS):
-            yield Series("", variant, flops, loss, "faint", colour)
+def without_law(laws: Laws, variants: Sequence[str]) -> tuple[str, ...]:
+    """What to say of variants that have runs but no frontier law."""
+    lacking = [variant for variant in variants if variant not in laws.frontiers]
+    return tuple(f"{readable(variant)}: too few points for a frontier" for variant in lacking)
+
+
+# --- frontiers ------------------------------------------------------------------------------------------------------
+
+
+def frontier_panel(laws: Laws, variants: Sequence[str], title: str) -> Panel:
+    """One frontier panel in the colours and markers of the variants' places."""
+    series: list[Series] = []
+    for variant in variants:
+        colour, marker = colour_of(variants, variant), marker_of(variants, variant)
+        series += [*_runs(laws, variant, colour), *frontier_series(laws, variant, colour, marker)]
+    return Panel(title, compute_label(laws), loss_label(laws.points.frame), tuple(series))
+
+
+def frontier_series(laws: Laws, variant: str, colour: str, marker: str, label: str = "") -> Iterator[Series]:
+    """Evaluations on the frontier joined, the law L = E + A C^-a dashed to twice the largest compute."""
     law = laws.frontiers.get(variant)
     if law is None:
         return
     frame = laws.points.of(variant)
     flops, loss = (frame[name].to_numpy(float)[law.members] for name in ("C", "L"))
     order = np.argsort(flops)
-    yield Series(label or readable(variant), variant, flops[order], loss[order], "joined", colour, marker)
+    said = f"{readable(variant)}: frontier"
+    yield Series(label or readable(variant), variant, flops[order], loss[order], "joined", colour, marker, said=said)
     fine = np.geomspace(law.span[0], law.span[1] * 2, 60)
-    yield Series("", variant, fine, np.asarray(law.loss(fine)), "dashed", colour)
-
-
-def frontier_panel(laws: Laws, variants: Sequence[str], title: str, unit: str = "nats per token") -> Panel:
-    """One frontier panel in the colours and markers of the variants' places."""
-    series: list[Series] = []
-    for variant in variants:
-        series += frontier_series(laws, variant, colour_of(list(variants), variant), marker_of(list(variants), variant))
-    return Panel(title, compute_label(laws), f"validation loss, {unit}", tuple(series))
-
-
-def multiplier_panel(laws: Laws, variants: Sequence[str], chosen: Sequence[str], title: str) -> Panel:
-    """Multipliers of the chosen ones of the variants against the baseline, with bands."""
-    series = []
-    for variant in chosen:
-        found, places = laws.multipliers.get(variant), list(variants)
-        if found is not None:
-            look = (colour_of(places, variant), marker_of(places, variant))
-            ends = (found.low, found.high)
-            series.append(Series(readable(variant), variant, found.flops, found.value, "band", *look, *ends))
-    base = readable(laws.baseline or laws.choices.baseline)
-    label = f"{base}: {compute_label(laws)}"
-    return Panel(title, label, f"compute multiplier against {base}", tuple(series), level=1.0)
-
-
-def without_law(laws: Laws, variants: Sequence[str]) -> tuple[str, ...]:
-    """What to say of variants that have runs but no frontier law."""
-    lacking = [variant for variant in variants if variant not in laws.frontiers]
-    return tuple(f"{readable(variant)}: too few points for a frontier" for variant in lacking)
+    said = f"{readable(variant)}: {law.E:.3f} + {law.A:.3g} C^-{law.a:.3f}"
+    yield Series("", variant, fine, np.asarray(law.loss(fine)), "dashed", colour, said=said)
 
 
 def by_number(
@@ -82,5 +93,98 @@ def by_number(
     for variant in sorted(variants, key=lambda name: (values[name], name)):
         own = DENSE_COLOUR if variant == "dense" else colours[variant]
         label = f"{readable(variant)}  {symbol} = {values[variant]:.2f}"
-        series += frontier_series(laws, variant, own, marker_of(laws.points.variants, variant), label, runs=False)
+        series += frontier_series(laws, variant, own, marker_of(laws.points.variants, variant), label)
     return tuple(series)
+
+
+def _runs(laws: Laws, variant: str, colour: str) -> Iterator[Series]:
+    """Faint lines; runs of one evaluation, which a line would not show, as the dots of one series."""
+    runs = laws.points.runs_of(variant)
+    lines = [run for run in runs if len(run[1]) > 1]
+    dots = np.array([(flops[0], loss[0]) for _, flops, loss in runs if len(flops) == 1])
+    if len(dots):
+        yield Series("", variant, dots[:, 0], dots[:, 1], "dots", colour, said=f"{readable(variant)}: runs")
+    for run, flops, loss in lines[:: max(1, -(-len(lines) // MOST_RUNS))]:
+        yield Series("", variant, flops, loss, "faint", colour, said=run)
+
+
+# --- multipliers ----------------------------------------------------------------------------------------------------
+
+
+def multiplier_panel(laws: Laws, variants: Sequence[str], chosen: Sequence[str], title: str) -> Panel:
+    """Multipliers of the chosen ones of the variants against the baseline, with bands."""
+    series = []
+    for variant in chosen:
+        found = laws.multipliers.get(variant)
+        if found is not None:
+            look = (colour_of(variants, variant), marker_of(variants, variant))
+            ends = (found.low, found.high)
+            series.append(Series(readable(variant), variant, found.flops, found.value, "band", *look, *ends))
+    base = readable(laws.baseline or laws.choices.baseline)
+    label = f"{base}: {compute_label(laws)}"
+    return Panel(title, label, f"compute multiplier against {base}", tuple(series), level=1.0)
+
+
+# --- isoFLOP curves -------------------------------------------------------------------------------------------------
+
+
+def isoflop_panels(laws: Laws, variants: Sequence[str]) -> tuple[Panel, ...]:
+    """Loss over model size at each budget, one panel a variant; a budget has one colour in all of them."""
+    slices = {variant: _spaced(laws.isoflops[variant].slices) for variant in variants}
+    budgets = [np.log(one.budget) for found in slices.values() for one in found]
+    low, high = min(budgets), max(budgets)
+    panels = []
+    for variant, found in slices.items():
+        series = [part for one in found for part in _slice(one, variant, shade(np.log(one.budget), low, high))]
+        label = f"model size N\n({laws.points.choices['size']})"
+        panels.append(Panel(readable(variant), label, loss_label(laws.points.frame), tuple(series), y_log=False))
+    return tuple(panels)
+
+
+def _spaced(slices: Sequence[Slice]) -> Sequence[Slice]:
+    return slices[:: -(-len(slices) // MOST_SLICES)]
+
+
+def _slice(found: Slice, variant: str, colour: str) -> Iterator[Series]:
+    """The models of a budget, their parabola, and a star where it has its optimum inside the sizes."""
+    budget = f"{power_label(found.budget, 2)} FLOPs"
+    yield Series(budget, variant, found.size, found.loss, "points", colour)
+    centre = np.log(found.size).mean()
+    x = np.linspace(np.log(found.size[0]), np.log(found.size[-1]), 60)
+    parabola = np.polyval(found.parabola[::-1], x - centre)
+    yield Series("", variant, np.exp(x), parabola, "line", colour, said=f"{budget}: parabola")
+    if found.edge is None and np.isfinite(found.optimum):
+        at = np.array([found.optimum])
+        lowest = np.polyval(found.parabola[::-1], np.log(at) - centre)
+        yield Series("", variant, at, lowest, "points", colour, STAR, said=f"{budget}: optimum")
+
+
+# --- checks ---------------------------------------------------------------------------------------------------------
+
+
+def residual_panel(laws: Laws, variants: Sequence[str], title: str) -> Panel:
+    """Relative error of the parametric law at every evaluation."""
+    series = [_residuals(laws, variant, laws.parametrics[variant], colour_of(variants, variant))
+              for variant in ordered(laws.parametrics)]  # fmt: skip
+    label = "predicted / measured - 1, %"
+    return Panel(title, compute_label(laws), label, tuple(series), y_log=False, level=0.0)
+
+
+def _residuals(laws: Laws, variant: str, found: Parametric, colour: str) -> Series:
+    flops = laws.points.of(variant)["C"].to_numpy(float)
+    order = np.argsort(flops)
+    return Series(readable(variant), variant, flops[order], 100 * found.fit.residuals[order], "points", colour)
+
+
+def backtest_panel(laws: Laws, variants: Sequence[str], title: str) -> Panel:
+    """Error of the laws fitted below each cut, over how far they had to reach; empty where none was made."""
+    found = (laws.checked.backtest or {}).get("variants", {})
+    series = []
+    for variant in ordered(found):
+        for law, style in (("frontier", "joined"), ("parametric", "dashed")):
+            rows = [(row["reach"], 100 * row[law]["error"]) for row in found[variant][::-1] if row[law]]
+            if rows:
+                reach, error = np.array(rows).T
+                said = f"{readable(variant)}: {law}"
+                series.append(Series(said, variant, reach, error, style, colour_of(variants, variant)))
+    return Panel(title, "largest compute / cut", "error of predicted loss, %", tuple(series), y_log=False)

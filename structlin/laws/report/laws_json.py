@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from structlin import __version__
+from structlin.host.files import write_atomically
 from structlin.laws.approaches.fit import BETWEEN, Laws, Parametric
 from structlin.laws.approaches.isoflop import Isoflop, PowerLaw
 from structlin.laws.approaches.multiplier import Multiplier
@@ -34,7 +34,7 @@ def record(laws: Laws) -> dict[str, Any]:
         "parametric": {v: parametric(laws, v, fit) for v, fit in laws.parametrics.items()},
         "multipliers": {v: multiplier(m) for v, m in laws.multipliers.items()},
     }
-    found.update(laws.more)
+    found.update(laws.checked.record())
     found["warnings"] = [caution.record() for caution in laws.cautions]
     return found
 
@@ -198,8 +198,5 @@ def plain(value: Any) -> Any:
 
 
 def write(found: dict[str, Any], path: Path) -> None:
-    """Write laws.json beside its place, then rename it there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(plain(found), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    beside.replace(path)
+    """Write laws.json."""
+    write_atomically(path, (json.dumps(plain(found), indent=1, allow_nan=False) + "\n").encode())

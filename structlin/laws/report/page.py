@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from structlin.drawing.charts import charts_in, section
 from structlin.drawing.sheet import Rows, sheet, table, toggles
 from structlin.drawing.style import colour_of, ordered
+from structlin.host.files import write_atomically
 from structlin.laws.approaches.fit import Laws
 from structlin.laws.caution import CAUTIONS
-from structlin.laws.report import charts
 from structlin.laws.report.console import number, share, span
+from structlin.laws.report.drawings import drawings
 
 
 def tables(found: dict[str, Any]) -> str:
@@ -131,15 +132,16 @@ def warnings(found: dict[str, Any]) -> str:
 def render(laws: Laws, found: dict[str, Any]) -> str:
     """The page as text."""
     facts, variants = laws.points.choices, laws.points.variants
-    choices = escape(json.dumps(found["choices"], indent=1))
+    choices, shown = escape(json.dumps(found["choices"], indent=1)), drawings(laws)
     return sheet(
         title="Scaling laws",
         summary=f"{facts['rows']} evaluations of {facts['runs']} runs · FLOPs: {facts['flops']} · "
         f"model size: {facts['size']}",
         before=warnings(found),
         toggles=toggles({variant: colour_of(variants, variant) for variant in ordered(variants)}),
-        charts=charts.charts(laws),
-        after=tables(found)
+        charts=charts_in(shown),
+        after="".join(section(drawing) for drawing in shown)
+        + tables(found)
         + more_tables(found)
         + "<section><h2>Choices</h2><p>Everything that led to these numbers; laws.json has them in full precision.</p>"
         f"<details><summary>Show</summary><pre>{choices}</pre></details></section>",
@@ -147,8 +149,5 @@ def render(laws: Laws, found: dict[str, Any]) -> str:
 
 
 def write(laws: Laws, found: dict[str, Any], path: Path) -> None:
-    """Write the page beside its place, then rename it there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(render(laws, found), encoding="utf-8")
-    beside.replace(path)
+    """Write the page."""
+    write_atomically(path, render(laws, found).encode())

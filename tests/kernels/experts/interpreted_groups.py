@@ -13,9 +13,10 @@ from structlin.kernels.experts import grouped_path
 from structlin.kernels.experts import paths as expert_products
 from structlin.kernels.experts.grouped import grouped_product
 from structlin.nn.experts import Experts
+from structlin.nn.linear import LinearOptions
 from structlin.nn.moe import MoeLinear
 from structlin.nn.router import Router
-from structlin.structure import factorise, lookup
+from structlin.structure import lookup, plan_theta
 
 # rows, in, out, ends: empty groups at every place, several in one block, several blocks in one, rows beyond the last
 # group, whole blocks beyond it, no group with rows, one group, an end on the edge of a block.
@@ -58,8 +59,8 @@ def relative(found: Tensor, expected: Tensor) -> float:
 def layer_errors(name: str, capacity: float) -> list[float]:
     """Of a layer of experts on the grouped path in float32, against the plain path in float64."""
     torch.manual_seed(0)
-    sizes = factorise(lookup(name), 24, 36)
-    layer = MoeLinear(Router(24, 4, 2, base_d_in=8, capacity=capacity), Experts(sizes, 4, base_d_in=8))
+    experts = Experts(plan_theta(lookup(name), 24, 36), 4, LinearOptions(8))
+    layer = MoeLinear(Router(24, 4, 2, base_d_in=8, capacity=capacity), experts)
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter)
     x, dy = torch.randn(50, 24), torch.randn(50, 36)

@@ -16,35 +16,36 @@ from structlin.kernels.experts import cpp as moe_cpp
 from structlin.kernels.experts import paths as expert_products
 from structlin.kernels.products.layout import ProductSizes
 from structlin.nn.experts import Experts
+from structlin.nn.linear import LinearOptions
 from structlin.nn.moe import MoeFfn, MoeLinear
 from structlin.nn.router import Router
-from structlin.structure import Sizes, factorise, lookup
+from structlin.structure import Sizes, factorise, lookup, plan_linear, plan_theta
 from tests.nn.moe_reference import loop_forward
 
 RELATIVE = 1e-5
 LAYERS = {
     "btt-512": factorise(lookup("btt"), 512, 512),
     "btt-wider": factorise(lookup("btt"), 96, 160),
-    "btt-odd": Sizes(a=13, b=1, g=5, d=1, e=11, f=6, r=1, d_in=65, d_out=66),
-    "btt-rank-3": Sizes(a=9, b=1, g=8, d=1, e=7, f=12, r=3, d_in=72, d_out=84),
-    "low-rank": Sizes(a=72, b=1, g=1, d=1, e=65, f=1, r=6, d_in=72, d_out=65),
+    "btt-odd": Sizes.of_two(65, 66, a=13, b=1, g=5, d=1, e=11, f=6, r=1),
+    "btt-rank-3": Sizes.of_two(72, 84, a=9, b=1, g=8, d=1, e=7, f=12, r=3),
+    "low-rank": Sizes.of_two(72, 65, a=72, b=1, g=1, d=1, e=65, f=1, r=6),
 }
 
 
 def random_layer(sizes: Sizes, num_experts: int = 4, top_k: int = 2, capacity: float = 0.0) -> MoeLinear:
-    torch.manual_seed(1)
     router = Router(sizes.d_in, num_experts, top_k, base_d_in=8, capacity=capacity)
-    return _filled(MoeLinear(router, Experts(sizes, num_experts, base_d_in=8)))
+    return _filled(MoeLinear(router, Experts(plan_linear(sizes), num_experts, LinearOptions(8))))
 
 
 def random_ffn(width: int, num_experts: int = 4) -> MoeFfn:
-    torch.manual_seed(1)
     btt = lookup("btt")
-    experts = (Experts(factorise(btt, *ends), num_experts, base_d_in=8) for ends in ((width, 128), (128, width)))
+    experts = (Experts(plan_theta(btt, *ends), num_experts, LinearOptions(8)) for ends in ((width, 128), (128, width)))
     return _filled(MoeFfn(Router(width, num_experts, 2, base_d_in=8), *experts))
 
 
 def _filled(layer: Any) -> Any:
+    # Here, since layers draw their own start when they are made.
+    torch.manual_seed(1)
     for parameter in layer.parameters():
         nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5)
     return layer

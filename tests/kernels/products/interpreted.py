@@ -12,8 +12,8 @@ from structlin.kernels.products import op, triton_path
 from structlin.kernels.products.face import structured_product
 from structlin.kernels.products.layout import ProductSizes
 from structlin.kernels.products.torch_path import tokens_last
-from structlin.nn.linear import make_linear
-from structlin.structure import factorise, lookup
+from structlin.nn.linear import LinearOptions, make_linear
+from structlin.structure import lookup, plan_theta
 from tests.kernels.products.reference import expected, named, operands
 
 # Odd sizes, shared on either side, in both orders; ranks that fill a block, leave some of it or need two; several
@@ -45,7 +45,7 @@ def errors(function, sizes: ProductSizes, dtype: torch.dtype) -> list[float]:
 def layer_errors(name: str) -> list[float]:
     """Of a layer of this theta at width 64, against the matrix that its factors make."""
     torch.manual_seed(0)
-    layer = make_linear(factorise(lookup(name), 64, 64), base_d_in=64)
+    layer = make_linear(plan_theta(lookup(name), 64, 64), LinearOptions(64))
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter)
     x, dy = torch.randn(ROWS, 64, requires_grad=True), torch.randn(ROWS, 64)

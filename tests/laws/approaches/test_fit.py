@@ -1,16 +1,24 @@
 """All fits in order: planted answers come back, thin data says what is missing, and laws.json holds its promises."""
 
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
-from structlin.laws import run
-from structlin.laws.approaches.fit import Laws
+from structlin.laws import run, synthetic
+from structlin.laws.approaches import parametric
+from structlin.laws.approaches.fit import BETWEEN, Laws
+from structlin.laws.approaches.parametric import ParametricLaw
 from structlin.laws.choices import Choices
 from structlin.laws.report import laws_json as record
+from structlin.laws.report.console import show
+from structlin.laws.run import enrich
+from structlin.laws.sampling.bootstrap import widening
 from tests.laws.tables import BTT, DENSE, laws_of, laws_of_runs, names, own, two
 
 
@@ -169,3 +177,106 @@ def test_thin_data_is_no_failure(table: pd.DataFrame, expected: str | None, tmp_
     run.run(choices, quiet=True)
     assert (tmp_path / "out" / "report.html").is_file()
     json.loads((tmp_path / "out" / "laws.json").read_text())
+
+
+def test_the_luck_of_a_run_is_its_mean_residual(laws: Laws) -> None:
+    for variant in ("dense", "btt"):
+        frame, law = laws.points.of(variant), laws.parametrics[variant].fit.law
+        off = np.log(frame["L"]) - np.log(law.loss(frame["N"], frame["D"]))
+        expected = off.groupby(frame["run"]).mean()
+        assert laws.effects(variant) == pytest.approx(expected[list(laws.draws[variant].runs)].to_numpy(), abs=1e-9)
+    bare = replace(laws, parametrics={})
+    assert bare.effects("btt").tolist() == [0.0] * 5
+
+
+def test_replicates_are_fits_of_reweighted_runs(laws: Laws) -> None:
+    """To a small part of their spread."""
+    found, frame = laws.parametrics["btt"], laws.points.of("btt")
+    columns = [frame[name].to_numpy(float) for name in "NDL"]
+    assert len(found.samples["E"]) == 300
+    for k in (0, 7):
+        again = parametric.fit(*columns, weights=laws.draws["btt"].rows[k]).law
+        for name in ("alpha", "beta", "size_exponent"):
+            off = found.samples[name][k] - getattr(again, name)
+            assert abs(off) < 0.1 * np.std(found.samples[name]), (k, name)
+
+
+def test_rows_within_runs_tell_of_the_tokens(laws: Laws) -> None:
+    """B and beta: with several evaluations a run their interval is not widened as that of alpha is."""
+    found = laws.parametrics["btt"]
+    assert found.factor == widening(5, BETWEEN["parametric"], 0.9)
+    assert found.tokens_factor == widening(5, BETWEEN["within"], 0.9)
+    assert [found.factor_of(name) for name in ("alpha", "beta", "B", "A")] == [
+        found.factor, found.tokens_factor, found.tokens_factor, found.factor
+    ]  # fmt: skip
+    ends = laws_of(synthetic.isoflop(DENSE, noise=0.002, generator=np.random.default_rng(0)), bootstrap=40)
+    one = ends.parametrics["dense"]
+    assert one.tokens_factor == one.factor == widening(25, BETWEEN["parametric"], 0.9)
+    squares = laws_of(two(), bootstrap=40, objective="log_squares").parametrics["btt"]
+    assert squares.factor == widening(5, BETWEEN["squares"], 0.9)
+
+
+def test_what_a_fit_cannot_tell_is_said() -> None:
+    size = np.geomspace(1e7, 1e9, 20)
+    tied = pd.DataFrame({"params": size, "tokens": 20 * size, "loss": DENSE.loss(size, 20 * size)})
+    assert "ill_conditioned" in names(laws_of(tied, bootstrap=40))
+    clear = two(run_noise=0.0005, row_noise=0.0005)
+    assert not {"ill_conditioned", "bound", "not_converged"} & names(laws_of(clear, bootstrap=40))
+    # A pinned floor stands at its bounds by request.
+    assert "bound" not in names(laws_of(clear, bootstrap=40, E="1.8"))
+    falls = ParametricLaw(0.0, 30.0, 50.0, 0.12, 0.1)
+    table = synthetic.trunks(falls, generator=np.random.default_rng(0), run_noise=1e-5, row_noise=1e-5)
+    down = table.assign(loss=lambda t: t["loss"] * (t["flops"] / 1e17) ** -0.01)
+    assert "bound" in names(laws_of(down, bootstrap=40))
+
+
+def test_few_rows_have_no_parametric_law() -> None:
+    table = synthetic.isoflop(DENSE, budgets=(1e16, 1e17), ratios=(0.5, 1.0, 2.0), generator=np.random.default_rng(0))
+    assert "dense" in laws_of(table, bootstrap=40).parametrics
+    assert "dense" not in laws_of(table.head(5), bootstrap=40).parametrics
+
+
+def test_tables_of_the_terminal_show_the_record(laws: Laws) -> None:
+    """Every number of a row stands in laws.json; long lists are cut to the last budgets and cuts."""
+    more = enrich(laws_of_runs(own(run_noise=0.002), bootstrap=40, budgets=tuple(np.geomspace(2e16, 4e18, 11))))
+    found = record.plain(record.record(more))
+    console = Console(width=220, record=True, file=io.StringIO())
+    show(found, console)
+    lines = [line.split() for line in console.export_text().splitlines()]
+
+    def row(*words: str) -> list[str]:
+        return next(line for line in lines if line[: len(words)] == list(words))
+
+    law = found["frontier"]["btt"]
+    assert row("btt")[1:4] == [f"{law['E']:.4g}", f"{law['A']:.4g}", f"{law['a']:.3g}"]
+    m = found["multipliers"]["btt"]
+    ends = m["interval"]["mean"]
+    wanted = ["btt", f"{m['mean']:.3g}", f"{m['std']:.2g}", f"[{ends['low']:.3g},", f"{ends['high']:.3g}]"]
+    assert wanted in [line[:5] for line in lines]
+    budgets = [row["budget"] for row in found["isoflop"]["btt"]["budgets"]]
+    assert len(budgets) == 11
+    shown = [line[1] for line in lines if line[:1] == ["btt"] and ("interior" in line or "edge:" in line)]
+    assert shown == [f"{budget:.2e}" for budget in budgets[1::3]]
+    of_time = found["resources"]["btt"]["wall-clock"]
+    assert any(f"{of_time['mean']:.3g}" in line and len(line) == 13 for line in lines if line[:1] == ["btt"])
+    cut = found["backtest"]["variants"]["btt"][-1]
+    last = [line for line in lines if line[:2] == ["btt", f"{cut['cut']:.1e}"]]
+    assert last[0][2:5] == [
+        f"{cut['reach']:.1f}x", f"{100 * cut['frontier']['error']:.2f}%", f"{100 * cut['frontier']['bias']:+.2f}%"
+    ]  # fmt: skip
+    assert sum(line[0] == "warning" for line in lines if line) == len(found["warnings"])
+
+
+def test_a_record_is_written_into_a_new_folder(tmp_path: Path) -> None:
+    record.write({"a": np.float64("nan"), "b": [np.inf, 1.5, np.arange(2)], "c": "x"}, tmp_path / "new" / "laws.json")
+    assert json.loads((tmp_path / "new" / "laws.json").read_text()) == {"a": None, "b": [None, 1.5, [0, 1]], "c": "x"}
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["laws.json"]
+
+
+def test_the_share_that_is_better_is_that_at_the_lowest_loss(laws: Laws) -> None:
+    m = laws.multipliers["btt"]
+    m = replace(m, better=np.linspace(0.1, 0.9, len(m.better)))
+    found = record.multiplier(m)
+    assert found["better"] == 0.9
+    assert [row["better"] for row in found["curve"]] == m.better.tolist()
+    assert (found["at_end"], found["interval"]["at_end"]) == (m.value[-1], {"low": m.low[-1], "high": m.high[-1]})

@@ -16,7 +16,7 @@ from structlin.laws.approaches.parametric import ParametricLaw
 from structlin.laws.choices import Choices
 from structlin.laws.minimum.objective import Objective
 from structlin.laws.report import laws_json as record
-from structlin.laws.sampling.bootstrap import draw, interval, widening
+from structlin.laws.sampling.bootstrap import corrected, draw, interval, widening
 from tests.laws.tables import BTT, DENSE, laws_of, names, two
 
 
@@ -238,6 +238,9 @@ def test_the_curve_is_over_the_losses_that_both_reached() -> None:
     assert m.loss == pytest.approx(base.loss(m.flops), rel=1e-9)
     assert m.value == pytest.approx(np.full(41, 0.5), rel=1e-3)
     assert (m.std, m.observations, m.crossing, m.crossing_interval) == (0.0, 1, None, None)
+    # Without replicates nothing is known of others.
+    assert m.crossing_share == 0.0
+    assert np.isnan(m.better).all()
     above = exact(3.0, 20.0, 0.10)
     assert multiplier.compare("x", above, (seen, above.loss(seen)), "dense", base) is None
 
@@ -413,6 +416,7 @@ def true_log_multiplier(loss: np.ndarray) -> np.ndarray:
     return np.asarray(reach[0] - reach[1])
 
 
+@pytest.mark.long
 def test_multiplier_coverage() -> None:
     """The 90% band and the interval of the mean over synthetic sweeps of 8 runs a structure."""
     sweeps, band, mean = 60, [], []
@@ -424,3 +428,313 @@ def test_multiplier_coverage() -> None:
         mean.append(np.log(m.mean_interval.low) <= truth.mean() <= np.log(m.mean_interval.high))
     assert 0.78 <= np.mean(band) <= 0.99
     assert 0.78 <= np.mean(mean) <= 1.0
+
+
+# ---- intervals ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("factor", "log", "expected"),
+    [
+        (1.0, False, (6.0, 96.0)),
+        (2.0, False, (2.0, 182.0)),  # twice as far from the estimate, 10
+        (1.0, True, (6.0, 96.0)),
+        (2.0, True, (3.6, 921.6)),
+    ],
+)
+def test_percentiles_move_away_from_the_estimate(factor: float, log: bool, expected: tuple[float, float]) -> None:
+    samples = np.array([np.nan, *np.random.default_rng(0).permutation(np.arange(1.0, 102.0))])
+    ends = interval(samples, 10.0, 0.9, factor, log=log)
+    assert (ends.low, ends.high) == pytest.approx(expected)
+    assert interval(samples, 10.0, 0.9, np.inf) != interval(samples, 10.0, 0.9)
+    assert np.isnan(interval(samples[:1], 10.0, 0.9).low)
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_an_interval_of_errors_is_the_estimate_less_its_errors(log: bool) -> None:
+    """99 errors, so that their p-quantile of expected coverage is the p 100-th; a bias of 1 moves all by 1."""
+    errors = np.random.default_rng(0).permutation(np.arange(1.0, 100.0)) / 100 + 1.0
+    ends = corrected(5.0, np.append(errors, np.nan), 0.9, **({"log": True} if log else {}))
+    expected = np.array([5.0 - 1.95, 5.0 - 1.05])
+    assert (ends.low, ends.high) == pytest.approx(tuple(np.exp(expected) if log else expected))
+    assert np.isnan(corrected(5.0, np.append(errors, np.full(100, np.nan)), 0.9).low)
+    assert np.isnan(corrected(np.nan, errors, 0.9).low)
+
+
+def test_members_of_a_run_that_shares_size_and_seed_differ() -> None:
+    """Pairs have one weight in all variants; runs of one variant that share a pair have weights of their own too."""
+    table = pd.DataFrame(
+        [(v, f"{v}{pair}{copy}", pair) for v in "xy" for pair in "ab" for copy in range(1 + (v == "y"))],
+        columns=["variant", "run", "pair"],
+    )
+    draws = draw(table, 400, 0)
+    assert draws["x"].runs == ("xa0", "xb0")
+    assert draws["y"].runs == ("ya0", "ya1", "yb0", "yb1")
+    assert draws["y"].weights.sum(axis=1) == pytest.approx(np.full(400, 4.0))
+    x, y = draws["x"].weights, draws["y"].weights
+    assert np.ptp(y[:, 0] / y[:, 1]) > 1
+    assert np.corrcoef(np.log(x[:, 0] / x[:, 1]), np.log(y[:, 0] / y[:, 2]))[0, 1] > 0.5
+    alone = draw(table[table["variant"] == "x"], 400, 0)["x"].weights
+    assert alone[:, 0] / alone[:, 1] == pytest.approx(x[:, 0] / x[:, 1])
+
+
+def test_a_frontier_law_is_named_by_its_theta() -> None:
+    flops = np.geomspace(1e15, 1e20, 60)
+    law = exact(1.5, 40.0, 0.13)
+    assert (law.E, law.A, law.a) == pytest.approx((1.5, 40.0, 0.13), rel=1e-3)
+    assert law.span == (1e15, 1e20)
+    assert law.losses == pytest.approx((1.5 + 40 * 1e20**-0.13, 1.5 + 40 * 1e15**-0.13))
+    assert law.loss(flops) == pytest.approx(1.5 + 40 * flops**-0.13, rel=1e-6)
+    assert law.corrected == pytest.approx({"E": law.E, "A": law.A, "a": law.a})
+    off = replace(law, errors=np.array([[0.1, 0.2, 0.01]] * 3))
+    expected = {"E": law.E - 0.1, "A": law.A * np.exp(-0.2 - 0.01 * law.centre), "a": law.a - 0.01}
+    assert off.corrected == pytest.approx(expected)
+    below = replace(law, errors=np.array([[9.0, 0.0, 9.0]])).corrected
+    assert (below["E"], below["a"]) == (0.0, 0.0)
+    many = replace(law, replicates=law.theta + np.array([[0.0, 0.0, 0.0], [0.1, 0.2, 0.01]]))
+    c = np.array([1e16, 1e19])
+    other = law.E + 0.1 + (law.A * np.exp(0.2 + 0.01 * law.centre)) * c ** -(law.a + 0.01)
+    assert many.replicate_losses(c) == pytest.approx(np.stack([law.loss(c), other]))
+    one = np.array([law.E - 1, law.E, law.loss(1e17)])
+    assert law.log_flops(law.theta[None], one)[0] == pytest.approx([np.inf, np.inf, np.log(1e17)])
+
+
+def test_intervals_of_a_law_are_those_of_its_parameters_at_one_flop() -> None:
+    law = exact(1.5, 40.0, 0.13)
+    shifts = np.linspace(-1, 1, 101)[:, None] * np.array([0.1, 0.2, 0.01])
+    found = replace(law, replicates=law.theta + shifts).intervals(0.9, 1.0)
+    log_a = np.log(law.A) + np.array([-0.9, 0.9]) * (0.2 + 0.01 * law.centre)
+    for name, ends in (
+        ("E", law.E + np.array([-0.09, 0.09])),
+        ("A", np.exp(log_a)),
+        ("a", law.a + np.array([-9e-3, 9e-3])),
+    ):
+        assert (found[name].low, found[name].high) == pytest.approx(tuple(ends)), name
+    wide = replace(law, replicates=law.theta + 100 * shifts).intervals(0.9, 1.0)
+    assert (wide["E"].low, wide["a"].low) == (0.0, 0.0)
+    told = replace(law, errors=np.repeat([[0.1, 0.2, 0.01]], 9, axis=0)).intervals(0.9, 1.0)
+    assert told["a"].low == told["a"].high == pytest.approx(law.a - 0.01)
+    assert told["A"].low == pytest.approx(law.A * np.exp(-0.2 - 0.01 * law.centre))
+
+
+# ---- simulated sweeps -----------------------------------------------------------------------------------------------
+
+
+def test_errors_of_sweeps_are_those_about_their_refits_stretched() -> None:
+    """found (2 s + 1), truth (s + 1): at_law + stretch (drawn - (at_refit - its truth) - the law's truth)."""
+    generator = np.random.default_rng(0)
+    found, truth, stretch = generator.random((7, 2)), generator.random((4, 2)), np.array([1.0, 2.0, 0.5])
+    sweeps = bias.Sweeps(DENSE, 6.0, (1.0, 1.0), np.empty((7, 0)), stretch)
+    expected = [
+        (found[6] - truth[3]) + stretch[k] * (found[k] - (found[3 + k] - truth[k]) - truth[3]) for k in range(3)
+    ]
+    assert sweeps.errors(found, truth) == pytest.approx(np.array(expected))
+    assert sweeps.errors(found[:, 0], truth[:, 0]) == pytest.approx(np.array(expected)[:, 0])
+
+
+@pytest.mark.parametrize("powers", [(1.0, 1.0), (0.9, 1.1)])
+def test_sweeps_are_drawn_from_the_law_and_the_luck_of_runs(powers: tuple[float, float]) -> None:
+    p, q = powers
+    table = five(np.random.default_rng(2))
+    table["flops"] = 6.0 * table["params"] ** p * table["tokens"] ** q
+    laws = laws_of(table, bootstrap=40)
+    sweeps, frame, runs = laws.sweeps["dense"], laws.points.of("dense"), laws.draws["dense"].index
+    s, size, tokens = len(sweeps.stretch), frame["N"].to_numpy(), frame["D"].to_numpy()
+    assert (sweeps.kappa, *sweeps.powers) == pytest.approx((6.0, p, q))
+    # The laws are in n = N^p and d = D^q, in which a FLOP count is kappa n d.
+    assert np.log(sweeps.laws.loss(size**p, tokens**q)) == pytest.approx(sweeps.log_loss[s:], rel=1e-9)
+    flops = np.array([1e17, 1e18])
+    best = np.exp(p * sweeps.optima(flops))
+    left = sweeps.laws.alpha * sweeps.laws.A * best**-sweeps.laws.alpha
+    right = sweeps.laws.beta * sweeps.laws.B * (flops / (6 * best)) ** -sweeps.laws.beta
+    assert left == pytest.approx(right)
+
+    def of_runs(residuals: np.ndarray) -> np.ndarray:
+        return np.stack([residuals[..., runs == run].mean(axis=-1) for run in range(5)], axis=-1)
+
+    luck = of_runs(np.log(frame["L"].to_numpy()) - sweeps.log_loss[-1])
+    again = of_runs(sweeps.log_loss[:s] - sweeps.log_loss[s : 2 * s])
+    assert sweeps.stretch == pytest.approx(np.sqrt((luck**2).sum() / (again**2).sum(axis=1)), rel=1e-6)
+    # Five runs, of which L(N, D) learns three numbers.
+    moves = of_runs(sweeps.log_loss[:s] - sweeps.log_loss[-1])
+    assert np.sqrt((moves**2).mean()) == pytest.approx(np.sqrt((luck**2).sum() / 2), rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("powers", "noise", "expected"),
+    [
+        ((1.0, 1.0), 0.0, (5.0, 1.0, 1.0)),
+        ((0.9, 1.1), 0.0, (5.0, 0.9, 1.1)),
+        ((1.0, 1.0), 0.005, (5.0, 1.0, 1.0)),
+        ((2.9, 2.5), 0.0, (5.0, 2.9, 2.5)),
+        ((3.5, 1.0), 0.0, None),
+        ((1.0, 3.5), 0.0, None),
+        ((0.2, 1.0), 0.0, None),
+        ((1.0, 0.2), 0.0, None),
+    ],
+)
+def test_conventions_of_flops(
+    powers: tuple[float, float], noise: float, expected: tuple[float, float, float] | None
+) -> None:
+    generator = np.random.default_rng(1)
+    size, tokens = np.exp(generator.uniform(10, 12, 400)), np.exp(generator.uniform(14, 17, 400))
+    flops = 5 * size ** powers[0] * tokens ** powers[1] * np.exp(noise * generator.standard_normal(400))
+    per = np.exp(np.log(flops / (size * tokens)).mean())
+    assert bias._convention(size, tokens, flops) == pytest.approx(expected or (per, 1.0, 1.0), rel=1e-3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(1, 9))
+def test_rows_of_a_run_are_chosen_evenly(counts: list[int], most: int) -> None:
+    generator = np.random.default_rng(0)
+    index = np.repeat(np.arange(len(counts)), counts)
+    flops = generator.random(len(index))
+    chosen = bias._evenly(index, flops, most)
+    for run, count in enumerate(counts):
+        rows = np.flatnonzero(index == run)[np.argsort(flops[index == run])]
+        kept = np.flatnonzero(np.isin(rows, chosen))
+        assert len(kept) == min(count, most)
+        assert rows[-1] in chosen
+        # Ranks differ by count / most, rounded up or down.
+        assert np.ptp(np.diff([-1, *kept])) <= 1
+
+
+def test_losses_of_a_slice_are_read_between_two_rows_and_averaged_over_seeds() -> None:
+    s = laws_of(two(seeds=(0, 1)), bootstrap=40).isoflops["dense"].slices[0]
+    first, second, share, model = s.readings
+    generator = np.random.default_rng(0)
+    log_loss = generator.random((3, 1 + max(first.max(), second.max())))
+    read = np.exp(log_loss[:, first] * (1 - share) + log_loss[:, second] * share)
+    expected = [read[:, model == k].mean(axis=1) for k in range(len(s.size))]
+    assert bias._slice_losses(s, log_loss) == pytest.approx(np.stack(expected, axis=1))
+    assert np.bincount(model).tolist() == [2] * len(s.size)
+
+
+def test_errors_of_widths_and_tokens_follow_those_of_sizes() -> None:
+    """Width is the root of N and D is C / 6 N in these tables: half the error of the exponent, and its negative."""
+    found = laws_of(two(seeds=(0, 1)), bootstrap=40).isoflops["dense"]
+    assert found.size is not None
+    assert found.width is not None
+    assert found.tokens is not None
+    assert np.ptp(found.size.errors) > 0
+    assert found.width.errors == pytest.approx(found.size.errors / 2, abs=1e-9)
+    # An evaluation within 2% of a budget stands for it, with its own tokens: a small error of its own.
+    assert found.tokens.errors == pytest.approx(-found.size.errors, abs=2e-3)
+
+
+# ---- isoFLOP --------------------------------------------------------------------------------------------------------
+
+
+def test_slices_are_read_off_the_runs() -> None:
+    """Two seeds a size, evaluated at computes of their own: interpolated in logarithms, then a parabola."""
+    generator = np.random.default_rng(3)
+    rows = []
+    for size in (1e6, 3e6, 1e7, 3e7, 1e8):
+        for seed in range(2):
+            for c in np.sort(np.exp(generator.uniform(np.log(1e16), np.log(1e18), 25))):
+                rows.append(
+                    (f"{size}-{seed}", size, c / (6 * size), c, float(DENSE.loss(size, c / (6 * size))), size**0.5)
+                )
+    frame = pd.DataFrame(rows, columns=["run", "N", "D", "C", "L", "width"]).assign(
+        variant="x", pair=lambda t: t["run"]
+    )
+    draws = draw(frame, 30, 0)["x"]
+    budget = 1.234e17
+    (s,) = isoflop.fit(frame, draws, [budget]).slices
+    expected, weights = [], []
+    for run, part in frame.groupby("run", sort=False):
+        near = np.abs(np.log(part["C"]) - np.log(budget))
+        at = np.log(part["C"].iloc[near.argmin()]) if near.min() < 0.02 else np.log(budget)
+        expected.append([np.exp(np.interp(at, np.log(part["C"]), np.log(part[name]))) for name in ("L", "D")])
+        weights.append(draws.weights[:, draws.runs.index(str(run))])
+    loss, tokens = np.array(expected).reshape(5, 2, 2).mean(axis=1).T
+    assert s.size.tolist() == [1e6, 3e6, 1e7, 3e7, 1e8]
+    assert s.loss == pytest.approx(loss)
+    assert s.tokens == pytest.approx(tokens)
+    assert s.width == pytest.approx(s.size**0.5)
+    x = np.log(s.size) - np.log(s.size).mean()
+    polynomial = np.polynomial.Polynomial.fit(x, loss, 2).convert()
+    assert s.parabola == pytest.approx(tuple(polynomial.coef), rel=1e-6)
+    (lowest,) = polynomial.deriv().roots()
+    assert np.log(s.optimum) == pytest.approx(lowest + np.log(s.size).mean())
+    # A replicate weighs the seeds of a size against each other, and the sizes.
+    pairs = np.stack(weights).reshape(5, 2, 30)
+    losses = (pairs * np.array(expected).reshape(5, 2, 2)[:, :, :1]).sum(axis=1) / pairs.sum(axis=1)
+    assert s.weights == pytest.approx(pairs.sum(axis=1).T)
+    for k in range(30):
+        fitted = np.polyfit(x, losses[:, k], 2, w=np.sqrt(pairs[:, :, k].sum(axis=1)))
+        lowest = -fitted[1] / (2 * fitted[0])
+        inside = fitted[0] > 0 and x[0] <= lowest <= x[-1]
+        assert s.replicates[k] == pytest.approx(
+            np.exp(lowest + np.log(s.size).mean()) if inside else np.nan, nan_ok=True
+        )
+
+
+def test_powers_of_compute_go_through_the_optima() -> None:
+    table = synthetic.isoflop(DENSE, ratios=(0.4, 0.7, 1.0, 1.4, 2.0), generator=np.random.default_rng(2))
+    found = laws_of(table, bootstrap=40).isoflops["dense"]
+    c = np.array([s.budget for s in found.slices])
+    assert c == pytest.approx([1e16, 3e16, 1e17, 3e17, 1e18])
+    size = np.array([s.optimum for s in found.slices])
+    slope, constant = np.polyfit(np.log(c), np.log(size), 1)
+    assert found.size is not None
+    assert (found.size.exponent, np.log(found.size.coefficient)) == pytest.approx((slope, constant))
+    assert found.size.at(1e17) == pytest.approx(np.exp(constant + slope * np.log(1e17)))
+    assert found.tokens is not None
+    assert found.width is not None
+    # C = 6 N D at every optimum, and width is the root of N (rounded).
+    assert found.tokens.exponent == pytest.approx(1 - found.size.exponent, abs=1e-3)
+    assert found.width.exponent == pytest.approx(found.size.exponent / 2, abs=1e-3)
+    assert found.akima is not None
+    assert found.akima.exponent == pytest.approx(DENSE.size_exponent, abs=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("loss", "edge", "optimum"),
+    [
+        ([1.0, 0.0, 1.0, 4.0], None, 2.0),
+        ([0.0, 1.0, 4.0, 9.0], "smallest", 1.0),
+        ([9.0, 4.0, 1.0, 0.0], "largest", 8.0),
+        ([16.0, 9.0, 4.0, 1.0], "largest", None),
+        ([0.0, 3.0, 4.0, 3.0], "smallest", None),
+    ],
+)
+def test_edges_and_optima_of_a_slice(loss: list[float], edge: str | None, optimum: float | None) -> None:
+    size = 2.0 ** np.arange(4)
+    frame = pd.DataFrame(
+        {"run": list("abcd"), "N": size, "D": 1 / size, "C": 6.0, "L": np.array(loss) + 1, "width": 1.0}
+    )
+    draws = draw(frame.assign(variant="x", pair=frame["run"]), 5, 0)["x"]
+    (s,) = isoflop.fit(frame, draws).slices
+    assert s.budget == pytest.approx(6.0)
+    assert s.edge == edge
+    assert s.optimum == (pytest.approx(optimum) if optimum else pytest.approx(np.nan, nan_ok=True))
+    assert np.isnan(s.akima) == (edge is not None)
+
+
+def test_budgets_are_groups_of_equal_compute_or_a_grid_over_trunks() -> None:
+    """Single evaluations: three models at one compute. Trunks: where three models were and still are."""
+    single = pd.DataFrame({"run": list("abcdefgh"), "N": range(8), "C": [1, 1, 1.001, 5, 5, 9, 9.001, 9]})
+    assert isoflop.find_budgets(single) == pytest.approx([1.0, 9.0], rel=1e-3)
+    ends = {"a": (1.0, 900.0), "b": (2.0, 1000.0), "c": (5.0, 4000.0), "d": (20.0, 5000.0)}
+    trunks = pd.DataFrame([(run, k, c) for k, (run, e) in enumerate(ends.items()) for c in np.geomspace(*e, 9)])
+    found = isoflop.find_budgets(trunks.set_axis(["run", "N", "C"], axis=1))
+    # From the third smallest start to the third largest end.
+    assert all(5.0 <= budget <= 1000.0 * (1 + 1e-5) for budget in found)
+    steps = np.diff(np.log10(found))
+    assert steps == pytest.approx(np.full(len(steps), steps[0]))
+    assert found[0] / 5.0 < 10 ** steps[0]
+    assert 1000.0 / found[-1] < 10 ** steps[0]
+
+
+def test_slopes_leave_out_what_is_not_known() -> None:
+    generator = np.random.default_rng(0)
+    x, y = generator.random(6), generator.random((6, 5))
+    y[[0, 3], [1, 1]] = np.nan
+    y[1:, 2] = np.nan
+    y[:, 3] = np.nan
+    found = isoflop.slopes(x, y)
+    for k in (0, 1, 4):
+        known = np.isfinite(y[:, k])
+        assert found[k] == pytest.approx(np.polyfit(x[known], y[known, k], 1)[0])
+    assert np.isnan(found[2:4]).all()

@@ -1,13 +1,17 @@
 """Parametric fits: planted laws come back exactly, minima are certified, and no multi-start finds a lower one."""
 
+import itertools
+
 import numpy as np
 import pytest
-from scipy.optimize import minimize
+from scipy.optimize import minimize, nnls
 
 from structlin.laws import synthetic
 from structlin.laws.approaches import parametric
 from structlin.laws.approaches.parametric import ParametricLaw
+from structlin.laws.minimum.anchored import Axes, _dead_terms, _local_minima, project, solve
 from structlin.laws.minimum.objective import KINDS, Objective
+from structlin.laws.minimum.solver import Solution, _deltas, _free, _step
 
 
 def _columns(**options: object) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -183,3 +187,221 @@ def test_no_multi_start_finds_a_lower_minimum() -> None:
         size, tokens, loss, objective = random_problem(generator)
         fitted = parametric.fit(size, tokens, loss, objective)
         assert fitted.objective <= multi_start(size, tokens, loss, objective, 8, generator) * (1 + 1e-6)
+
+
+# ---- the grid of exponents ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pinned", [None, 0.4])
+def test_the_projected_grid_is_non_negative_least_squares(pinned: float | None) -> None:
+    """At every pair of exponents, against scipy's; the planted law has a vanished term in some of them."""
+    generator = np.random.default_rng(0)
+    n, d = np.exp(generator.uniform(10, 14, 25)), np.exp(generator.uniform(12, 18, 25))
+    axes = Axes.of(n, d)
+    x, y = axes.logs
+    loss = 0.5 + np.exp(-0.3 * x) + 0.3 * np.exp(-0.5 * y) + 0.02 * generator.standard_normal(25)
+    weights, grid = generator.random(25), np.array([0.05, 0.3, 0.6, 2.0])
+    theta, sums = project(axes, loss, weights, pinned, grid)
+    root, dead = np.sqrt(weights), 0
+    for k, (alpha, beta) in enumerate(itertools.product(grid, grid)):
+        terms = [np.ones(25), np.exp(-alpha * x), np.exp(-beta * y)][pinned is not None :]
+        answer, norm = nnls(np.stack(terms, axis=1) * root[:, None], (loss - (pinned or 0.0)) * root)
+        assert sums.ravel()[k] == pytest.approx(norm**2, rel=1e-6)
+        floor, *log_terms, of_x, of_y = theta[k]
+        assert (of_x, of_y) == (alpha, beta)
+        assert floor == pytest.approx(answer[0] if pinned is None else pinned, rel=1e-5, abs=1e-9)
+        assert np.exp(log_terms) == pytest.approx(answer[-2:], rel=1e-5, abs=1e-9)
+        dead += (answer[-2:] == 0).any()
+    assert 0 < dead < 16
+
+
+@pytest.mark.parametrize("shape", [(9,), (5, 6)])
+def test_local_minima_of_a_grid(shape: tuple[int, ...]) -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        surface = generator.integers(0, 6, shape).astype(float)
+        surface[generator.random(shape) < 0.1] = np.inf
+        expected = []
+        for place in np.ndindex(shape):
+            around = tuple(slice(max(i - 1, 0), i + 2) for i in place)
+            if np.isfinite(surface[place]) and surface[place] <= surface[around].min():
+                expected.append(int(np.ravel_multi_index(place, shape)))
+        found = _local_minima(surface).tolist()
+        assert sorted(found) == expected
+        assert (np.diff(surface.ravel()[found]) >= 0).all()
+
+
+def test_a_vanished_term_is_brought_back_small_at_other_exponents() -> None:
+    axes = Axes.of(np.geomspace(1e6, 1e8, 9), np.geomspace(1e9, 1e10, 9))
+    alive = np.array([[2.0, 0.1, -0.2, 0.3, 0.4]])
+    assert _dead_terms(axes, solution(alive)).shape == (0, 5)
+    for term, floor in ((1, 2.0), (2, 2.0), (2, 1e-5)):
+        theta = alive.copy()
+        theta[0, 0], theta[0, term] = floor, -40.0
+        found = _dead_terms(axes, solution(np.concatenate([alive, theta]), np.array([1.0, 0.5])))
+        assert len(found) == len(np.unique(found[:, term + 2])) > 5
+        others = [k for k in range(5) if k not in (term, term + 2)]
+        assert (found[:, others] == theta[0, others]).all()
+        # At the smallest model, or the shortest run, where a term is largest: 1e-4 of the floor, or 1e-6.
+        largest = np.exp(found[:, term] - found[:, term + 2] * axes.logs[term - 1].min())
+        assert largest == pytest.approx(np.full(len(found), 1e-4 * max(floor, 1e-2)))
+
+
+def solution(theta: np.ndarray, value: np.ndarray | None = None) -> Solution:
+    """Ends of descents at theta (b, p)."""
+    zeros = np.zeros(len(theta))
+    return Solution(theta, zeros if value is None else value, zeros, zeros > 1, 1)
+
+
+def test_a_batch_on_the_face_of_no_floor_equals_each_alone() -> None:
+    """Some problems have their minimum at E = 0, others inside; each with its own weights and losses."""
+    generator = np.random.default_rng(4)
+    x = np.exp(generator.uniform(10, 14, 30))
+    axes = Axes.of(x)
+    floors = np.array([0.0, 0.3, 0.0, 1.0])
+    loss = floors[:, None] + np.exp(-0.4 * axes.logs[0]) * np.exp(0.03 * generator.standard_normal((4, 30)))
+    loss[[0, 2]] *= np.exp(-0.02 * axes.logs[0] ** 2)  # bends down: no floor fits
+    weights = generator.random((4, 30))
+    begin = np.repeat([[0.5, 0.0, 0.5]], 4, axis=0)
+    objective = Objective("log_squares")
+    whole = solve(axes, loss, objective, begin, weights=weights)
+    assert (whole.theta[[0, 2], 0] == 0).all()
+    assert (whole.theta[[1, 3], 0] > 0.1).all()
+    for k in range(4):
+        one = solve(axes, loss[k], objective, begin[:1], weights=weights[k : k + 1])
+        assert whole.theta[k] == pytest.approx(one.theta[0], rel=1e-6)
+        assert whole.value[k] == pytest.approx(one.value[0], rel=1e-9)
+        pinned = solve(axes, loss[k], objective, begin[:1], weights=weights[k : k + 1], pinned=0.0)
+        assert one.value[0] <= pinned.value[0] * (1 + 1e-9)
+        assert whole.converged[k]
+
+
+# ---- Newton's steps -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("theta", "gradient", "free"),
+    [(0.0, 1.0, False), (0.0, -1.0, True), (0.5, 1.0, True), (0.5, -1.0, True), (1.0, -1.0, False), (1.0, 1.0, True)],
+)
+def test_a_parameter_is_held_where_its_gradient_pushes_it_out(theta: float, gradient: float, free: bool) -> None:
+    """Within [0, 1]: descent goes against the gradient."""
+    found = _free(np.array([[theta]]), np.array([[gradient]]), np.zeros(1), np.ones(1))
+    assert found.tolist() == [[free]]
+
+
+def test_a_step_is_newtons_in_the_free_parameters() -> None:
+    generator = np.random.default_rng(0)
+    root = generator.standard_normal((5, 4, 4)) * np.array([1e-3, 1.0, 10.0, 1e3])
+    matrix, gradient = np.swapaxes(root, 1, 2) @ root, generator.standard_normal((5, 4))
+    free = np.array([[1, 1, 1, 1], [0, 1, 1, 1], [1, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0]], dtype=bool)
+    found = _step(gradient, matrix, free)
+    for one, g, m, open_ in zip(found, gradient, matrix, free, strict=True):
+        expected = np.zeros(4)
+        expected[open_] = -np.linalg.solve(m[np.ix_(open_, open_)], g[open_])
+        assert one == pytest.approx(expected, rel=1e-6)
+
+
+def test_descents_take_few_steps_and_certify_themselves() -> None:
+    """Quadratic convergence: a handful of steps without noise, each promise kept."""
+    size, tokens, loss = _columns(rows=60, noise=0.01, generator=np.random.default_rng(6))
+    axes = Axes.of(size, tokens)
+    exact = parametric.fit(size, tokens, loss, Objective("log_squares"))
+    begin = np.repeat(exact.theta[None, :5], 8, axis=0) * (1 + 0.1 * np.random.default_rng(0).standard_normal((8, 5)))
+    found = solve(axes, loss, Objective("log_squares"), begin)
+    assert found.converged.all()
+    assert (found.gradient_norm <= 1e-13).all()
+    assert found.value == pytest.approx(np.full(8, exact.objective), rel=1e-9)
+    assert found.iterations <= 20
+
+
+def test_a_wide_huber_loss_leads_into_a_narrow_one() -> None:
+    """Widths fall by four to within twice the wanted one; squares have one stage."""
+    stages = _deltas(Objective(delta=1e-3), 0.5, 1e-13)
+    assert [width for width, _ in stages] == pytest.approx([0.5, 0.125, 0.03125, 0.0078125, 1e-3])
+    assert [within for _, within in stages] == [1e-4] * 4 + [1e-13]
+    assert _deltas(Objective(delta=1e-3), 1e-3, 1e-8) == [(1e-3, 1e-8)]
+    assert len(_deltas(Objective("log_squares"), 0.5, 1e-8)) == 1
+
+
+# ---- laws -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flops_per_nd", [6.0, 1.0])
+@pytest.mark.parametrize("gamma", [1.0, 0.8])
+def test_a_law_and_its_optimum_in_numbers(flops_per_nd: float, gamma: float) -> None:
+    law = ParametricLaw(1.5, 60.0, 90.0, 0.3, 0.2, gamma)
+    assert law.loss(1e6, 1e8) == pytest.approx(1.5 + (60 * 1e6**-0.3 + 90 * 1e8**-0.2) ** gamma)
+    assert law.size_exponent == pytest.approx(0.4)
+    assert law.compute_exponent == pytest.approx(gamma * 0.12)
+    size, tokens = law.optimum(1e17, flops_per_nd)
+    assert flops_per_nd * size * tokens == pytest.approx(1e17)
+    # Stationary: both terms fall alike in a step along the budget.
+    assert 0.3 * 60 * size**-0.3 == pytest.approx(0.2 * 90 * tokens**-0.2)
+    assert law.frontier(1e17, flops_per_nd) == pytest.approx(law.loss(size, tokens))
+
+
+def test_samples_name_what_theta_holds() -> None:
+    centre = (2.0, 3.0)
+    theta = np.array([[1.0, 0.1, 0.2, 0.3, 0.4], [1.5, -0.1, 0.5, 0.6, 0.2]])
+    found = parametric.samples_of(theta, centre)
+    assert found["E"].tolist() == [1.0, 1.5]
+    assert np.log(found["A"]) == pytest.approx([0.1 + 0.3 * 2, -0.1 + 0.6 * 2])
+    assert np.log(found["B"]) == pytest.approx([0.2 + 0.4 * 3, 0.5 + 0.2 * 3])
+    assert found["size_exponent"] == pytest.approx([0.4 / 0.7, 0.2 / 0.8])
+    assert found["compute_exponent"] == pytest.approx([0.12 / 0.7, 0.12 / 0.8])
+    law = parametric.law_of(theta[1], centre)
+    assert (law.E, law.A, law.B, law.alpha, law.beta, law.gamma) == pytest.approx(
+        (1.5, found["A"][1], found["B"][1], 0.6, 0.2, 1.0)
+    )
+    assert parametric.law_of(np.append(theta[1], 0.7), centre).gamma == 0.7
+
+
+def test_a_fit_reports_its_certificate() -> None:
+    size, tokens, loss = _columns(rows=80, noise=0.01, generator=np.random.default_rng(3))
+    weights = np.random.default_rng(0).random(80)
+    fitted = parametric.fit(size, tokens, loss, Objective("log_squares"), weights=weights)
+    x, y = np.log(size) - fitted.centre[0], np.log(tokens) - fitted.centre[1]
+    floor, a, b, alpha, beta = fitted.theta
+    left, right = np.exp(a - alpha * x), np.exp(b - beta * y)
+    predicted = floor + left + right
+    assert fitted.residuals == pytest.approx(np.log(predicted / loss))
+    # d log L / d theta, rows weighted, columns of unit length.
+    slopes = np.stack([np.ones(80), left, right, -x * left, -y * right], axis=1) / predicted[:, None]
+    scaled = slopes * np.sqrt(weights)[:, None]
+    scaled /= np.linalg.norm(scaled, axis=0)
+    assert fitted.condition == pytest.approx(np.linalg.cond(scaled) ** 2, rel=1e-6)
+    assert fitted.gradient_norm == pytest.approx(np.abs(slopes.T @ (weights * fitted.residuals)).max(), abs=1e-12)
+    assert fitted.bound_distance == pytest.approx({"E": floor, "alpha": alpha - 1e-4, "beta": beta - 1e-4}, rel=1e-3)
+    assert parametric._condition(np.array([[1.0, 0.0], [2.0, 0.0]]), np.ones(2)) == np.inf
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1.0, 1.0 + 1e-9, 2.0, 2.0 + 1e-9, 3.0, np.inf], (2.0, 3.0)),
+        ([1.0], ()),
+        ([0.0, 1e-16, 1e-3], (1e-3,)),
+        ([1.0, 1.01, 1.02], (1.01, 1.02)),
+    ],
+)
+def test_basins_are_distinct_objectives_above_the_best(values: list[float], expected: tuple[float, ...]) -> None:
+    assert parametric._basins(np.array(values), values[0]) == expected
+
+
+def test_a_start_of_the_powered_law_has_its_terms_to_the_root() -> None:
+    theta = np.array([[1.5, -0.4, 0.3, 0.3, 0.2], [1.0, 0.1, -0.7, 0.5, 0.4]])
+    moved = parametric._powered_starts(theta, 0.8)
+    x = 1.7
+    for before, after in zip(theta, moved, strict=True):
+        assert (after[0], after[5]) == (before[0], 0.8)
+        for term in (1, 2):
+            value = np.exp(before[term] - before[term + 2] * x)
+            assert np.exp(after[term] - after[term + 2] * x) ** 0.8 == pytest.approx(value)
+
+
+def test_a_law_is_the_same_about_another_centre() -> None:
+    size, tokens, loss = _columns(rows=60, noise=0.01, generator=np.random.default_rng(6))
+    fitted = parametric.fit(size, tokens, loss)
+    axes = Axes.of(size[:20] * 3, tokens[:20] / 7)
+    again = parametric.law_of(parametric._recentred(fitted, axes), (axes.centre[0], axes.centre[1]))
+    assert vars(again) == pytest.approx(vars(fitted.law))

@@ -1,20 +1,26 @@
 """Joint laws, agreement, backtest, sensitivity, resources and design: each recovers what was planted."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import chi2, linregress, norm
+from scipy.stats import t as student
 
 from structlin.errors import UserError
 from structlin.laws import run, synthetic
+from structlin.laws.approaches import frontier, hull, parametric
 from structlin.laws.approaches.fit import Laws
 from structlin.laws.approaches.parametric import ParametricLaw
+from structlin.laws.checked import Checked
 from structlin.laws.checks import agreement, backtest, joint, resources, sensitivity
 from structlin.laws.checks import next_runs as design
 from structlin.laws.choices import Choices
-from structlin.laws.report import figures
+from structlin.laws.minimum.objective import Objective
 from structlin.laws.report import laws_json as record
 from tests.laws.tables import BTT, DENSE, laws_of, laws_of_runs, names, own, two
 
@@ -173,7 +179,7 @@ def test_unmeasured_speed_is_said(laws: Laws) -> None:
 
 def _pilot() -> design.Pilot:
     laws = laws_of_runs(own(run_noise=0.003), bootstrap=40)
-    laws.more["design"] = design.pilots(laws)
+    laws.checked = Checked(design=design.pilots(laws))
     return design.pilot_of(record.plain(record.record(laws)), "btt")
 
 
@@ -232,18 +238,441 @@ def test_everything_stands_in_laws_json(tmp_path) -> None:
     assert BTT.E == DENSE.E
 
 
-def test_figures_embed_truetype_and_repeat_to_the_byte(tmp_path) -> None:
-    laws = laws_of(two(), bootstrap=40)
-    found = record.plain(record.record(laws))
-    first, second = (figures.write(laws, found, tmp_path / name) for name in ("one", "two"))
-    papers = [(a, b) for a, b in zip(first, second, strict=True) if a.suffix == ".pdf"]
-    assert len(papers) == 3
-    for a, b in papers:
-        data = a.read_bytes()
-        assert data == b.read_bytes()
-        assert b"/CIDFontType2" in data
-        assert b"/Type3" not in data
+# ---- agreement ------------------------------------------------------------------------------------------------------
 
 
-def test_ticks_of_compute_are_short() -> None:
-    assert [figures.power_label(v) for v in (2e18, 1e-5, 500.0, 5e10)] == ["2e18", "1e-5", "500", "5e10"]
+@pytest.mark.parametrize(
+    ("intervals", "expected"),
+    [
+        ([(0, 1), (1, 2), (0.5, 3)], set()),
+        ([(0, 1), (1.1, 2), (0.5, 3)], {"0, 1"}),
+        ([(0, 1), (0.5, 2), (1.5, 3)], {"0, 2"}),
+        ([(0, 3), (0, 1), (1.5, 3)], {"1, 2"}),
+        ([(5, 6), (0, 1), (3, 4)], {"0, 1", "0, 2", "1, 2"}),
+    ],
+)
+def test_approaches_whose_intervals_do_not_meet_are_named_once(
+    laws: Laws, intervals: list[tuple[float, float]], expected: set[str]
+) -> None:
+    quiet = replace(laws, cautions=[])
+    rows = [
+        {"approach": str(k), "value": float(k), "interval": {"low": low, "high": high}}
+        for k, (low, high) in enumerate(intervals)
+    ]
+    agreement._compare(quiet, "btt", "q", rows)
+    pairs = [c.text.removeprefix("q: ").replace(" by approach 0", "").split(", ") for c in quiet.cautions]
+    assert {f"{one.split()[0]}, {other.split()[0]}" for one, other in pairs} == expected
+    assert len(pairs) == len(expected)
+    assert {(c.name, c.variant) for c in quiet.cautions} <= {("disagreement", "btt")}
+
+
+@pytest.mark.parametrize(
+    ("exponent", "spread", "expected"),
+    [(1.0, 0.0, True), (-0.8, 0.0, True), (1.0, 0.05, True), (1.0, 0.7, False), (0.0, 1.0, False)],
+)
+def test_tokens_that_follow_size_are_named(exponent: float, spread: float, expected: bool) -> None:
+    generator = np.random.default_rng(0)
+    size = np.geomspace(1e7, 1e9, 40)
+    tokens = 1e10 * (size / 1e8) ** exponent * np.exp(spread * generator.standard_normal(40))
+    laws = laws_of(pd.DataFrame({"params": size, "tokens": tokens, "loss": DENSE.loss(size, tokens)}), bootstrap=40)
+    agreement.check_design(laws)
+    assert ("tokens_proportional" in names(laws)) == expected
+
+
+def test_the_optimal_size_of_the_parametric_law_is_that_of_its_budget(laws: Laws) -> None:
+    """Also where FLOPs are counted otherwise: a budget then buys another model."""
+    paper = laws_of_runs(own(seeds=(0, 1), run_noise=0.002), bootstrap=40, convention="paper")
+    for of, per in ((laws, 6.0), (paper, 1.0)):
+        rows = [row for row in agreement.agreement(of)["btt"] if row["quantity"].startswith("optimal size")]
+        budget = float(rows[0]["quantity"].split()[3])
+        assert [row["approach"] for row in rows] == ["2 parabola", "3 parametric"]
+        law = of.parametrics["btt"].fit.law
+        assert rows[1]["value"] == pytest.approx(float(law.optimum(budget, per)[0]), rel=0.01)
+        assert rows[1]["interval"]["low"] < rows[1]["value"] < rows[1]["interval"]["high"]
+
+
+def test_weighted_slopes_are_those_of_least_squares() -> None:
+    generator = np.random.default_rng(0)
+    x, y, weights = generator.random(9), generator.random(9), generator.random((4, 9))
+    expected = [np.polyfit(x, y, 1, w=np.sqrt(w))[0] for w in weights]
+    assert agreement._slopes(x, y, weights) == pytest.approx(expected)
+
+
+# ---- design ---------------------------------------------------------------------------------------------------------
+
+
+def pilot_at(run_noise: float = 0.003, row_noise: float = 0.001) -> design.Pilot:
+    """A pilot of the planted law from six runs of four evaluations."""
+    blank = design.Pilot(DENSE, np.zeros((5, 5)), (np.log(1.6e7), np.log(1e9)), run_noise, row_noise, 6.0)
+    size = np.geomspace(2e6, 2e8, 6)
+    return replace(blank, information=sum(covariance_information(blank, n, 2e16 / n, 4) for n in size))
+
+
+def log_loss(theta: np.ndarray, centre: tuple[float, float], size: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """log L of (E, log A', log B', alpha, beta), A' and B' at the centre."""
+    floor, a, b, alpha, beta = theta
+    x, y = np.log(size) - centre[0], np.log(tokens) - centre[1]
+    return np.log(floor + np.exp(a - alpha * x) + np.exp(b - beta * y))
+
+
+def theta_of(pilot: design.Pilot) -> np.ndarray:
+    law, (x, y) = pilot.law, pilot.centre
+    return np.array([law.E, np.log(law.A) - law.alpha * x, np.log(law.B) - law.beta * y, law.alpha, law.beta])
+
+
+def differences(function: Callable[[np.ndarray], np.ndarray], theta: np.ndarray) -> np.ndarray:
+    """Central differences in each parameter, last axis."""
+    steps = np.eye(len(theta)) * 1e-5
+    return np.stack([(function(theta + h) - function(theta - h)) / 2e-5 for h in steps], axis=-1)
+
+
+def covariance_information(pilot: design.Pilot, size: float, tokens: float, evaluations: int) -> np.ndarray:
+    """J^T V^-1 J of one run with its covariance written out; evaluations over the last decade of its tokens."""
+    seen = tokens * 10.0 ** np.linspace(-1, 0, evaluations) if evaluations > 1 else np.array([tokens])
+    n = np.full(len(seen), size)
+    jacobian = differences(lambda theta: log_loss(theta, pilot.centre, n, seen), theta_of(pilot))
+    covariance = pilot.row_noise**2 * np.eye(len(seen)) + pilot.run_noise**2
+    return jacobian.T @ np.linalg.inv(covariance) @ jacobian
+
+
+def target_of(name: str, pilot: design.Pilot, flops: float) -> Callable[[np.ndarray], np.ndarray]:
+    """A target as a function of theta."""
+
+    def frontier_loss(theta: np.ndarray) -> np.ndarray:
+        floor, a, b, alpha, beta = theta
+        x, y = pilot.centre
+        law = ParametricLaw(floor, np.exp(a + alpha * x), np.exp(b + beta * y), alpha, beta)
+        return np.log(law.frontier(flops, pilot.flops_per_nd))
+
+    simple = {
+        "size_exponent": lambda t: t[4] / (t[3] + t[4]),
+        "compute_exponent": lambda t: t[3] * t[4] / (t[3] + t[4]),
+        "alpha": lambda t: t[3],
+        "beta": lambda t: t[4],
+        "E": lambda t: t[0],
+    }
+    return simple.get(name, frontier_loss)
+
+
+def half_width(information: np.ndarray, gradient: np.ndarray, confidence: float) -> float:
+    return float(norm.ppf(0.5 + confidence / 2) * np.sqrt(gradient @ np.linalg.inv(information) @ gradient))
+
+
+@pytest.mark.parametrize("noise", [(0.003, 0.001), (0.001, 0.01)])
+@pytest.mark.parametrize("evaluations", [1, 5])
+def test_expected_intervals_are_those_of_the_inverse_information(noise: tuple[float, float], evaluations: int) -> None:
+    """Derivatives by differences, covariances written out, by the delta method."""
+    pilot = pilot_at(*noise)
+    size, tokens = [1e7, 3e7], [1e10, 2e9]
+    found = design.expected(pilot, size, tokens, evaluations=evaluations, confidence=0.8)
+    added = [covariance_information(pilot, n, d, evaluations) for n, d in zip(size, tokens, strict=True)]
+    information = pilot.information + sum(added)
+    for name in design.TARGETS:
+        gradient = differences(target_of(name, pilot, 6e17), theta_of(pilot))
+        assert found[name] == pytest.approx(half_width(information, gradient, 0.8), rel=1e-4), name
+    # Without runs: at the compute of the pilot's centre.
+    plain = design.expected(pilot)
+    gradient = differences(target_of("frontier_loss", pilot, 6 * 1.6e16), theta_of(pilot))
+    assert plain["frontier_loss"] == pytest.approx(half_width(pilot.information, gradient, 0.9), rel=1e-4)
+
+
+def test_what_no_run_tells_has_no_width() -> None:
+    blank = replace(pilot_at(), information=np.zeros((5, 5)))
+    assert set(design.expected(blank).values()) == {np.inf}
+    alone = design.expected(blank, [1e7], [1e9], evaluations=3)
+    assert alone["alpha"] == np.inf
+    assert design._half_width(np.diag([1.0, 1.0, 0.0, 4.0, 0.0]), np.array([0, 0, 0, 1.0, 0]), 0.9) == pytest.approx(
+        norm.ppf(0.95) / 2
+    )
+
+
+@pytest.mark.parametrize("target", ["size_exponent", "frontier_loss"])
+def test_a_design_is_greedy_in_variance_per_flop(target: str) -> None:
+    pilot = pilot_at()
+    sizes = np.repeat([1e6, 1e7, 1e8], 3).tolist()
+    tokens = np.tile([1e8, 1e9, 1e10], 3).tolist()
+    budget, most = 1.2e17, 4
+    found = design.design(pilot, sizes, tokens, budget_flops=budget, target=target, evaluations=2, most=most)
+    cost = [6 * n * d for n, d in zip(sizes, tokens, strict=True)]
+    gradient = differences(target_of(target, pilot, max(c for c in cost if c <= budget)), theta_of(pilot))
+    information, left, waiting, expected = pilot.information, budget, set(range(9)), []
+    while len(expected) < most and any(cost[i] <= left for i in waiting):
+        now = half_width(information, gradient, 0.9)
+        after = {
+            i: half_width(information + covariance_information(pilot, sizes[i], tokens[i], 2), gradient, 0.9)
+            for i in waiting
+            if cost[i] <= left
+        }
+        best = max(after, key=lambda i: np.log(now / after[i]) / cost[i])
+        expected.append((sizes[best], tokens[best], cost[best], now, after[best]))
+        information = information + covariance_information(pilot, sizes[best], tokens[best], 2)
+        left -= cost[best]
+        waiting.remove(best)
+    assert len(found) == len(expected) >= 3
+    for cell, wanted in zip(found, expected, strict=True):
+        assert (cell.size, cell.tokens, cell.flops) == wanted[:3]
+        assert (cell.interval_before, cell.interval_after) == pytest.approx(wanted[3:], rel=1e-3)
+
+
+def test_candidates_that_cost_the_budget_exactly_are_affordable() -> None:
+    (cell,) = design.design(pilot_at(), [1e7, 2e7], [1e9, 1e9], budget_flops=6e16, target="alpha")
+    assert (cell.size, cell.flops) == (1e7, 6e16)
+    with pytest.raises(UserError, match="no candidate run costs at most"):
+        design.design(pilot_at(), [], [], budget_flops=1e17)
+    with pytest.raises(UserError, match="not a positive number"):
+        design.design(pilot_at(), [1e7], [1e9], budget_flops=0.0)
+
+
+# ---- backtest -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def backtested(laws: Laws) -> dict[str, Any]:
+    return backtest.backtest(laws)
+
+
+@pytest.mark.parametrize("variant", ["dense", "btt"])
+def test_a_backtest_predicts_above_its_cut(laws: Laws, backtested: dict[str, Any], variant: str) -> None:
+    frame, law = laws.points.of(variant), laws.frontiers[variant]
+    c, n, d, y = (frame[name].to_numpy(float) for name in ("C", "N", "D", "L"))
+    for share, cut in zip(backtest.CUTS, backtested["variants"][variant], strict=True):
+        assert cut["cut"] == pytest.approx(c.min() ** (1 - share) * c.max() ** share)
+        assert cut["reach"] == pytest.approx((c.max() / c.min()) ** (1 - share))
+        past = c <= cut["cut"]
+        fitted = parametric.fit(n[past], d[past], y[past]).law
+        errors = np.log(fitted.loss(n[~past], d[~past]) / y[~past])
+        found = cut["parametric"]
+        assert found["rows"] == (~past).sum()
+        assert found["bias"] == pytest.approx(errors.mean(), abs=2e-5)
+        assert found["error"] == pytest.approx(np.sqrt((errors**2).mean()), rel=0.02)
+        assert 0 <= found["coverage"] <= 1
+        future = law.members[c[law.members] > cut["cut"]]
+        rows = hull.members(c[past], y[past], tolerance=law.tolerance)
+        errors = np.log(frontier.fit(c[past], y[past], rows).loss(c[future]) / y[future])
+        found = cut["frontier"]
+        assert found["rows"] == len(future)
+        assert found["bias"] == pytest.approx(errors.mean(), abs=1e-6)
+        assert found["error"] == pytest.approx(np.sqrt((errors**2).mean()), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "coverage"),
+    [
+        ([-1.0, 0.0, -2.0, 0.5], [1.0, 1.0, 0.0, 1.0], 0.75),
+        ([-2.0, -2.0, 1.0, 1.0], [-1.0, -1.0, 2.0, 2.0], 0.0),
+        ([np.nan, -1.0, -1.0, -1.0], [1.0, 1.0, 1.0, 1.0], None),
+    ],
+)
+def test_scores_of_a_backtest(low: list[float], high: list[float], coverage: float | None) -> None:
+    score = backtest._score(np.array([0.1, -0.3, 0.2, 0.4]), np.array(low), np.array(high))
+    assert score["rows"] == 4
+    assert score["bias"] == pytest.approx(0.1)
+    assert score["error"] == pytest.approx(np.sqrt(0.3 / 4))
+    assert score["coverage"] == coverage
+
+
+def test_an_interval_of_a_new_evaluation_has_both_spreads(laws: Laws) -> None:
+    """Replicates about the error, widened by the factor, and the noise of one evaluation: their variances add."""
+    generator = np.random.default_rng(5)
+    error = np.array([0.0, 0.02])
+    spread = error + 0.01 * generator.standard_normal((4000, 2))
+    low, high = backtest._ends(laws, error, spread, 0.0, 1.0)
+    expected = np.quantile(spread, [0.05, 0.95], axis=0)
+    assert (low, high) == (pytest.approx(expected[0]), pytest.approx(expected[1]))
+    low, high = backtest._ends(laws, error, spread, 0.03, 2.0)
+    assert high - low == pytest.approx(np.full(2, 2 * 1.645 * np.hypot(0.02, 0.03)), rel=0.05)
+    assert (high + low) / 2 == pytest.approx(error, abs=2e-3)
+    assert np.isnan(backtest._ends(laws, error, spread, 0.03, np.inf)).all()
+
+
+@pytest.mark.parametrize(("rows", "known"), [(7, False), (8, True)])
+def test_too_little_past_or_future_has_no_backtest(laws: Laws, rows: int, known: bool) -> None:
+    """So many evaluations far below the others, on a frontier of their own; eight are enough."""
+    frame, law = laws.points.of("dense").copy(), laws.frontiers["dense"]
+    early = np.setdiff1d(np.arange(len(frame)), law.members)[:: len(frame) // 10][:rows]
+    flops = np.geomspace(1e10, 1e11, rows)
+    frame.iloc[early, frame.columns.get_indexer(["C", "L"])] = np.stack([flops, 2 + 100 * flops**-0.1], axis=1)
+    assert frame["N"].iloc[early].nunique() >= 3
+    keep, last = np.arange(len(frame)), frame["C"].max()
+    assert (backtest._frontier(laws, "dense", frame, 1e12) is not None) == known
+    assert (backtest._parametric(laws, "dense", frame, keep, 1e12) is not None) == known
+    assert backtest._frontier(laws, "dense", frame, last) is None
+    assert backtest._parametric(laws, "dense", frame, keep, last) is None
+
+
+def test_many_rows_are_thinned_for_a_backtest() -> None:
+    laws = laws_of(two(evaluations=110), bootstrap=40)
+    assert len(laws.points.of("dense")) == 550
+    cut = backtest.backtest(laws)["variants"]["dense"][1]
+    frame = laws.points.of("dense")
+    assert cut["parametric"]["rows"] == pytest.approx((frame["C"] > cut["cut"]).sum() * 500 / 550, abs=3)
+    assert cut["parametric"]["error"] < 0.02
+
+
+def test_ranks_at_a_tenth_of_the_compute() -> None:
+    """btt is ahead early and dense at the end, by laws that cross within the last decade."""
+    slow = ParametricLaw(DENSE.E + 0.6, 0.25 * DENSE.A, DENSE.B, DENSE.alpha, DENSE.beta)
+    generator = np.random.default_rng(1)
+    frames = [
+        synthetic.trunks(law, variant=name, generator=generator, run_noise=1e-4, row_noise=1e-4)
+        for name, law in (("dense", DENSE), ("btt", slow), ("worse", replace(DENSE, E=DENSE.E + 1)))
+    ]
+    laws = laws_of(pd.concat(frames, ignore_index=True), bootstrap=40)
+    found = backtest.rank_stability(laws)
+    assert found["compute"] == min(law.span[1] for law in laws.frontiers.values())
+    assert found["earlier"] == pytest.approx(found["compute"] / 10)
+
+    def order(flops: float) -> list[str]:
+        losses = {v: float(law.loss(flops)) for v, law in laws.frontiers.items()}
+        return sorted(losses, key=losses.__getitem__)
+
+    assert found["order"] == order(found["compute"])
+    assert found["order_earlier"] == order(found["earlier"])
+    assert found["order"] != found["order_earlier"]
+    assert not found["winner_held"]
+    assert found["pairs_kept"] == pytest.approx(2 / 3)
+    assert found["winner_predicted"] == (found["order_predicted"][0] == found["order"][0])
+    short = laws_of(two(flops=(1e18, 5e18)), bootstrap=40)
+    assert "less than a decade" in backtest.rank_stability(short)["note"]
+
+
+# ---- joint laws and taxonomy ----------------------------------------------------------------------------------------
+
+
+def test_the_design_effect_is_that_of_the_correlation_within_runs() -> None:
+    """1 + (m - 1) icc: independent rows count one each, rows that repeat their run count one a run."""
+    generator = np.random.default_rng(0)
+    run = np.repeat(np.arange(400), 5)
+    own, shared = generator.standard_normal(2000), generator.standard_normal(400)[run]
+    assert joint.design_effect(own, run) == pytest.approx(1.0, abs=0.1)
+    assert joint.design_effect(shared, run) == pytest.approx(5.0)
+    assert joint.design_effect(shared + own, run) == pytest.approx(1 + 4 * 0.5, abs=0.2)
+    assert joint.design_effect(shared + own, run + 7) == pytest.approx(joint.design_effect(shared + own, run))
+    assert joint.design_effect(own, np.arange(2000)) == 1.0
+
+
+def test_nested_laws_are_counted_and_weighed(laws: Laws) -> None:
+    found = joint.joint(laws)
+    n, models = found["effective_rows"], found["models"]
+    assert found["rows"] == len(laws.points.frame)
+    assert [models[name]["parameters"] for name in joint.NESTED] == [5, 7, 9, 10]
+    before = None
+    for name in joint.NESTED:
+        one = models[name]
+        k = one["parameters"] + 1
+        expected = n * np.log(one["residual_std"] ** 2) + 2 * k + 2 * k * (k + 1) / (n - k - 1)
+        assert one["aicc"] == pytest.approx(expected)
+        assert one["held_out"] >= one["residual_std"] * 0.9
+        if before is not None:
+            ratio = n * np.log(before["residual_std"] ** 2 / one["residual_std"] ** 2)
+            assert one["likelihood_ratio"] == pytest.approx(max(ratio, 0), abs=1e-6)
+            assert one["p_value"] == pytest.approx(chi2.sf(max(ratio, 0), k - 1 - before["parameters"]), rel=1e-3)
+        before = one
+    assert found["chosen"] == min(models, key=lambda name: models[name]["aicc"])
+    # The free law is each structure's own.
+    free = joint._structures(joint._data(laws), "free", joint._fit(laws, "free", joint._data(laws))[0])
+    for variant, values in free.items():
+        frame = laws.points.of(variant)
+        alone = parametric.fit(*(frame[name].to_numpy(float) for name in "NDL"), Objective("log_squares")).law
+        for name, value in values.items():
+            assert value == pytest.approx(getattr(alone, name), rel=0.02), (variant, name)
+    assert joint._aicc(1.0, 8.0, 6) == np.inf
+
+
+def test_a_regression_is_ordinary_least_squares() -> None:
+    generator = np.random.default_rng(0)
+    x = generator.random(8)
+    y = 1 + 2 * x + 0.1 * generator.standard_normal(8)
+    found = joint._regress(np.column_stack([np.ones(8), x]), ["constant", "x"], y, 0.8)
+    truth = linregress(x, y)
+    t = student.ppf(0.9, 6)
+    for name, value, error in (
+        ("constant", truth.intercept, truth.intercept_stderr),
+        ("x", truth.slope, truth.stderr),
+    ):
+        expected = {"value": value, "low": value - t * error, "high": value + t * error}
+        assert found[name] == pytest.approx(expected)
+    exact = joint._regress(np.column_stack([np.ones(2), x[:2]]), ["constant", "x"], y[:2], 0.8)
+    assert exact["x"]["value"] == pytest.approx((y[1] - y[0]) / (x[1] - x[0]))
+    assert np.isnan(exact["x"]["low"])
+
+
+# ---- sensitivity and resources --------------------------------------------------------------------------------------
+
+
+def test_sensitivity_refits_what_it_says(laws: Laws) -> None:
+    frame, law = laws.points.of("btt"), laws.parametrics["btt"].fit.law
+    n, d, y = (frame[name].to_numpy(float) for name in "NDL")
+    rows = {row["change"]: row for row in sensitivity.sensitivity(laws)["btt"]}
+    plain, head = Objective(), frame["macs_head"].to_numpy(float)
+    inner = (frame["params_total"] - frame["params_embedding"] - frame["params_head"]).to_numpy(float)
+    expected = {
+        "delta = 0.01": parametric.fit(n, d, y, Objective(delta=0.01)),
+        "squares of log loss": parametric.fit(n, d, y, Objective("log_squares")),
+        f"E pinned at {0.9 * law.E:.3g}": parametric.fit(n, d, y, plain, pinned=0.9 * law.E),
+        f"E pinned at {1.1 * law.E:.3g}": parametric.fit(n, d, y, plain, pinned=1.1 * law.E),
+        "E pinned at 0": parametric.fit(n, d, y, plain, pinned=0.0),
+        "N = MACs without head": parametric.fit(n - head, d, y, plain),
+        "N = parameters without embedding and head": parametric.fit(inner, d, y, plain),
+    }
+    for change, fitted in expected.items():
+        for name in ("E", "alpha", "beta", "size_exponent", "compute_exponent"):
+            assert rows[change][name] == pytest.approx(getattr(fitted.law, name), rel=2e-3, abs=1e-9), (change, name)
+    # The run whose absence moves the size exponent most.
+    exponents = {}
+    for run_, part in frame.groupby("run"):
+        rest = frame[frame["run"] != run_]
+        fitted = parametric.fit(*(rest[name].to_numpy(float) for name in "NDL"), plain)
+        exponents[f"without run {run_}"] = fitted.law.size_exponent
+        assert len(part) < len(frame)
+    worst = max(exponents, key=lambda change: abs(exponents[change] - law.size_exponent))
+    assert rows[worst]["size_exponent"] == pytest.approx(exponents[worst], rel=1e-3)
+
+
+def test_other_sizes_are_those_that_leave_something() -> None:
+    frame = pd.DataFrame({"N": [9.0, 8.0], "macs_head": [9.0, 1.0], "macs_attention": [2.0, 4.0]}).assign(
+        params_total=[7.0, 8.0], params_active=[7.0, 6.0], params_embedding=1.0, params_head=2.0
+    )
+    expected = {
+        "N = parameters, all": [7.0, 8.0],
+        "N = parameters, active": [7.0, 6.0],
+        "N = parameters without embedding and head": [4.0, 5.0],
+        "N = MACs, causal half of attention": [8.0, 6.0],  # all of the first model is its head
+    }
+    assert {name: n.tolist() for name, n in sensitivity._sizes(frame).items()} == expected
+    assert "N = parameters, active" not in sensitivity._sizes(frame.assign(params_active=frame["params_total"]))
+    assert sensitivity._sizes(frame[["N"]]) == {}
+
+
+def test_means_of_multipliers_are_over_the_shared_losses(laws: Laws) -> None:
+    """Geometric means over equal steps of loss, from frontiers refitted as asked."""
+    for options in (
+        {},
+        {"tolerance": 0.01},
+        {"kind": "window"},
+        {"offset": 0.0},
+        {"flops": "macs_attention", "share": 0.5},
+    ):
+        fits = {}
+        for variant in ("dense", "btt"):
+            part, law = laws.points.of(variant), laws.frontiers[variant]
+            c = part["C"].to_numpy() * (1 - options.get("share", 0) * part["macs_attention"] / part["N"]).to_numpy()
+            tolerance = options.get("tolerance", law.tolerance)
+            rows = hull.members(c, part["L"].to_numpy(), kind=options.get("kind", "hull"), tolerance=tolerance)
+            fits[variant] = frontier.fit(c, part["L"].to_numpy(), rows, offset=options.get("offset"))
+        x, base = fits["btt"], fits["dense"]
+        low = max(x.losses[0], base.losses[0], 1.0001 * max(x.E, base.E))
+        loss = np.linspace(low, min(x.losses[1], base.losses[1]), 20)
+        expected = np.exp(np.log(base.flops(loss) / x.flops(loss)).mean())
+        assert sensitivity._means(laws, **options)["btt"] == pytest.approx(expected)
+
+
+def test_a_resource_is_compared_where_all_of_it_is_known(laws: Laws) -> None:
+    frame = laws.points.frame
+    partly = frame.assign(seconds=frame["seconds"].where(frame.index != frame.index[-1]))
+    of = replace(laws, points=replace(laws.points, frame=partly))
+    last = str(frame["variant"].iloc[-1])
+    assert last == "btt"
+    assert resources.multipliers_of(of, "seconds") == {}
+    assert set(resources.multipliers_of(laws, "seconds")) == {"btt"}
+    assert resources.multipliers_of(laws, "flops") == {}

@@ -12,6 +12,7 @@ from structlin.laws import choices as keys
 from structlin.laws import run
 from structlin.laws.choices import Choices
 from structlin.laws.evaluations import source
+from structlin.laws.evaluations.points import Points, choose
 from structlin.laws.evaluations.where import select
 from tests.laws.tables import laws_of, names, own, two
 
@@ -177,3 +178,274 @@ def test_a_file_of_own_runs_is_read_as_the_runs_themselves(tmp_path: Path) -> No
     assert {"omega", "psi", "nu", "memory"} <= set(read.columns)
     foreign = run.read(replace(choices, columns={"params": "params_total", "tokens": "tokens", "loss": "val_loss"}))
     assert "omega" not in foreign.frame.columns
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"),
+    [
+        ("k", 1e3), ("M", 1e6), ("million", 1e6), ("b", 1e9), ("G", 1e9), ("billion", 1e9), ("T", 1e12), ("P", 1e15),
+        ("E", 1e18), ("bits", np.log(2)), ("nats", 1), ("pf_days", 1e15 * 86400), ("hours", 3600), ("days", 86400),
+        ("trillion", 1e12), ("thousand", 1e3), (" 2.5 ", 2.5),
+    ],
+)  # fmt: skip
+def test_units(unit: str, factor: float) -> None:
+    assert _points(_grid(), units={"tokens": unit})["D"].tolist() == (_grid()["D"] * factor).tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"units": {"tokens": "parsecs"}}, "tokens=parsecs is not known"),
+        ({"units": {"tokens": "0"}}, "tokens=0 is not known"),
+        ({"units": {"seed": "k"}}, "'seed' has no column"),
+        ({"columns": {"tokns": "D"}}, "unknown key 'tokns'; did you mean 'tokens'"),
+        ({"columns": {"tokens": "E"}}, "no column 'E'"),
+    ],
+)
+def test_wrong_names_and_units(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        _points(_grid(), **options)
+
+
+def test_no_column_is_read_twice() -> None:
+    """What one key was given is no other key's by its spelling; of two spellings the earlier counts."""
+    table = _grid().assign(compute=1e18, seconds=3.0, memory=5.0, lr=0.1).rename(columns={"N": "name"})
+    frame = _points(table, columns={"params": "name", "flops": "compute"})
+    assert (frame["N"] == _grid()["N"]).all()
+    assert frame["run"].str.startswith("row ").all()
+    assert set(frame["C"]) == {1e18}
+    assert (set(frame["seconds"]), set(frame["memory"]), set(frame["learning_rate"])) == ({3.0}, {5.0}, {0.1})
+    both = _grid().assign(val_loss=9.0)
+    assert source.match_columns(both, {})["loss"] == "L"
+    assert source.match_columns(both, {"loss": "val_loss"})["loss"] == "val_loss"
+
+
+def test_an_empty_file_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("N,D,L\n")
+    with pytest.raises(UserError, match="has no rows"):
+        source.read_file(tmp_path / "t.csv")
+
+
+def test_two_units_are_told_by_their_rows() -> None:
+    table = _grid()
+    table.loc[[3, 7], "D"] *= 1e9
+    ranked = table["D"].sort_values()
+    low, high = ranked.index[-3] + 1, ranked.index[-2] + 1
+    with pytest.raises(UserError, match=f"row {low} has .* and row {high} has"):
+        _points(table)
+
+
+def test_rows_without_a_number_are_left_out_and_counted() -> None:
+    table = _grid()
+    table.loc[[4, 9], "L"] = np.nan
+    frame, _, cautions = source.from_table(table, Choices(source="table", table="t.csv"))
+    assert len(frame) == 28
+    assert [c.text for c in cautions if c.name == "left_out"] == ["2 rows with an empty number, the first row 5"]
+
+
+def test_decayed_runs_of_a_table_count_at_their_last_row() -> None:
+    table = _grid().assign(
+        run=np.arange(30) // 10, schedule=["constant"] * 10 + ["cosine"] * 20, in_warmup=["no", "Yes"] * 15
+    )
+    frame = _points(table)
+    assert frame["kind"].tolist() == ["constant"] * 10 + ["decayed"] * 20
+    last = table.groupby("run")["D"].transform("max") == table["D"]
+    assert frame["final"].tolist() == [True] * 10 + last[10:].tolist()
+    assert frame["in_warmup"].tolist() == [False, True] * 15
+
+
+def test_own_runs_that_diverged_are_left_out_whole() -> None:
+    table = own()
+    spoilt = table["run_id"] == table["run_id"].iloc[0]
+    table.loc[spoilt, "status"] = "diverged"
+    table.loc[table.index[-1], "val_loss"] = np.nan
+    for convention, label, column in (
+        ("training", "6 x forward MACs x tokens", "training_flops"),
+        ("paper", "forward MACs x tokens", "paper_flops"),
+    ):
+        frame, assumed, cautions = source.from_runs(table, Choices(convention=convention))
+        assert len(frame) == len(table) - spoilt.sum() - 1
+        assert frame["C"].tolist() == table[column][~spoilt][:-1].tolist()
+        assert assumed["flops"] == label
+        (caution,) = cautions
+        assert caution.text == f"{spoilt.sum()} evaluations of diverged runs, 1 without a loss"
+
+
+# ---- which points ---------------------------------------------------------------------------------------------------
+
+
+def _chosen(table: pd.DataFrame, **options: object) -> Points:
+    choices = Choices(source="table", table="t.csv", **options)  # type: ignore[arg-type]
+    frame, assumed, cautions = source.from_table(table, choices)
+    return choose(frame, choices, assumed, cautions, own=False)
+
+
+def _texts(points: Points, name: str) -> list[str]:
+    return [caution.text for caution in points.cautions if caution.name == name]
+
+
+def test_other_schedules_are_left_out_and_named() -> None:
+    table = _grid().assign(run=np.arange(30) // 6, schedule=["constant"] * 18 + ["cosine"] * 12)
+    constant = _chosen(table, where="run < 4", mixed="largest")
+    assert _texts(constant, "mixed_runs") == [
+        "1 decayed runs beside the constant ones are left out; points=decayed fits them"
+    ]
+    assert len(constant.frame) == 18
+    decayed = _chosen(table, points="decayed", mixed="largest")
+    assert _texts(decayed, "mixed_runs") == [
+        "3 constant runs beside the decayed ones are left out; points=constant fits them"
+    ]
+    assert len(decayed.frame) == 2
+    with pytest.raises(UserError, match="there are no such evaluations; valid here: constant"):
+        _chosen(table.head(18), points="decayed")
+    assert len(_chosen(table, mixed="pool").frame) == 20
+
+
+def test_the_largest_group_is_fitted() -> None:
+    table = _grid().assign(optimizer=["adam"] * 11 + ["sgd"] * 19)
+    points = _chosen(table, mixed="largest")
+    assert set(points.frame["optimizer"]) == {"sgd"}
+    (text,) = _texts(points, "mixed_runs")
+    assert "optimizer=sgd: 19 runs; optimizer=adam: 11 runs" in text
+    assert "only optimizer=sgd is fitted" in text
+    assert not _texts(_chosen(table.tail(19)), "mixed_runs")
+
+
+def test_a_variant_has_one_rate_that_of_most_evaluations() -> None:
+    table = _grid().assign(arch=["x"] * 15 + ["y"] * 15, lr=[0.1] * 6 + [0.2] * 9 + [0.3] * 15)
+    points = _chosen(table)
+    assert points.frame.groupby("variant")["learning_rate"].unique().map(list).to_dict() == {"x": [0.2], "y": [0.3]}
+    (caution,) = [c for c in points.cautions if c.name == "mixed_runs"]
+    assert caution.variant == "x"
+    assert caution.text.startswith("2 values of learning_rate (0.2, 0.1); only 0.2 is fitted")
+
+
+@pytest.mark.parametrize(("rows", "factor", "told"), [(2, 1 / 6, True), (1, 1 / 6, False), (10, 1 / 1.6, False)])
+def test_two_conventions_are_two_heaps(rows: int, factor: float, told: bool) -> None:
+    table = _grid().assign(C=lambda t: 6 * t["N"] * t["D"] * np.where(t.index < rows, factor, 1.0))
+    text = f"FLOPs are about {factor:.2g} x 6ND in {rows} rows and 1 x 6ND in {30 - rows}"
+    assert _texts(_chosen(table, mixed="pool"), "mixed_convention") == ([f"{text}; pooled, as asked"] if told else [])
+    if told:
+        with pytest.raises(UserError, match=f"{text}: two counting conventions"):
+            _chosen(table)
+
+
+def test_long_runs_are_thinned_evenly_to_their_ends() -> None:
+    """3,001 evaluations of three runs are too many by one; 3,000 are not."""
+    counts = [1600, 1398, 3]
+    rows = pd.DataFrame(
+        {"run": np.repeat(["a", "b", "c"], counts), "D": np.concatenate([np.arange(1.0, k + 1) for k in counts])}
+    )
+    rows = rows.assign(N=np.repeat([1e6, 2e6, 3e6], counts), C=lambda t: 6 * t["N"] * t["D"], L=3.0)
+    points = _chosen(rows.sample(frac=1, random_state=0))
+    assert _texts(points, "thinned") == [f"3001 evaluations of 3 runs thinned to {1000 + 1000 + 3}"]
+    for (name, part), count in zip(points.frame.groupby("run"), counts, strict=True):
+        kept = np.sort(part["D"].to_numpy())
+        assert len(kept) == min(count, 1000), name
+        assert kept[-1] == count
+        assert np.ptp(np.diff([0, *kept])) <= 1
+    assert not _texts(_chosen(rows.iloc[1:]), "thinned")
+
+
+def test_runs_of_a_variant_are_in_order_of_name_and_compute() -> None:
+    table = two(seeds=(0, 1)).sample(frac=1, random_state=0)
+    points = _chosen(table)
+    assert points.variants == list(dict.fromkeys(table["variant"]))
+    whole = points.runs_of("btt")
+    assert [name for name, _, _ in whole] == sorted(set(points.of("btt")["run"]))
+    frame = points.of("btt")
+    for name, c, y in whole:
+        part = frame[frame["run"] == name].sort_values("C")
+        assert (c.tolist(), y.tolist()) == (part["C"].tolist(), part["L"].tolist())
+
+
+# ---- choices --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"frontier": "hul"}, "frontier=hul is not known; did you mean 'hull'"),
+        ({"offset": "low"}, "offset=low is not known"),
+        ({"E": "-0.5"}, "E=-0.5 is not known"),
+        ({"E": "inf"}, "E=inf is not known"),
+        ({"confidence": 1.0}, "confidence=1.0"),
+        ({"confidence": 0.49}, "confidence=0.49"),
+        ({"bootstrap": 19}, "bootstrap=19"),
+        ({"bootstrap": 100_001}, "bootstrap=100001"),
+        ({"tolerance": -0.1}, "tolerance must lie"),
+        ({"tolerance": 1.0}, "tolerance must lie"),
+        ({"window": 0.0}, "window in"),
+        ({"window": 2.1}, "window in"),
+        ({"budgets": (1e16, 0.0)}, "every budget is a positive number"),
+        ({"budgets": (np.inf, 1e16)}, "every budget is a positive number"),
+        ({"objective": "hubr"}, "did you mean 'huber'"),
+        ({"delta": 0.0}, "delta is 0.0"),
+    ],
+)
+def test_wrong_choices(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Choices(**options)  # type: ignore[arg-type]
+
+
+def test_limits_of_choices_are_allowed() -> None:
+    found = Choices(confidence=0.5, bootstrap=20, tolerance=0.0, window=2.0, offset="zero", E="1.25", budgets=(1e16,))
+    assert (found.frontier_offset, found.pinned) == (0.0, 1.25)
+    assert Choices(bootstrap=100_000, offset="0").frontier_offset == 0.0
+    assert (Choices().frontier_offset, Choices().pinned) == (None, None)
+
+
+def test_the_stated_defaults_of_a_fit() -> None:
+    """docs/laws.md and every laws.json lean on these."""
+    found = Choices().record()
+    expected = {
+        "bootstrap": 400, "confidence": 0.9, "seed": 0, "delta": 1e-3, "tolerance": 0.002, "window": 0.25,
+        "objective": "log_huber", "form": "additive", "frontier": "hull", "offset": "fit", "E": "fit",
+        "baseline": "dense", "convention": "training", "points": "auto", "mixed": "auto", "duplicates": "refuse",
+    }  # fmt: skip
+    assert {name: found[name] for name in expected} == expected
+    assert not {"runs", "out", "table", "dir", "cache", "figures", "report"} & set(found)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["bootstrap=50", "delta=1e-2"], {"bootstrap": 50, "delta": 0.01}),
+        (["--figures=False", "report=true"], {"figures": False, "report": True}),
+        (["budgets=[1e16, 2e16]"], {"budgets": (1e16, 2e16)}),
+        (["source=table", "table=a.csv", "columns={params: N}"], {"table": "a.csv", "columns": {"params": "N"}}),
+        (["where=a = 1"], {"where": "a = 1"}),
+        (["E=1.5", "E=fit"], {"E": "fit"}),
+    ],
+)
+def test_words_become_choices(words: list[str], expected: dict[str, object]) -> None:
+    found = keys.parse(words)
+    assert {name: getattr(found, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["sorce=table"], "unknown key 'sorce'; did you mean 'source'"),
+        (["baseline"], "is not key=value"),
+        (["bootstrap=1.5"], "bootstrap=1.5 is not understood; it takes a whole number"),
+        (["delta=small"], "it takes a number"),
+        (["figures=maybe"], "it takes true or false"),
+        (["budgets=1e16,x"], "numbers such as 1e16"),
+        (["columns={params"], "'{params: N}'"),
+        (["columns=[N]"], "'{params: N}'"),
+        (["source=table"], "source=table needs table="),
+        (["source=wandb"], "source=wandb needs project="),
+        (["table=a.csv"], "is read with source=table"),
+    ],
+)
+def test_words_that_are_no_choices(words: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        keys.parse(words)
+
+
+def test_help_shows_defaults_and_sentences() -> None:
+    lines = keys.help_text().splitlines()
+    assert len(lines) == len(keys.Choices.__dataclass_fields__)
+    assert "  bootstrap=400            Resamplings of the runs." in lines
+    assert "  budgets=                 Compute budgets for optimal width and tokens" in "\n".join(lines)

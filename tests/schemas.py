@@ -1,0 +1,34 @@
+"""How was a Science stored by older versions of this project? Its mapping without the fields that came later."""
+
+import copy
+import hashlib
+import json
+from typing import Any
+
+from structlin.config.identity import to_mapping
+from structlin.config.science import Science
+
+_NEW: dict[int, tuple[str, ...]] = {
+    4: ("moe.router_start", "model.biases", "model.zero_start", "model.weight_norm_experts"),
+    3: ("guide", "start", "nested", "structure.output_order", "structure.contraction", "structure.ranks"),
+    2: ("moe", "structure.head_layout", "model.num_heads"),
+}
+"""Schema -> the fields that it brought."""
+
+
+def stored_by(schema: int, science: Science) -> dict[str, Any]:
+    """The mapping that a version of this schema wrote; the fields it did not know are at their historical values."""
+    stored = copy.deepcopy(to_mapping(science))
+    for version in (version for version in _NEW if version > schema):
+        for path in _NEW[version]:
+            *groups, name = path.split(".")
+            group = stored
+            for step in groups:
+                group = group[step]
+            del group[name]
+    return {**stored, "schema": schema}
+
+
+def id_of(stored: dict[str, Any]) -> str:
+    """The id that its version gave it: 16 digits of the hash of its canonical JSON."""
+    return hashlib.sha256(json.dumps(stored, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
