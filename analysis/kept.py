@@ -4,7 +4,8 @@
 
 analysis/data/NAME.parquet   the rows of runs.table that belong to the study: one an evaluation
 analysis/data/NAME.json      the command that made them, machines, versions, code, numbers of runs and of rows, what is
-                             missing of the study
+                             missing of the study; trained_otherwise: how its settings differ from those of the study
+                             today, empty where they do not
 
 Keeping the same runs again writes the same bytes.
 """
@@ -57,7 +58,12 @@ class Kept:
 
     @property
     def missing(self) -> Missing:
-        """What of the study is missing, by the plan at the time of keeping if the study is still the same."""
+        """What of the study is missing, by the plan at the time of keeping if the study is still the same.
+
+        Of runs that were trained with other settings it is that they were: what lacks is the study itself.
+        """
+        if self.origin.get("trained_otherwise"):
+            return (f"trained with other settings: {self.origin['trained_otherwise']}",), self.origin["command"]
         if self.origin["lines"] == command_lines(self.study, self.origin["size"]):
             lines = tuple(self.origin["missing"])
             return lines, self.origin["command"] if lines else ""
@@ -93,6 +99,7 @@ def keep(study: str, size: str, runs: Path, folder: Path = FOLDER) -> Kept:
         "evaluations": len(table),
         **_origins(runs, set(table["run_id"])),
         "missing": list(missing),
+        "trained_otherwise": "",
     }
     write_atomically(folder / f"{study}.parquet", lambda stream: table.to_parquet(stream, compression="zstd"))
     text = json.dumps(origin, indent=1, ensure_ascii=False) + "\n"

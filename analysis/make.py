@@ -55,6 +55,9 @@ class Maker:
             if found is None:
                 continue
             drawn = self._drawn(figure, study, found.runs)
+            if found.origin.get("trained_otherwise"):
+                said = f"{drawn.caption} These runs were trained with other settings than the study has today: "
+                drawn = replace(drawn, caption=f"{said}{found.origin['trained_otherwise']}.")
             if study == figure.study:
                 return drawn.lacking(*found.missing)
             said = f"no runs of study={figure.study} are kept; drawn from those of study={study}"
@@ -78,8 +81,9 @@ class Maker:
     def baseline(self, figure: Figure, runs: pd.DataFrame) -> str:
         """What a figure compares with: its own baseline, else the one that was chosen."""
         name = figure.baseline if figure.baseline != "dense" else self.choices.baseline
-        # Under the paper's rounding every variant says so.
-        return f"{name}/paper" if f"{name}/paper" in set(runs["variant"]) else name
+        variants = sorted(set(runs["variant"]), key=len)
+        # Under the paper's rounding, or an RMS cap, every variant says so: btt/paper+fixed-norm.
+        return next((one for one in variants if name in (one, one.split("+")[0].removesuffix("/paper"))), name)
 
     def _drawn(self, figure: Figure, study: str, runs: pd.DataFrame) -> Drawing:
         if not figure.laws:

@@ -9,6 +9,7 @@ from structlin.config.identity import to_mapping
 from structlin.config.science import Science
 
 _NEW: dict[int, tuple[str, ...]] = {
+    4: ("moe.router_start", "model.biases", "model.zero_start", "model.weight_norm_experts"),
     3: ("guide", "start", "nested", "structure.output_order", "structure.contraction", "structure.ranks"),
     2: ("moe", "structure.head_layout", "model.num_heads"),
 }

@@ -46,5 +46,6 @@ def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
 
 def shown(variants: list[str]) -> list[str]:
     """Up to four variants: dense, and the best known of the others."""
-    preferred = [name for name in SHOWN if name in variants]
+    plain = {name.split("+")[0].removesuffix("/paper"): name for name in reversed(variants)}
+    preferred = [plain[name] for name in SHOWN if name in plain]
     return (preferred + [name for name in variants if name not in preferred])[:4]

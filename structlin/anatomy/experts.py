@@ -18,8 +18,11 @@ from structlin.config.moe import MoeConfig
 from structlin.structure import LinearPlan, plan_theta, theta_of
 
 
-def routed(shape: LinearShape, moe: MoeConfig) -> LinearShape:
-    """A linear of a block with its experts, or as it is where the mixture does not cover it."""
+def routed(shape: LinearShape, moe: MoeConfig, *, shares_cap: bool = False) -> LinearShape:
+    """A linear of a block with its experts, or as it is where the mixture does not cover it.
+
+    A cap that all experts share has its learned scale in q and k too.
+    """
     block, part, _ = shape.name.rsplit(".", 2)
     if moe.kind == "none" or moe.layers not in ("all", part):
         return shape
@@ -30,6 +33,8 @@ def routed(shape: LinearShape, moe: MoeConfig) -> LinearShape:
         router=f"{block}.ffn.router" if shared else f"{shape.name}.router",
         num_experts=moe.num_experts,
         active_experts=moe.top_k,
+        shares_cap=shares_cap,
+        learned_scale=shape.learned_scale or shares_cap,
     )
 
 

@@ -17,19 +17,28 @@ from structlin.structure.heads import head_aware_sizes
 def gpt2_anatomy(science: Science, model: Gpt2Config) -> Anatomy:
     """The linears, tables and norms of a GPT-2."""
     vocab, width, depth = vocab_size(science.data.tokenizer), model.d_model, model.num_layers
-    inner = tuple(routed(shape, science.moe) for shape in _blocks(science, model))
+    shared = model.weight_norm_experts == "shared"
+    inner = tuple(routed(shape, science.moe, shares_cap=shared) for shape in _blocks(science, model))
     return Anatomy(
         linears=(*inner, _head(science, model, vocab)),
         embedding_params=(input_vocab_size(science.data.tokenizer) + model.context) * width,
-        # Two norms a block and one before the head at d_model, and those of q and k at the size of a head.
-        norm_params=(2 * depth + 1) * width + 2 * depth * model.head_size,
-        normed_elements=(2 * depth + 1) * width + 2 * depth * model.heads * model.head_size,
+        norm_params=_norm_params(model),
+        # Two norms a block and one before the head at d_model, and those of all heads of q and k.
+        normed_elements=(2 * depth + len(model.outer_norms)) * width + 2 * depth * width,
         attention_macs=2 * model.context * width * depth,
         # A block keeps both residual states, the normed q and k, v, and attention's output.
         kept_by_block=2 * width + 6 * width + kept_elements(inner) // depth,
         kept_outside=width + 2 * vocab,
         routers=routers(inner),
     )
+
+
+def _norm_params(model: Gpt2Config) -> int:
+    """Gains, and biases where there are any: two norms a block and one before the head, those of q and k a head's."""
+    of_block = {name: model.head_size if name.startswith("attention.") else model.d_model for name in model.BLOCK_NORMS}
+    sizes = {f"blocks.{i}.{name}": size for i in range(model.num_layers) for name, size in of_block.items()}
+    sizes |= dict.fromkeys(model.outer_norms, model.d_model)
+    return sum(size * (2 if model.has_bias(name) else 1) for name, size in sizes.items())
 
 
 def _blocks(science: Science, model: Gpt2Config) -> Iterator[LinearShape]:
@@ -39,9 +48,11 @@ def _blocks(science: Science, model: Gpt2Config) -> Iterator[LinearShape]:
         block = f"blocks.{layer}"
         for part in "qkvo":
             name, learned = f"{block}.attention.{part}", part in "vo"
-            shape = linear_shape(science, name, width, width, base, zero=part == "o", learned_scale=learned)
+            zero = part == "o" or model.starts_at_zero(name)
+            shape = linear_shape(science, name, width, width, base, zero=zero, learned_scale=learned)
             yield _head_aware(shape, science, model)
-        yield linear_shape(science, f"{block}.ffn.up", width, hidden, base)
+        up = f"{block}.ffn.up"
+        yield linear_shape(science, up, width, hidden, base, zero=model.starts_at_zero(up))
         yield linear_shape(science, f"{block}.ffn.down", hidden, width, base_hidden, zero=True, reads_gelu=True)
 
 

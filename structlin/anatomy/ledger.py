@@ -4,9 +4,9 @@
     embedding   (vocab + context) d_model       0 (a look-up)
     attention   0                               2 T d_model a layer (scores and mixing), half of it counted causally
     linear      every structured or dense one,  its plan's, of the experts chosen in training
-                those of all experts
+                those of all experts; biases
     norm        layer norms, learnable scales   0
-    head        d_model vocab                   d_model vocab
+    head        d_model vocab, and its bias     d_model vocab
     router      d_in num_experts each           the same; sorting and weighing tokens are counted as nothing
 
 FLOP conventions by name: ``training`` = 6 per MAC (2 for a multiply-add, 3 for forward and backward), ``paper`` = 1
@@ -97,14 +97,14 @@ class Ledger:
 def ledger(science: Science) -> Ledger:
     """The ledger of a run's model."""
     body = anatomy(science)
-    params_by_linear = {shape.name: shape.num_experts * shape.plan.params for shape in body.linears}
+    params_by_linear = {shape.name: shape.params for shape in body.linears}
     macs_by_linear = {shape.name: shape.active_experts * shape.plan.macs for shape in body.linears}
     routing = sum(router.d_in * router.num_experts for router in body.routers)
     params = {
         **dict.fromkeys(GROUPS, 0),
         "embedding": body.embedding_params,
         "linear": sum(count for name, count in params_by_linear.items() if name != "head"),
-        "norm": body.norm_params + sum(shape.num_experts * _scales(science, shape) for shape in body.linears),
+        "norm": body.norm_params + sum(_caps(shape) * _scales(science, shape) for shape in body.linears),
         "head": params_by_linear["head"],
         "router": routing,
     }
@@ -144,12 +144,18 @@ def _logged_macs(body: Anatomy) -> int:
     return linears + body.attention_macs + _LOGGED_PER_NORMED * body.normed_elements
 
 
+def _caps(shape: LinearShape) -> int:
+    """RMS caps a factor: one an expert, or one for all."""
+    return 1 if shape.shares_cap else shape.num_experts
+
+
 def _idle_params(science: Science, body: Anatomy) -> int:
-    """Weights and scales of the experts that a token is not sent to."""
-    return sum(
-        (shape.num_experts - shape.active_experts) * (shape.plan.params + _scales(science, shape))
-        for shape in body.linears
-    )
+    """Weights of the experts that a token is not sent to, and their scales where each has its own."""
+    idle = 0
+    for shape in body.linears:
+        scales = 0 if shape.shares_cap else _scales(science, shape)
+        idle += (shape.num_experts - shape.active_experts) * (shape.plan.params + scales)
+    return idle
 
 
 def _activation_bytes(science: Science, body: Anatomy, *, fused: bool, recompute: bool) -> int:

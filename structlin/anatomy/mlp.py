@@ -14,17 +14,24 @@ OUTPUT_FEATURES = 1
 
 def mlp_anatomy(science: Science, model: MlpConfig) -> Anatomy:
     """The linears and norms of a residual MLP; a token is a sample."""
-    width, depth = model.d_model, model.num_layers
+    width = model.d_model
     return Anatomy(
         linears=tuple(_linears(science, model)),
         embedding_params=0,
-        norm_params=(depth + 1) * width,
-        normed_elements=(depth + 1) * width,
+        norm_params=_norm_params(model),
+        normed_elements=(depth + len(model.outer_norms)) * width,
         attention_macs=0,
         # A block keeps its residual state.
         kept_by_block=width,
-        kept_outside=width,
+        # A GELU after the input is kept before and after it.
+        kept_outside=width if model.outer_norm == "output" else 2 * width,
     )
+
+
+def _norm_params(model: MlpConfig) -> int:
+    """Gains of a norm a block and one outside, and biases where there are any."""
+    names = [*model.outer_norms, *(f"blocks.{layer}.norm" for layer in range(model.num_layers))]
+    return sum(model.d_model * (2 if model.has_bias(name) else 1) for name in names)
 
 
 def _linears(science: Science, model: MlpConfig) -> Iterator[LinearShape]:

@@ -35,17 +35,26 @@ class LinearShape:
     """Whether weight_norm=learned gives its factors scales; q and k are layer-normed, which makes them idle."""
     reads_gelu: bool = False
     """Whether its input is the GELU of what came before, which a fused kernel makes again."""
+    bias: bool = False
+    """Whether a vector is added to its output."""
     router: str = ""
     """Name of the router that chooses among its experts; empty where it is no mixture."""
     num_experts: int = 1
     """Linears of these sizes that it consists of."""
     active_experts: int = 1
     """Those of them that compute a token."""
+    shares_cap: bool = False
+    """Whether one RMS cap a factor, and one scale where it is learned, serves all of its experts."""
 
     @property
     def sizes(self) -> Sizes:
         """Integer sizes of its structure."""
         return self.plan.sizes
+
+    @property
+    def params(self) -> int:
+        """Its weights and its bias, those of all its experts."""
+        return self.num_experts * self.plan.params + (self.d_out if self.bias else 0)
 
     @property
     def has_own_router(self) -> bool:
@@ -73,7 +82,7 @@ class Anatomy:
     """In forward order, the head last."""
     embedding_params: int
     norm_params: int
-    """Gains of the layer norms (learnable scales of the RMS caps are counted with the linears)."""
+    """Gains and biases of the layer norms (learnable scales of the RMS caps are counted with the linears)."""
     normed_elements: int
     """Elements per token that pass a layer norm."""
     attention_macs: int
@@ -124,4 +133,5 @@ def linear_shape(
         output_order=structure.output_order,
     )
     group = "head" if name == "head" else "linear"
-    return LinearShape(name, group, d_in, d_out, base_d_in, zero, plan, learned_scale, reads_gelu)
+    bias = science.model.has_bias(name)
+    return LinearShape(name, group, d_in, d_out, base_d_in, zero, plan, learned_scale, reads_gelu, bias)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from structlin.config.model import MODELS
 from structlin.config.request import Site, SweepRequest, Template, TrainRequest
 from structlin.config.science import Science
 from structlin.config.study import expand_study
+from structlin.data.recipe import SOURCES, UNKNOWN
 from structlin.errors import UserError
 from structlin.structure import Theta, theta_of
 from structlin.structure.families import ARGUMENTS, output_order_of
@@ -45,15 +45,21 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
     plain: list[dict[str, Any]] = []
     arguments = [f"launch={automatic()}" if argument == "launch=auto" else argument for argument in arguments]
     lines, study = expand_study(arguments, CONFIG_DIR / "study")
-    for config in itertools.chain.from_iterable(composed_configs("sweep", line) for line in lines):
-        if config["model"].pop("d_model") is not None or config.pop("tokens") is not None:
-            raise UserError(
-                "a sweep plans widths and tokens itself; by hand they are grid.widths=[..] grid.tokens=[..]"
-            )
-        budgets.update(dict.fromkeys(_numbers("budget", config["budget"])))
-        templates.update(dict.fromkeys(_templates(config)))
-        plain.append(config)
-    config = _of_whole_sweep(plain)
+    for line in lines:
+        configs = list(composed_configs("sweep", line))
+        of_line = _of_whole_sweep(configs)
+        for config in configs:
+            if config["model"].pop("d_model") is not None or config.pop("tokens") is not None:
+                raise UserError(
+                    "a sweep plans widths and tokens itself; by hand they are grid.widths=[..] grid.tokens=[..]"
+                )
+            if config["dry_run"] is True:
+                _plan_without_files(config["data"])
+            budgets.update(dict.fromkeys(_numbers("budget", config["budget"])))
+            own = build(GridConfig, config["grid"], "grid").widths if len(lines) > 1 else None
+            templates.update(dict.fromkeys(_templates(config, own)))
+        plain.append(of_line)
+    config = _of_whole_sweep(plain, free=("widths",))
     launch = _launch(config["launch"])
     site = _site(config)
     if isinstance(launch, SlurmLaunch):
@@ -73,8 +79,18 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
     )
 
 
-def _of_whole_sweep(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The config that says how a sweep is planned, run and shown; UserError where a list would vary that."""
+def _plan_without_files(data: dict[str, Any]) -> None:
+    """Let a plan that is only shown name no files: its runs then have no identity yet."""
+    source = SOURCES.get(str(data.get("name")))
+    if source is not None and source.needs_path and not data.get("path"):
+        data["content"] = UNKNOWN
+
+
+def _of_whole_sweep(configs: Sequence[dict[str, Any]], free: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The config that says how a sweep is planned, run and shown; UserError where a list would vary that.
+
+    ``free``: keys that the lines of a study may each give a value of their own.
+    """
     first = configs[0]
     for config in configs[1:]:
         pairs = [("max_epochs", config["data"], first["data"]), ("root", config["data"], first["data"])]
@@ -82,7 +98,7 @@ def _of_whole_sweep(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
             pairs += [(key, config[group], first[group]) for key in first[group]]
         pairs += [(key, config, first) for key in first if not isinstance(first[key], Mapping)]
         for key, here, there in pairs:
-            if key not in ("budget", "seed") and here[key] != there[key]:
+            if key not in ("budget", "seed", *free) and here[key] != there[key]:
                 raise UserError(
                     f"{key} belongs to the sweep as a whole and takes one value, not {there[key]!r} and {here[key]!r}; "
                     "a list of its own stands in brackets: grid.widths=[64,128]"
@@ -90,8 +106,8 @@ def _of_whole_sweep(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return first
 
 
-def _templates(config: Mapping[str, Any]) -> list[Template]:
-    """The Sciences a config stands for: one, or one per sampled theta."""
+def _templates(config: Mapping[str, Any], widths: tuple[int, ...] | None = None) -> list[Template]:
+    """The Sciences a config stands for: one, or one per sampled theta; ``widths`` of their own."""
     _check_model(config)
     schedule = dict(config["schedule"])
     kind = schedule.pop("kind")
@@ -113,7 +129,7 @@ def _templates(config: Mapping[str, Any]) -> list[Template]:
             },
             "config",
         )
-        templates.append(Template(science, str(kind), str(config["structure"]["name"])))
+        templates.append(Template(science, str(kind), str(config["structure"]["name"]), widths))
     return templates
 
 

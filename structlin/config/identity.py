@@ -81,7 +81,18 @@ def _from_2(stored: dict[str, Any]) -> dict[str, Any]:
     return {**stored, "schema": 3, "structure": structure, "guide": "none", "start": "none", "nested": "none"}
 
 
-_UPGRADES = {1: _from_1, 2: _from_2}
+def _from_3(stored: dict[str, Any]) -> dict[str, Any]:
+    """Schema 3 had no biases, no zero start but that of branches and head, one cap an expert, routers from zero."""
+    own: dict[str, dict[str, Any]] = {
+        "gpt2": {"biases": [], "zero_start": [], "weight_norm_experts": "own"},
+        "mlp": {"biases": [], "outer_norm": "output"},
+    }
+    model = stored["model"]
+    moe = {**stored["moe"], "router_start": "zero"}
+    return {**stored, "schema": 4, "model": {**model, **own.get(model.get("name"), {})}, "moe": moe}
+
+
+_UPGRADES = {1: _from_1, 2: _from_2, 3: _from_3}
 """Schema -> how a config of it becomes one of the next."""
 
 

@@ -29,6 +29,8 @@ class ModelConfig(ABC):
     """Patterns of the names of the linears that take the structure; the others are dense."""
     weight_norm: str = "none"
     """RMS cap of every factor: none, fixed (scale 1) or learned (a learnable scale; fixed for q and k)."""
+    biases: tuple[str, ...] = ()
+    """Patterns of the names of the linears and layer norms that add a bias, which starts at zero and learns at lr0."""
     base_width: int = 768
     """Width at which the muP multipliers of a dense layer are 1."""
     base_ffn_expansion: int = 1
@@ -40,6 +42,8 @@ class ModelConfig(ABC):
     """Names of the linears of a block."""
     OUTER_LINEARS: ClassVar[tuple[str, ...]] = ()
     """Names of the linears outside of the blocks."""
+    BLOCK_NORMS: ClassVar[tuple[str, ...]] = ()
+    """Names of the layer norms of a block."""
 
     def __post_init__(self) -> None:
         one_of("model.name", self.name, tuple(name for name, kind in MODELS.items() if kind is type(self)))
@@ -59,27 +63,49 @@ class ModelConfig(ABC):
     def width_step(self) -> int:
         """Widths that a plan chooses are multiples of this."""
 
+    @property
+    @abstractmethod
+    def outer_norms(self) -> tuple[str, ...]:
+        """Names of the layer norms outside of the blocks."""
+
     def is_structured(self, linear: str) -> bool:
         """Whether the linear of this name takes the structure."""
-        return any(fnmatchcase(linear, pattern) for pattern in self.structured)
+        return _is_among(linear, self.structured)
+
+    def has_bias(self, name: str) -> bool:
+        """Whether the linear or layer norm of this name adds a bias."""
+        return _is_among(name, self.biases)
 
     def _check_patterns(self) -> None:
-        """A pattern of no linear would leave a model dense under the structure's name."""
-        blocks = [f"blocks.{layer}.{part}" for layer in range(self.num_layers) for part in self.BLOCK_LINEARS]
-        names = [*self.OUTER_LINEARS, *blocks]
+        """A pattern of nothing would leave a model dense, or without biases, under another name."""
         if not self.structured:
             raise UserError("model.structured is empty, so no linear takes the structure; use structure=dense")
-        for pattern in self.structured:
+        self._check_names("structured", self.structured, "linear", self.OUTER_LINEARS, self.BLOCK_LINEARS)
+        outer, inner = (*self.OUTER_LINEARS, *self.outer_norms), (*self.BLOCK_LINEARS, *self.BLOCK_NORMS)
+        self._check_names("biases", self.biases, "linear or layer norm", outer, inner)
+
+    def _check_names(
+        self, key: str, patterns: tuple[str, ...], kind: str, outer: tuple[str, ...], inner: tuple[str, ...]
+    ) -> None:
+        names = [*outer, *(f"blocks.{layer}.{part}" for layer in range(self.num_layers) for part in inner)]
+        for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise UserError(
-                    f"model.structured = '{pattern}' matches no linear; names: {', '.join(self.OUTER_LINEARS)} and "
-                    f"blocks.<0..{self.num_layers - 1}>.{{{', '.join(self.BLOCK_LINEARS)}}}"
+                    f"model.{key} = '{pattern}' matches no {kind}; names: {', '.join(outer)} and "
+                    f"blocks.<0..{self.num_layers - 1}>.{{{', '.join(inner)}}}"
                 )
+
+
+def _is_among(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 @dataclass(frozen=True)
 class Gpt2Config(ModelConfig):
-    """A GPT-2 of arXiv 2410.02117 (appendix): pre-LN, no biases, q/k layer norm, learned positions, untied head."""
+    """A GPT-2 of arXiv 2410.02117 (appendix): pre-LN, q/k layer norm, learned positions, untied head.
+
+    Biases and a zero start of q make it the model of the next pixel.
+    """
 
     name: str = "gpt2"
     d_head: int | None = 64
@@ -87,7 +113,12 @@ class Gpt2Config(ModelConfig):
     num_heads: int | None = None
     """A fixed number of heads, their size growing with the width."""
     context: int = 128
-    """Tokens a sequence."""
+    """Tokens a sequence; of images after a start token those that are predicted, or one more: the last is read too."""
+    zero_start: tuple[str, ...] = ()
+    """Patterns of linears that start as the zero map, besides the last of every branch and the head."""
+    weight_norm_experts: str = "own"
+    """RMS cap of the experts of a linear: own (one each), or shared (one RMS and, where it is learned, one scale per
+    factor over all of them, in q and k too)."""
 
     BLOCK_LINEARS: ClassVar[tuple[str, ...]] = (
         "attention.q",
@@ -98,6 +129,7 @@ class Gpt2Config(ModelConfig):
         "ffn.down",
     )
     OUTER_LINEARS: ClassVar[tuple[str, ...]] = ("head",)
+    BLOCK_NORMS: ClassVar[tuple[str, ...]] = ("attention_norm", "attention.q_norm", "attention.k_norm", "ffn_norm")
 
     def __post_init__(self) -> None:
         if (self.d_head is None) == (self.num_heads is None):
@@ -106,6 +138,8 @@ class Gpt2Config(ModelConfig):
                 "the other null; d_model / it gives the other"
             )
         super().__post_init__()
+        one_of("model.weight_norm_experts", self.weight_norm_experts, ("own", "shared"))
+        self._check_names("zero_start", self.zero_start, "linear", self.OUTER_LINEARS, self.BLOCK_LINEARS)
         at_least("model.d_head" if self.num_heads is None else "model.num_heads", self.width_step, 1)
         at_least("model.context", self.context, 1)
         if self.d_model % self.width_step:
@@ -115,6 +149,15 @@ class Gpt2Config(ModelConfig):
                 f"model.d_model = {self.d_model} is no multiple of model.{name} = {self.width_step}; "
                 f"nearest widths: {low}, {low + self.width_step}"
             )
+
+    def starts_at_zero(self, linear: str) -> bool:
+        """Whether the linear of this name is asked to start as the zero map."""
+        return _is_among(linear, self.zero_start)
+
+    @property
+    def outer_norms(self) -> tuple[str, ...]:
+        """The one before the head."""
+        return ("norm",)
 
     @property
     def width_step(self) -> int:
@@ -134,14 +177,27 @@ class Gpt2Config(ModelConfig):
 
 @dataclass(frozen=True)
 class MlpConfig(ModelConfig):
-    """A residual pre-LN MLP of arXiv 2410.02117 (MLP regression): dense input and head, GELU blocks, no biases."""
+    """A residual pre-LN MLP of arXiv 2410.02117 (MLP regression): dense input and head, GELU blocks."""
 
     name: str = "mlp"
     base_width: int = 64
     dtype: str = "float32"
+    outer_norm: str = "output"
+    """Where the layer norm outside of the blocks stands. output: h0 = W x and a norm before the head; input, as
+    published: h0 = LN(gelu(W x)) and none before the head."""
 
     BLOCK_LINEARS: ClassVar[tuple[str, ...]] = ("up", "down")
     OUTER_LINEARS: ClassVar[tuple[str, ...]] = ("input", "head")
+    BLOCK_NORMS: ClassVar[tuple[str, ...]] = ("norm",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("model.outer_norm", self.outer_norm, ("input", "output"))
+
+    @property
+    def outer_norms(self) -> tuple[str, ...]:
+        """One, before the blocks or after them."""
+        return ("input_norm",) if self.outer_norm == "input" else ("norm",)
 
     @property
     def context(self) -> int:

@@ -10,6 +10,7 @@ from structlin.errors import UserError
 
 KINDS = ("none", "btt", "ffn", "dense", "low_rank")
 COVERED = ("all", "ffn", "attention")
+ROUTER_STARTS = ("zero", "random")
 _IDLE = {
     "num_experts": 1,
     "top_k": 1,
@@ -18,6 +19,7 @@ _IDLE = {
     "capacity": 0.0,
     "auxiliary_weight": 0.0,
     "z_weight": 0.0,
+    "router_start": "zero",
 }
 """What a model without experts never reads has one value, so that it has one identity."""
 
@@ -43,6 +45,8 @@ class MoeConfig:
     """Weight of a router's loss (balance and z) in the training loss, averaged over routers."""
     z_weight: float = 0.1
     """Weight of the z-loss within a router's loss."""
+    router_start: str = "zero"
+    """First weights of the routers: zero, or random (normal, of variance 1 / d_in)."""
 
     def __post_init__(self) -> None:
         one_of("moe.kind", self.kind, KINDS)
@@ -51,6 +55,7 @@ class MoeConfig:
                 object.__setattr__(self, name, value)
             return
         one_of("moe.layers", self.layers, COVERED)
+        one_of("moe.router_start", self.router_start, ROUTER_STARTS)
         at_least("moe.num_experts", self.num_experts, 1)
         if not 1 <= self.top_k <= self.num_experts:
             raise UserError(f"moe.top_k = {self.top_k} must lie in [1, moe.num_experts = {self.num_experts}]")
@@ -82,6 +87,7 @@ class MoeConfig:
         words += [] if self.top_k == 2 else [f"k{self.top_k}"]
         words += [f"c{self.capacity:g}"] if self.capacity else []
         words += [f"e{self.evaluation_top_k}"] if self.evaluation_top_k else []
+        words += [] if self.router_start == "zero" else [self.router_start]
         return "-".join(words)
 
     @property

@@ -22,6 +22,8 @@ class Template:
     """The schedule its runs will have."""
     asked: str = field(default="", compare=False)
     """The name that its structure was asked for by: monarch, whose theta is that of btt."""
+    widths: tuple[int, ...] | None = None
+    """Widths of its own in place of the grid's: a study may give each structure others."""
 
     def trunk(self, d_model: int) -> Science:
         """The constant-rate run at a width."""

@@ -16,7 +16,7 @@ from structlin.config.structure import StructureConfig
 from structlin.data.recipe import SOURCES, DataRecipe
 from structlin.errors import UserError
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of the fields below; ``identity.upgrade`` fills the historical value of a field added later."""
 
 NUMERICS = 1
@@ -92,22 +92,35 @@ class Science:
         if source.task != self.task:
             valid = "|".join(name for name, spec in SOURCES.items() if spec.task == self.task)
             raise UserError(f"task = {self.task} learns from data={valid}, not {self.data.name}")
-        if source.sample_tokens not in (0, self.model.context):
+        tokens = source.sample_tokens
+        # A whole image may be read after the start token: what its last token says is then asked nothing.
+        lengths = (tokens, tokens + 1) if source.task == "pixels" else (tokens,)
+        if tokens and self.model.context not in lengths:
             raise UserError(
                 f"model.context = {self.model.context}, but an image of data={self.data.name} has "
-                f"{source.sample_tokens} tokens; set model.context={source.sample_tokens}"
+                f"{tokens} tokens; set model.context={tokens}, or {tokens + 1} to read its last token too"
             )
 
     def _check_mixture(self) -> None:
-        """Experts are built into the blocks of a GPT-2, and have two factors at most."""
+        """Experts are built into the blocks of a GPT-2, have two factors at most and no biases."""
+        is_capped = self.moe.kind != "none" and self.model.weight_norm != "none"
+        model = self.model
+        if isinstance(model, Gpt2Config) and not is_capped:
+            # Without experts, or a cap of theirs, it is never read: one value, so that it has one identity.
+            object.__setattr__(self, "model", replace(model, weight_norm_experts="own"))
         if self.moe.kind == "none":
             return
-        if not isinstance(self.model, Gpt2Config):
-            raise UserError(f"moe = {self.moe.kind} is built into model=gpt2 only, not {self.model.name}; use moe=none")
+        if not isinstance(model, Gpt2Config):
+            raise UserError(f"moe = {self.moe.kind} is built into model=gpt2 only, not {model.name}; use moe=none")
         if self.structure.num_factors > 2:
             raise UserError(
                 f"moe = {self.moe.kind} mixes experts of at most two factors, and structure {self.structure.name} has "
                 f"{self.structure.num_factors}; use moe=none, or a structure of two"
+            )
+        if model.biases:
+            raise UserError(
+                f"model.biases = {list(model.biases)} and moe = {self.moe.kind}: experts have no biases; use "
+                "model.biases=[], or moe=none"
             )
 
     @property
@@ -132,6 +145,8 @@ class Science:
             options = ["head"]
         if self.model.weight_norm != "none":
             options.append(f"{self.model.weight_norm}-norm")
+        if isinstance(self.model, Gpt2Config) and self.model.weight_norm_experts != "own":
+            options.append(f"{self.model.weight_norm_experts}-cap")
         if self.structure.contraction != "cheapest":
             options.append(f"{self.structure.contraction}-order")
         if self.optim.rate_rule != "structure":

@@ -9,6 +9,9 @@
       small: ["structure=dense,btt1 optim.lr=1e-3",       all axes would make runs that nobody wants; each line adds
               "structure=btt1 optim.lr=2e-3"]             its words, and the study is the runs of all lines
 
+    changes:                                              of sizes other than paper: what they set otherwise than what
+      small: {model.d_model: why}                         was published, and why; key of the config -> reason
+
 The words come before those of the user, so that what is said on the command line counts.
 """
 
@@ -57,6 +60,11 @@ def sizes(folder: Path, name: str) -> list[str]:
     return list(_read(folder / f"{name}.yaml")["sizes"])
 
 
+def changes(folder: Path, name: str, size: str) -> dict[str, str]:
+    """What a size of a study sets otherwise than what was published: key of the config -> reason."""
+    return dict(_read(folder / f"{name}.yaml").get("changes", {}).get(size, {}))
+
+
 def _listing(key: str, folder: Path) -> str:
     return f"{key}={'|'.join(studies(folder))}"
 
@@ -64,6 +72,6 @@ def _listing(key: str, folder: Path) -> str:
 def _read(path: Path) -> dict[str, Any]:
     content = OmegaConf.to_container(OmegaConf.load(path))
     assert isinstance(content, dict), path
-    assert content.keys() - {"figure", "lines"} == {"common", "sizes"}, path
+    assert content.keys() - {"figure", "lines", "changes"} == {"common", "sizes"}, path
     assert content.get("lines", {}).keys() <= content["sizes"].keys(), path
     return {str(key): value for key, value in content.items()}

@@ -21,6 +21,9 @@ from structlin.errors import UserError
 Batch = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 """Inputs and targets, int64 (rows, context) each; a target is the token after its input."""
 
+NO_TARGET = -100
+"""Target of a position after which nothing comes: no part of a loss (the value that torch's cross-entropy ignores)."""
+
 _OFFSET_SALT = np.uint64(0xD1B54A32D192ED03)
 
 
@@ -58,24 +61,29 @@ def windows_per_epoch(shards: TokenShards, context: int) -> int:
     return windows
 
 
-def image_batch(shards: TokenShards, *, image_tokens: int, rows: int, seed: int, step: int, start: int) -> Batch:
+def image_batch(
+    shards: TokenShards, *, image_tokens: int, rows: int, seed: int, step: int, start: int, reads_last: bool = False
+) -> Batch:
     """The batch of a step of whole images, each read after the start token: inputs and targets (rows, image_tokens).
 
-    Global row ``step * rows + j`` is the next image of its epoch, in an order of the epoch's own; a pure function of
-    the shards, the seed and the step.
+    Where the last token is read too, both have one position more, whose target is NO_TARGET. Global row
+    ``step * rows + j`` is the next image of its epoch, in an order of the epoch's own; a pure function of the shards,
+    the seed and the step.
     """
     images = num_images(shards, image_tokens)
     epoch, index = np.divmod(step * rows + np.arange(rows, dtype=np.int64), images)
-    return _read_images(shards, permute(index, images, keys(seed, epoch)), image_tokens, start)
+    return _read_images(shards, permute(index, images, keys(seed, epoch)), image_tokens, start, reads_last)
 
 
-def validation_images(shards: TokenShards, *, image_tokens: int, tokens: int, rows: int, start: int) -> Iterator[Batch]:
+def validation_images(
+    shards: TokenShards, *, image_tokens: int, tokens: int, rows: int, start: int, reads_last: bool = False
+) -> Iterator[Batch]:
     """About ``tokens`` predicted tokens of whole images (rounded up, all there are at most), evenly spaced."""
     images = num_images(shards, image_tokens)
     count = min(images, -(-tokens // image_tokens))
     chosen = np.arange(count, dtype=np.int64) * images // count
     for first in range(0, count, rows):
-        yield _read_images(shards, chosen[first : first + rows], image_tokens, start)
+        yield _read_images(shards, chosen[first : first + rows], image_tokens, start, reads_last)
 
 
 def num_images(shards: TokenShards, image_tokens: int) -> int:
@@ -151,8 +159,12 @@ def _inputs_and_targets(shards: TokenShards, starts: npt.NDArray[np.int64], cont
     return tokens[:, :-1].astype(np.int64), tokens[:, 1:].astype(np.int64)
 
 
-def _read_images(shards: TokenShards, images: npt.NDArray[np.int64], image_tokens: int, start: int) -> Batch:
+def _read_images(
+    shards: TokenShards, images: npt.NDArray[np.int64], image_tokens: int, start: int, reads_last: bool
+) -> Batch:
     targets = shards.windows(images * image_tokens, image_tokens).astype(np.int64)
+    if reads_last:
+        targets = np.pad(targets, ((0, 0), (0, 1)), constant_values=NO_TARGET)
     inputs = np.empty_like(targets)
     inputs[:, 0], inputs[:, 1:] = start, targets[:, :-1]
     return inputs, targets

@@ -1,7 +1,7 @@
 """Which images are there, and how do they become tokens? One token a channel of a pixel, 0..255.
 
     cifar5m   CIFAR-5M's npz files (X: uint8 images 32 x 32 x 3), averaged over 4 x 4 pixels to 8 x 8 x 3: 192 tokens,
-              row by row, the channels of a pixel together [arXiv 2410.02117: 8 x 8 x 3; the averaging is assumed]
+              row by row, the channels of a pixel together [arXiv 2410.02117: 8 x 8 x 3; how is not said]
     digits    scikit-learn's 1,797 digits, 8 x 8 gray: 64 tokens; their values 0..16 are spread over 0..255
 
 The digits' package ships one compressed table, which is read as a file: importing it would take a second.

@@ -22,6 +22,9 @@ from structlin.data.manifest import MANIFEST_NAME, Manifest
 from structlin.data.tokenizers import tokenizer_spec
 from structlin.errors import UserError, suggest
 
+UNKNOWN = "?"
+"""``content`` of files that nobody has named: enough for a plan, whose runs then have no identity yet."""
+
 RECIPE_VERSION = 1
 """Version of cleaning, cutting and splitting; raise it when any of them changes the tokens."""
 
@@ -39,6 +42,9 @@ class SourceSpec:
     takes_path: bool
     """Whether ``data.path`` means anything."""
 
+    needs_path: bool = False
+    """Whether there are no such data without it."""
+
     task: str = "language"
     """The task that learns from it."""
 
@@ -47,12 +53,14 @@ class SourceSpec:
 
 
 SOURCES = {
-    "cifar5m": SourceSpec(100, False, takes_path=True, task="pixels", sample_tokens=images.CIFAR_TOKENS),
+    "cifar5m": SourceSpec(
+        100, False, takes_path=True, needs_path=True, task="pixels", sample_tokens=images.CIFAR_TOKENS
+    ),
     "digits": SourceSpec(10, False, takes_path=False, task="pixels", sample_tokens=images.DIGITS_TOKENS),
     "openwebtext": SourceSpec(openwebtext.VALIDATION_EVERY, whole_documents=True, takes_path=True),
     "sotu": SourceSpec(sotu.VALIDATION_EVERY, whole_documents=False, takes_path=False),
     "teacher": SourceSpec(0, False, takes_path=False, task="regression", sample_tokens=1),
-    "text": SourceSpec(validation_every=20, whole_documents=False, takes_path=True),
+    "text": SourceSpec(validation_every=20, whole_documents=False, takes_path=True, needs_path=True),
 }
 
 _TOKENIZERS = {"language": ("char96", "gpt2"), "pixels": ("pixels",), "regression": ("none",)}
@@ -113,6 +121,11 @@ class DataRecipe:
     def spec(self) -> SourceSpec:
         """What is fixed by the name."""
         return SOURCES[self.name]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether its content is known, so that runs on it have an identity."""
+        return self.content != UNKNOWN
 
     @property
     def is_endless(self) -> bool:

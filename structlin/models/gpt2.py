@@ -1,8 +1,9 @@
 """The GPT-2 of arXiv 2410.02117 (appendix): every linear but the head takes the structure, or is a mixture.
 
-Pre-LN without biases; separate q, k, v; per-head layer norm on q and k; attention logits 8 (q . k) / d_head, which is
-the usual scale at d_head = 64; GELU FFN; residual branches times sqrt(3 / num_layers); learned positions; untied head.
-The last map of every branch and the head start at zero, so the loss at step 0 is ln(vocab).
+Pre-LN; separate q, k, v; per-head layer norm on q and k; attention logits 8 (q . k) / d_head, which is the usual scale
+at d_head = 64; GELU FFN; residual branches times sqrt(3 / num_layers); learned positions; untied head. The last map of
+every branch and the head start at zero, so the loss at step 0 is ln(vocab). No biases on text; on images those that
+``model.biases`` names, and q starts at zero too (``model.zero_start``). A start token is a row of the table of tokens.
 
 Letters: N sequences, T tokens, D d_model, H heads, K d_head, V vocabulary.
 """
@@ -20,7 +21,7 @@ from structlin.config.model import Gpt2Config
 from structlin.config.science import Science
 from structlin.data import input_vocab_size
 from structlin.kernels.attention.attention import causal_attention
-from structlin.models.layers import LayerNorm, build_layers, ffn_layer
+from structlin.models.layers import build_layers, ffn_layer, layer_norm
 from structlin.nn.blocks import Blocks
 from structlin.nn.linear import EinsumLinear
 from structlin.nn.spec import Module, ParamSpec, initialise
@@ -41,7 +42,7 @@ class GPT2(Module):
         self.tokens = nn.Parameter(torch.zeros(input_vocab_size(science.data.tokenizer), model.d_model))
         self.positions = nn.Parameter(torch.zeros(model.context, model.d_model))
         self.blocks = Blocks(Block(model, layers, f"blocks.{i}", layout) for i in range(model.num_layers))
-        self.norm = LayerNorm(model.d_model)
+        self.norm = layer_norm(model, "norm", model.d_model)
         self.head = layers["head"]
 
     def param_specs(self) -> Mapping[str, ParamSpec]:
@@ -61,9 +62,9 @@ class Block(nn.Module):
     def __init__(self, model: Gpt2Config, layers: Mapping[str, nn.Module], name: str, layout: str) -> None:
         super().__init__()
         self.branch_scale = math.sqrt(3 / model.num_layers)
-        self.attention_norm = LayerNorm(model.d_model)
+        self.attention_norm = layer_norm(model, f"{name}.attention_norm", model.d_model)
         self.attention = Attention(model, layers, f"{name}.attention", layout)
-        self.ffn_norm = LayerNorm(model.d_model)
+        self.ffn_norm = layer_norm(model, f"{name}.ffn_norm", model.d_model)
         self.ffn = ffn_layer(layers, f"{name}.ffn")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,8 +84,8 @@ class Attention(nn.Module):
         super().__init__()
         self.d_head = model.head_size
         self.q, self.k, self.v, self.o = (layers[f"{name}.{part}"] for part in "qkvo")
-        self.q_norm = LayerNorm(model.head_size)
-        self.k_norm = LayerNorm(model.head_size)
+        self.q_norm = layer_norm(model, f"{name}.q_norm", model.head_size)
+        self.k_norm = layer_norm(model, f"{name}.k_norm", model.head_size)
         # The layout is that of the structure: experts have sizes of their own, and dense layers no axes.
         self._transposed = {
             part: isinstance(layers[f"{name}.{part}"], EinsumLinear)
@@ -95,8 +96,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (N, T, D) -> (N, T, D)."""
         q_NTHK, k_NTHK, v_NTHK = (self._split(part, x) for part in "qkv")
-        gains = self.q_norm.gain, self.k_norm.gain
-        mixed_NTHK = causal_attention(q_NTHK, k_NTHK, v_NTHK, *gains, scale=8 / self.d_head)
+        gains, biases = (self.q_norm.gain, self.k_norm.gain), (self.q_norm.bias, self.k_norm.bias)
+        mixed_NTHK = causal_attention(q_NTHK, k_NTHK, v_NTHK, *gains, 8 / self.d_head, *biases)
         mixed_NTF = mixed_NTHK.transpose(2, 3) if self._transposed["o"] else mixed_NTHK
         return self.o(mixed_NTF.reshape(x.shape))
 

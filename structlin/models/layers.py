@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from structlin.anatomy.kinds import anatomy
 from structlin.anatomy.shapes import LinearShape
+from structlin.config.model import ModelConfig
 from structlin.config.science import Science
 from structlin.nn.experts import Experts
 from structlin.nn.linear import Linear, LinearOptions, make_linear, of_gelu
@@ -31,19 +32,28 @@ class FFN(nn.Module):
 
 
 class LayerNorm(Module):
-    """Layer norm over the last dimension with a gain and no bias."""
+    """Layer norm over the last dimension with a gain and, where asked for, a bias."""
 
-    def __init__(self, features: int) -> None:
+    bias: nn.Parameter | None
+
+    def __init__(self, features: int, *, bias: bool = False) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.ones(features))
+        self.register_parameter("bias", nn.Parameter(torch.zeros(features)) if bias else None)
 
     def param_specs(self) -> Mapping[str, ParamSpec]:
-        """The gain starts at 1 and learns at lr0."""
-        return {"gain": ParamSpec("gain", 0.0, mean=1.0)}
+        """The gain starts at 1, the bias at 0, and both learn at lr0."""
+        gain = {"gain": ParamSpec("gain", 0.0, mean=1.0)}
+        return gain if self.bias is None else {**gain, "bias": ParamSpec("bias", 0.0)}
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., features) -> the same shape."""
-        return functional.layer_norm(x, self.gain.shape, self.gain)
+        return functional.layer_norm(x, self.gain.shape, self.gain, self.bias)
+
+
+def layer_norm(model: ModelConfig, name: str, features: int) -> LayerNorm:
+    """The layer norm of this name, with a bias where the model gives it one."""
+    return LayerNorm(features, bias=model.has_bias(name))
 
 
 def build_layers(science: Science) -> dict[str, nn.Module]:
@@ -57,6 +67,7 @@ def build_layers(science: Science) -> dict[str, nn.Module]:
             base_d_in=shape.base_d_in,
             evaluation_top_k=moe.evaluation_top_k,
             capacity=moe.capacity,
+            std=shape.d_in**-0.5 if moe.router_start == "random" else 0.0,
         )
         for shape in body.routers
     }
@@ -88,5 +99,6 @@ def linear_layer(shape: LinearShape, science: Science) -> Linear | Experts:
     norm = science.model.weight_norm
     if norm == "learned" and not shape.learned_scale:
         norm = "fixed"
-    options = LinearOptions(shape.base_d_in, shape.starts_at_zero, science.optim.rate_rule, norm)
+    rule, shares = science.optim.rate_rule, shape.shares_cap
+    options = LinearOptions(shape.base_d_in, shape.starts_at_zero, rule, norm, shape.bias, shares)
     return Experts(shape.plan, shape.num_experts, options) if shape.router else make_linear(shape.plan, options)

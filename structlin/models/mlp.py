@@ -1,9 +1,10 @@
 """The student of the regression of arXiv 2410.02117: a residual pre-LN MLP whose inner layers take the structure.
 
-    h = W_in x;   h += sqrt(3 / num_layers) down(gelu(up(LN(h)))) for every block;   y = head(LN(h))
+    h = LN(gelu(W_in x));   h += sqrt(3 / num_layers) down(gelu(up(LN(h)))) for every block;   y = head(h)
 
-No biases; up widens by ffn_expansion. Every down and the head start at zero, so the student first says 0 and, with
-standardised labels, its loss is 1. The layer norm before the head is assumed (as in the GPT-2 of the same paper).
+as published, with biases on all linears and norms (``model.outer_norm=input``, ``model.biases``); or, under
+``model.outer_norm=output``, h = W_in x and y = head(LN(h)). up widens by ffn_expansion. Every down and the head start
+at zero, so the student first says 0 and, with standardised labels, its loss is 1.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from structlin.anatomy.kinds import anatomy
 from structlin.config.model import MlpConfig
 from structlin.config.science import Science
-from structlin.models.layers import LayerNorm, linear_layer
+from structlin.models.layers import layer_norm, linear_layer
 from structlin.nn.blocks import Blocks
 from structlin.nn.linear import of_gelu
 from structlin.nn.spec import Module, initialise
@@ -33,12 +35,18 @@ class MLP(Module):
         layers = {shape.name: linear_layer(shape, science) for shape in anatomy(science).linears}
         self.input = layers["input"]
         self.blocks = Blocks(Block(model, layers, f"blocks.{i}") for i in range(model.num_layers))
-        self.norm = LayerNorm(model.d_model)
+        outer = layer_norm(model, model.outer_norms[0], model.d_model)
+        self.input_norm = outer if model.outer_norm == "input" else None
+        self.norm = outer if model.outer_norm == "output" else None
         self.head = layers["head"]
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, 8) -> (N, 1)."""
-        prediction: Tensor = self.head(self.norm(self.blocks(self.input(x))))
+        h = self.input(x)
+        if self.input_norm is not None:
+            h = self.input_norm(functional.gelu(h))
+        h = self.blocks(h)
+        prediction: Tensor = self.head(h if self.norm is None else self.norm(h))
         return prediction
 
 
@@ -48,7 +56,7 @@ class Block(nn.Module):
     def __init__(self, model: MlpConfig, layers: Mapping[str, nn.Module], name: str) -> None:
         super().__init__()
         self.branch_scale = math.sqrt(3 / model.num_layers)
-        self.norm = LayerNorm(model.d_model)
+        self.norm = layer_norm(model, f"{name}.norm", model.d_model)
         self.up, self.down = layers[f"{name}.up"], layers[f"{name}.down"]
 
     def forward(self, h: Tensor) -> Tensor:

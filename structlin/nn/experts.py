@@ -1,7 +1,8 @@
 """What do the experts of a mixture hold? A linear map each, of equal sizes, their factors stacked.
 
-Every expert starts, learns and is capped as if it stood alone: initial scale, rate and RMS cap come from its own
-sizes. So the experts of a BTT-MoE, which are the rank slices of one block tensor train, have the sizes of rank 1.
+Every expert starts and learns as if it stood alone: initial scale, rate and RMS cap come from its own sizes. So the
+experts of a BTT-MoE, which are the rank slices of one block tensor train, have the sizes of rank 1. The cap is each
+expert's own, or one for all of them (``LinearOptions.shares_cap``, as published for BTT-MoE).
 Source: arXiv 2410.02117, section 5.
 """
 

@@ -46,6 +46,8 @@ class LinearOptions:
     """RMS cap of every factor: none, fixed or learned."""
     bias: bool = False
     """Whether a vector is added to the output."""
+    shares_cap: bool = False
+    """Of stacked maps: whether all have one RMS cap a factor, and one scale where it is learned."""
 
 
 class Factored(Module):
@@ -58,6 +60,8 @@ class Factored(Module):
         # A dense weight is never capped: weight normalisation is for factors.
         self.weight_norm = "none" if plan.dense else options.weight_norm
         self.copies = copies
+        # A cap each, along the first dimension of a factor.
+        self._caps = None if options.shares_cap else copies
         self._stds = {factor.name: factor.std for factor in plan.factors}
         self._specs: dict[str, ParamSpec] = {}
         for factor in plan.factors:
@@ -65,7 +69,7 @@ class Factored(Module):
             rate = factor.adam_multiplier(options.base_d_in, options.rate_rule)
             self._specs[factor.name] = ParamSpec("factor", 0.0 if zero else factor.std, rate, decay=True)
             if self.weight_norm == "learned":
-                ones = torch.ones(()) if copies is None else torch.ones(copies)
+                ones = torch.ones(()) if self._caps is None else torch.ones(self._caps)
                 self.register_parameter(f"scale_{factor.name}", nn.Parameter(ones))
                 self._specs[f"scale_{factor.name}"] = ParamSpec("scale", 0.0, mean=1.0)
 
@@ -85,12 +89,12 @@ class Factored(Module):
             getattr(self, name).normal_(0.0, 1.0).mul_(spec.std).add_(spec.mean)
 
     def factor(self, name: str) -> Tensor:
-        """A factor as it is used: normalised, each copy on its own, where weight normalisation asks for it."""
+        """A factor as it is used: normalised, each copy on its own or all as one, where weight normalisation asks."""
         raw: Tensor = getattr(self, name)
         if self.weight_norm == "none":
             return raw
         scale = getattr(self, f"scale_{name}") if self.weight_norm == "learned" else None
-        return cap_rms(raw, self._stds[name], scale, stacked=self.copies is not None)
+        return cap_rms(raw, self._stds[name], scale, stacked=self._caps is not None)
 
 
 class Linear(Factored):

@@ -3,8 +3,8 @@
     g = W x,   S = top-k(g),   w = softmax(g over S),   p = softmax(g) over all experts,   f = share of assignments
     loss = E sum_e p_e f_e + z_weight mean(logsumexp(g)^2)
 
-The first term is 1 where experts are used evenly and E / k where all tokens go to the same k. W starts at zero, so at
-step 0 all experts tie: ties are broken by the token's index in the global batch, each expert getting an equal share.
+The first term is 1 where experts are used evenly and E / k where all tokens go to the same k. Where W starts at zero
+all experts tie at step 0: ties are broken by the token's index in the global batch, each expert getting an equal share.
 Source: arXiv 2410.02117, section 5; the balance loss is that of arXiv 2101.03961, eq. 4.
 
 Letters: T tokens, D features, E experts, K chosen experts.
@@ -71,11 +71,12 @@ class Router(Module):
         base_d_in: int,
         evaluation_top_k: int = 0,
         capacity: float = 0.0,
+        std: float = 0.0,
     ) -> None:
-        """``evaluation_top_k`` 0: as in training. ``capacity`` 0: no assignment is dropped."""
+        """``evaluation_top_k`` 0: as in training. ``capacity`` 0: no assignment is dropped. ``std`` of the start."""
         super().__init__()
         self.top_k, self.evaluation_top_k, self.capacity = top_k, evaluation_top_k or top_k, capacity
-        self.rate = base_d_in / d_in
+        self.rate, self.std = base_d_in / d_in, std
         self.weight = nn.Parameter(torch.zeros(num_experts, d_in))
         self.ranks: Ranks = ALONE
         self.is_repeated = False
@@ -83,8 +84,8 @@ class Router(Module):
         self._losses: tuple[Tensor, Tensor, Tensor] | None = None
 
     def param_specs(self) -> Mapping[str, ParamSpec]:
-        """Starts at zero and learns at the rate of a dense layer."""
-        return {"weight": ParamSpec("router", 0.0, self.rate, decay=True)}
+        """Starts at zero, or normal, and learns at the rate of a dense layer."""
+        return {"weight": ParamSpec("router", self.std, self.rate, decay=True)}
 
     def forward(self, x: Tensor) -> Routes:
         """x (T, D) -> routes; in training the losses and statistics of the batch are kept for their readers."""

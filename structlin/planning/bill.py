@@ -12,7 +12,7 @@ from rich.table import Table
 
 from structlin.anatomy.kinds import rounding_of
 from structlin.anatomy.ledger import Ledger, ledger
-from structlin.config.identity import run_id
+from structlin.config.identity import run_id, to_mapping
 from structlin.config.request import Site
 from structlin.config.science import Science
 from structlin.data import epochs, train_tokens
@@ -48,7 +48,7 @@ class Line:
         cell, science = self.cell, self.cell.science
         macs = self.costs.macs_per_token
         return {
-            "run_id": run_id(science),
+            "run_id": run_id(science) if science.data.is_known else None,
             "structure": cell.alias or science.structure.name,
             "variant": science.variant,
             "theta": science.structure.theta,
@@ -66,6 +66,7 @@ class Line:
             "rounding": rounding_of(science),
             "seconds": self.seconds,
             "flags": self.flags,
+            "config": to_mapping(science),
         }
 
 
@@ -120,7 +121,9 @@ def check_epochs(plan: Plan, site: Site) -> None:
 def _epochs(cell: Cell, site: Site) -> float | None:
     """How often a cell reads its data; None where its size is not known before it is prepared."""
     available = train_tokens(cell.science.data, site.data_root)
-    passes = None if available is None else epochs(cell.tokens, available)
+    # Of images after a start token a step has a position more than it takes from the data.
+    share = (cell.science.data.spec.sample_tokens or cell.science.model.context) / cell.science.model.context
+    passes = None if available is None else epochs(cell.tokens * share, available)
     if passes is not None and passes > site.max_epochs:
         raise UserError(
             f"{cell.science.variant} at d_model = {cell.science.model.d_model} would read "

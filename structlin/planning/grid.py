@@ -118,7 +118,8 @@ def _cells(template: Template, request: SweepRequest) -> Iterator[Cell]:
             for width, steps in designed_cells(template, budget, grid):
                 yield Cell(template.trunk(width), steps, None)
             continue
-        widths = _given_widths(template, grid) if grid.widths else choose_widths(template, budget, grid)
+        given = template.widths or grid.widths
+        widths = _given_widths(template, grid) if given else choose_widths(template, budget, grid)
         for width in widths:
             yield _budget_cell(template, width, budget, grid.most_tokens)
 
@@ -148,11 +149,12 @@ def _budget_cell(template: Template, width: int, budget: float, most_tokens: flo
 
 
 def _given_widths(template: Template, grid: GridConfig) -> tuple[int, ...]:
-    if not grid.widths:
+    widths = template.widths or grid.widths
+    if not widths:
         raise UserError("grid.tokens needs the widths they are for: grid.widths=[64,128]")
-    for width in grid.widths:
+    for width in widths:
         template.trunk(width)  # validates that heads divide it
-    return tuple(sorted(set(grid.widths)))
+    return tuple(sorted(set(widths)))
 
 
 # --- jobs ---------------------------------------------------------------------------------------------------------

@@ -26,16 +26,22 @@ class PixelsTask(NextTokenLearner):
         self.held_out = TokenShards.open(place, "validation")
         self.manifest_hash = self.train.manifest_hash
         self.start = vocab_size(science.data.tokenizer)
+        self.image_tokens = science.data.spec.sample_tokens
+        self.reads_last = science.model.context > self.image_tokens
 
     def train_batch(self, step: int, ranks: Ranks = ALONE) -> Batch:
-        """Inputs (the start token, then all pixels but the last) and targets (all pixels), (rows, context)."""
+        """Inputs (the start token, then the pixels) and targets (all pixels), (rows, context).
+
+        A context of one more than an image's tokens reads the last pixel too, and asks nothing of what it says.
+        """
         inputs, targets = image_batch(
             self.train,
-            image_tokens=self.science.model.context,
+            image_tokens=self.image_tokens,
             rows=self.science.rows,
             seed=self.science.seed,
             step=step,
             start=self.start,
+            reads_last=self.reads_last,
         )
         rows = share(self.science.rows, ranks)
         return torch.from_numpy(inputs[rows]), torch.from_numpy(targets[rows])
@@ -44,9 +50,10 @@ class PixelsTask(NextTokenLearner):
         """Cross-entropy over fixed held-out images."""
         images = validation_images(
             self.held_out,
-            image_tokens=self.science.model.context,
+            image_tokens=self.image_tokens,
             tokens=self.science.evaluation.tokens,
             rows=min(EVALUATION_ROWS, self.science.rows),
             start=self.start,
+            reads_last=self.reads_last,
         )
         return self.mean_loss(model, images, device, ranks)

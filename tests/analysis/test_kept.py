@@ -125,6 +125,39 @@ def test_a_changed_study_is_planned_anew(study: Path, tmp_path: Path) -> None:
     assert changed.missing == (("btt at width 16, seed 1, step 12",), "python sweep.py study=fig4 study.size=small")
 
 
+def test_runs_trained_otherwise_are_marked(study: Path, tmp_path: Path) -> None:
+    """In the caption, and as what is missing, with the sweep that trains them anew."""
+    runs = tables.runs({"dense": 1.0, "btt": 1.5})
+    put(tmp_path, "fig4", runs, [])
+    before = make.Maker(CHOICES, folder=tmp_path).drawing("fig4")
+    origin = json.loads((tmp_path / "fig4.json").read_text()) | {"trained_otherwise": "no RMS cap"}
+    (tmp_path / "fig4.json").write_text(json.dumps(origin))
+    after = make.Maker(CHOICES, folder=tmp_path).drawing("fig4")
+    assert before is not None
+    assert after is not None
+    assert after.caption.startswith(before.caption)
+    assert after.caption.endswith("trained with other settings than the study has today: no RMS cap.")
+    assert (before.missing, after.missing) == ((), ("trained with other settings: no RMS cap",))
+    assert after.command == "python sweep.py study=fig4 study.size=small"
+    assert kept.keep("fig4", "small", study, tmp_path).origin["trained_otherwise"] == ""
+
+
+@pytest.mark.parametrize(
+    ("variants", "name", "found"),
+    [
+        (["dense", "btt"], "btt", "btt"),
+        (["btt@nddn+fixed-norm", "btt+fixed-norm"], "btt", "btt+fixed-norm"),
+        (["btt@nddn/paper+fixed-norm+first-order", "btt/paper+fixed-norm+first-order"], "btt",
+         "btt/paper+fixed-norm+first-order"),
+        (["dense/paper", "btt/paper"], "dense", "dense/paper"),
+        (["btt+naive", "btt"], "btt", "btt"),
+    ],
+)  # fmt: skip
+def test_the_baseline_is_found_under_the_options_that_all_have(variants: list[str], name: str, found: str) -> None:
+    figure = FIGURES["fig10"] if name == "btt" else FIGURES["fig4"]
+    assert make.Maker(CHOICES).baseline(figure, pd.DataFrame({"variant": variants})) == found
+
+
 def test_figures_of_own_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = tables.runs(tables.TAXONOMY)
     runs.to_parquet(tmp_path / "t.parquet")

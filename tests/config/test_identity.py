@@ -40,6 +40,7 @@ CHANGED: dict[str, Any] = {
     "moe.capacity": 2.0,
     "moe.auxiliary_weight": 0.02,
     "moe.z_weight": 0.2,
+    "moe.router_start": "random",
     "model.name": None,
     "model.d_model": 32,
     "model.num_layers": 2,
@@ -49,6 +50,9 @@ CHANGED: dict[str, Any] = {
     "model.context": 32,
     "model.structured": ("blocks.*", "head"),
     "model.weight_norm": "fixed",
+    "model.weight_norm_experts": None,
+    "model.zero_start": ("blocks.*.attention.q",),
+    "model.biases": None,
     "model.base_width": 32,
     "model.base_ffn_expansion": 2,
     "model.dtype": "float64",
@@ -185,12 +189,13 @@ def test_identities_are_the_golden_ones() -> None:
     assert {name: run_id(value) for name, value in golden_sciences().items()} == GOLDEN[f"schema {SCHEMA}"]
 
 
+@pytest.mark.parametrize("schema", [2, 3])
 @pytest.mark.parametrize("name", golden_sciences())
-def test_identities_of_schema_2_are_the_golden_ones_and_lead_to_those_of_now(name: str) -> None:
-    """What version 2 wrote had these ids; read by this version it is the same Science, under its id of now."""
+def test_identities_of_older_schemas_are_the_golden_ones_and_lead_to_those_of_now(name: str, schema: int) -> None:
+    """What an older version wrote had these ids; read by this version it is the same Science, under its id of now."""
     science = golden_sciences()[name]
-    stored = stored_by(2, science)
-    assert id_of(stored) == GOLDEN["schema 2"][name]
+    stored = stored_by(schema, science)
+    assert id_of(stored) == GOLDEN[f"schema {schema}"][name]
     assert run_id(science_from(stored)) == run_id(science) == GOLDEN[f"schema {SCHEMA}"][name]
 
 
@@ -219,12 +224,13 @@ def test_a_stored_science_reads_back(base: Science) -> None:
     )
 
 
-@pytest.mark.parametrize("schema", [1, 2])
+@pytest.mark.parametrize("schema", [1, 2, 3])
 @pytest.mark.parametrize("structure", ["btt", "dense"])
 def test_a_science_of_an_older_schema_is_upgraded(structure: str, schema: int) -> None:
-    """Schema 1 knew no experts, schema 2 one order of axes and of contraction; a dense layer has none to know."""
+    """Schema 1 knew no experts, schema 2 one order of axes and of contraction, schema 3 no biases."""
     old = stored_by(schema, tiny(structure))
-    assert "guide" not in old
+    assert "biases" not in old["model"]
+    assert ("guide" in old) == (schema > 2)
     assert ("moe" in old) == (schema > 1)
     assert canonical_json(science_from(old)) == canonical_json(tiny(structure))
     assert run_id(science_from(old)) == run_id(tiny(structure)) != id_of(old)
@@ -258,6 +264,27 @@ def test_an_order_of_contraction_is_a_variant_and_an_order_of_axes_a_structure()
     assert [structure.name for structure in structures] == ["btt", "btt", "btt-efd"]
     variants = [dataclasses.replace(tiny(), structure=structure).variant for structure in structures]
     assert variants == ["btt", "btt+first-order", "btt-efd"]
+
+
+def test_biases_belong_to_the_identity_and_experts_have_none() -> None:
+    plain = tiny()
+    biased = dataclasses.replace(plain, model=dataclasses.replace(plain.model, biases=("*norm", "head")))
+    assert run_id(biased) != run_id(plain)
+    with pytest.raises(UserError, match=r"experts have no biases; use model.biases=\[\], or moe=none"):
+        dataclasses.replace(biased, moe=MoeConfig("btt"))
+
+
+def test_a_cap_that_nothing_reads_is_no_part_of_the_identity() -> None:
+    """Without experts, or without a cap, there is nothing to share."""
+    shared = dataclasses.replace(tiny().model, weight_norm_experts="shared")
+    assert run_id(dataclasses.replace(tiny(), model=shared)) == run_id(tiny())
+    routed = tiny(moe=MoeConfig("btt"))
+    assert run_id(dataclasses.replace(routed, model=shared)) == run_id(routed)
+    capped = dataclasses.replace(shared, weight_norm="fixed")
+    with_cap = dataclasses.replace(routed, model=capped)
+    assert with_cap.variant == "moe-btt8+fixed-norm+shared-cap"
+    own = dataclasses.replace(capped, weight_norm_experts="own")
+    assert run_id(with_cap) != run_id(dataclasses.replace(routed, model=own))
 
 
 def test_a_structure_that_experts_replace_is_no_part_of_the_identity() -> None:

@@ -1,5 +1,6 @@
 """A study is a command line in a file: every one composes, plans and trains two tiny steps."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from structlin.anatomy.ledger import ledger
 from structlin.config.compose import CONFIG_DIR, options
 from structlin.config.doors import sweep_request, train_request
+from structlin.config.identity import run_id, science_from, to_mapping
 from structlin.config.study import expand_study, sizes, studies
 from structlin.data import DataRecipe, prepare
 from structlin.errors import UserError
@@ -89,7 +91,37 @@ def test_the_paper_sizes_are_the_published_ones(tmp_path: Path) -> None:
         assert {(science.schedule.kind, science.schedule.final) for science in sciences} == {("cosine", 0.0)}
         assert {science.model.num_layers for science in sciences} == {3}
         assert {science.model.base_width for science in sciences} == {64}
-    assert ledger(sciences[0]).macs["attention"] == 2 * 192 * 32 * 3
+    assert ledger(sciences[0]).macs["attention"] == 2 * 193 * 32 * 3
+
+
+def test_a_plan_that_is_only_shown_needs_no_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its runs have no identity yet; with the files they have one, and training asks for them."""
+    make_npz(tmp_path / "npz", (300,))
+    bare = ["study=pixels", "study.size=paper", "tracking=journal"]
+    shown = ["dry_run=true", "format=json", f"runs={tmp_path}"]
+    for more, known in (([], False), ([f"data.path={tmp_path / 'npz'}"], True)):
+        request = sweep_request([*bare, *shown, *more])
+        run_sweep(request)
+        found = json.loads(capsys.readouterr().out)["cells"]
+        assert len(found) == 41
+        assert {line["run_id"] is not None for line in found} == {known}
+        for line, cell in zip(found, plan_sweep(request).cells, strict=True):
+            assert line["config"] == to_mapping(cell.science)
+            assert line["run_id"] == (run_id(science_from(line["config"])) if known else None)
+    with pytest.raises(UserError, match=r"data=cifar5m needs data\.path"):
+        sweep_request(bare)
+
+
+def test_lines_may_have_widths_of_their_own(tmp_path: Path) -> None:
+    """And a word of the user counts for all lines."""
+    cells = plan_sweep(sweep_request(["study=fig4", "study.size=paper", "tracking=journal"])).cells
+    widths = {name: {cell.science.model.d_model for cell in cells if (cell.science.variant == "dense") == name}
+              for name in (True, False)}  # fmt: skip
+    assert widths == {True: {256, 512, 768, 1024}, False: {256, 512, 768, 1024, 2048, 4096}}
+    one = ["study=fig4", "study.size=paper", "grid.widths=[128]", "structure=dense", "tracking=journal"]
+    assert {cell.science.model.d_model for cell in plan_sweep(sweep_request(one)).cells} == {128}
+    with pytest.raises(UserError, match="most_tokens belongs to the sweep as a whole"):
+        sweep_request([*one, "grid.most_tokens=1e6,1e7"])
 
 
 def test_what_is_said_on_the_command_line_counts(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from structlin.config.identity import science_from, to_mapping
 from structlin.config.placement import Placement
 from structlin.config.science import NUMERICS, Science
 from structlin.data import input_vocab_size, vocab_size
+from structlin.data.batches import NO_TARGET
 from structlin.data.teacher import INPUT_FEATURES
 from structlin.runs.attempt import Attempt
 from structlin.runs.job import Job
@@ -117,17 +118,35 @@ _OPTIONS: list[Case] = [
     ("language", "tt2", "none", "learned", "constant", {"model.d_head": None, "model.num_heads": 4}),
     ("language", "btt11", "none", "none", "constant", {"model.ffn_expansion": 2, "model.base_ffn_expansion": 4}),
 ]
+_PIXELS = {
+    "model.biases": ["blocks.*.attention.o", "blocks.*.ffn.*", "head", "*norm"],
+    "model.zero_start": ["blocks.*.attention.q"],
+    "model.context": 65,
+    "optim.batch_tokens": 130,
+}
+_PUBLISHED: list[Case] = [
+    # What the published models of images, of the regression and of mixtures have besides.
+    ("pixels", "dense", "none", "fixed", "cosine", _PIXELS),
+    ("pixels", "btt", "none", "fixed", "constant", _PIXELS),
+    ("regression", "dense", "none", "none", "cosine", {"model.biases": ["*"], "model.outer_norm": "input"}),
+    ("regression", "btt", "none", "none", "constant", {"model.biases": ["*"], "model.outer_norm": "input"}),
+    ("language", "btt", "none", "none", "cosine", {"model.biases": ["*"], "model.structured": ["blocks.*", "head"]}),
+    ("language", "dense", "btt", "learned", "constant", {"model.weight_norm_experts": "shared"}),
+    ("language", "dense", "low_rank", "fixed", "cosine", {"model.weight_norm_experts": "shared"}),
+    ("language", "dense", "ffn", "none", "constant", {"moe.layers": "ffn", "moe.router_start": "random"}),
+]
 
 
 def cases() -> dict[str, Science]:
     """All cases by name."""
-    return {_name(case): _science(case) for case in (*_PLAIN, *_MIXTURES, *_OPTIONS)}
+    return {_name(case): _science(case) for case in (*_PLAIN, *_MIXTURES, *_OPTIONS, *_PUBLISHED)}
 
 
 def _name(case: Case) -> str:
     task, structure, mixture, norm, schedule, changes = case
     words = [task, structure, f"moe={mixture}", f"norm={norm}", schedule]
-    return " ".join(words + [f"{key.rpartition('.')[2]}={value}" for key, value in changes.items()])
+    shown = changes.items() if changes is not _PIXELS else [("published", "yes")]
+    return " ".join(words + [f"{key.rpartition('.')[2]}={value}" for key, value in shown])
 
 
 def _science(case: Case) -> Science:
@@ -220,6 +239,7 @@ def batch(science: Science, step: int) -> Batch:
     inputs, targets = tokens[:, :-1].copy(), tokens[:, 1:].copy()
     if science.task == "pixels":
         inputs[:, 0] = input_vocab_size(science.data.tokenizer) - 1
+        targets[:, science.data.spec.sample_tokens :] = NO_TARGET
     return torch.from_numpy(inputs), torch.from_numpy(targets)
 
 

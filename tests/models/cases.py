@@ -16,6 +16,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "fixed": {"weight_norm": "fixed"},
     "learned": {"weight_norm": "learned"},
     "learned-head": {"weight_norm": "learned", "structured": ("blocks.*", "head")},
+    "biases": {"biases": ("*",), "structured": ("blocks.*", "head")},
+    "some-biases": {"biases": ("*norm", "*.o", "blocks.1.ffn.*"), "zero_start": ("*.q", "*.up")},
 }
 KINDS = ("dense", "btt", "btt11", "low_rank", "kronecker", "tensor_train", "g2")
 

@@ -15,6 +15,7 @@ from structlin.anatomy.ledger import ledger
 from structlin.config.science import Science
 from structlin.config.structure import StructureConfig
 from structlin.data import vocab_size
+from structlin.errors import UserError
 from structlin.models.gpt2 import GPT2, build_gpt2
 from structlin.nn.linear import DenseLinear, EinsumLinear
 from structlin.nn.spec import collect_specs, initialise
@@ -103,6 +104,29 @@ def test_a_model_is_built_from_the_listed_linears() -> None:
     built = {n: m.sizes for n, m in GPT2(science).named_modules() if isinstance(m, DenseLinear | EinsumLinear)}
     assert built == listed
     assert len(listed) == 2 * 6 + 1
+
+
+def test_biases_start_at_zero_and_stand_where_they_were_asked_for() -> None:
+    model = build_gpt2(science_of("btt", biases=("*norm", "blocks.0.ffn.*", "head")))
+    names = {name for name, _ in model.named_parameters() if name.endswith(".bias")}
+    norms = {f"blocks.{i}.{part}" for i in (0, 1) for part in ("attention_norm", "ffn_norm")}
+    norms |= {f"blocks.{i}.attention.{part}_norm" for i in (0, 1) for part in "qk"} | {"norm"}
+    assert names == {f"{name}.bias" for name in norms | {"blocks.0.ffn.up", "blocks.0.ffn.down", "head"}}
+    specs = collect_specs(model)
+    assert {specs[name].rate for name in names} == {1.0}
+    assert not any(dict(model.named_parameters())[name].any() for name in names)
+    with pytest.raises(UserError, match=r"model.biases = 'q_norm' matches no linear or layer norm"):
+        science_of("btt", biases=("q_norm",))
+
+
+def test_what_is_asked_to_start_at_zero_does() -> None:
+    model = build_gpt2(science_of("btt", zero_start=("*.q",)))
+    for block in model.blocks:
+        assert block.attention.q.A.any()
+        assert not block.attention.q.B.any()
+        assert block.attention.k.B.any()
+    with pytest.raises(UserError, match=r"model.zero_start = 'queries' matches no linear"):
+        science_of("btt", zero_start=("queries",))
 
 
 def test_only_the_last_maps_of_the_branches_and_the_head_start_at_zero() -> None:

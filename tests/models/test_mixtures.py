@@ -21,7 +21,7 @@ from structlin.models.gpt2 import GPT2, build_gpt2
 from structlin.nn.experts import Experts
 from structlin.nn.linear import EinsumLinear
 from structlin.nn.moe import MoeFfn, MoeLinear
-from structlin.nn.router import Router, auxiliary_loss
+from structlin.nn.router import Router, auxiliary_loss, routers
 from structlin.nn.spec import collect_specs
 from structlin.structure import factorise, lookup
 from structlin.tasks.next_token import NextTokenLearner
@@ -43,7 +43,10 @@ MIXTURES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def mixture(name: str, **model: Any) -> Science:
     structure, moe = MIXTURES[name]
-    return replace(science_of(structure, **model), moe=MoeConfig(**moe))
+    science = science_of(structure, **model)
+    # The model once more: without experts a Science forgets whose the caps of experts are.
+    caps = model.get("weight_norm_experts", "own")
+    return replace(science, moe=MoeConfig(**moe), model=replace(science.model, weight_norm_experts=caps))
 
 
 def some_tokens(rows: int = 4, seed: int = 0) -> Tensor:
@@ -73,16 +76,17 @@ def group_of(name: str) -> str:
 # ---- ledger ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("norm", ["none", "learned"])
+@pytest.mark.parametrize(("norm", "caps"), [("none", "own"), ("learned", "own"), ("learned", "shared")])
 @pytest.mark.parametrize("name", MIXTURES)
-def test_parameters_are_the_models(name: str, norm: str) -> None:
-    science = mixture(name, weight_norm=norm)
+def test_parameters_are_the_models(name: str, norm: str, caps: str) -> None:
+    science = mixture(name, weight_norm=norm, weight_norm_experts=caps)
     counted, idle = dict.fromkeys(GROUPS, 0), 0
     with torch.device("meta"):
         model = GPT2(science)
     for parameter_name, parameter in model.named_parameters():
         counted[group_of(parameter_name)] += parameter.numel()
-        if isinstance(model.get_submodule(parameter_name.rpartition(".")[0]), Experts):
+        # A scale that all experts share is never idle.
+        if isinstance(model.get_submodule(parameter_name.rpartition(".")[0]), Experts) and parameter.dim():
             num_experts = science.moe.num_experts
             idle += parameter.numel() // num_experts * (num_experts - science.moe.top_k)
     costs = ledger(science)
@@ -240,11 +244,47 @@ def test_routers_learn_at_the_rate_of_a_dense_layer() -> None:
     assert rates["blocks.0.ffn.down.router.weight"] == 16 / 128
 
 
+def test_a_shared_cap_is_one_over_all_experts_and_own_caps_are_one_each() -> None:
+    """By the formula s G / max(1, RMS(G) / std): over a whole factor, or over each expert's part of it."""
+    for caps in ("shared", "own"):
+        model = randomised(mixture("btt", weight_norm="learned", weight_norm_experts=caps, dtype="float64"))
+        experts = model.blocks[0].attention.v.experts
+        raw, scale = experts.A.detach(), experts.scale_A.detach()
+        std = next(factor.std for factor in experts.plan.factors if factor.name == "A")
+        axes = tuple(range(0 if caps == "shared" else 1, raw.dim()))
+        rms = (raw.square().mean(axes, keepdim=True) + 1e-12).sqrt()
+        wanted = raw / (rms / std).clamp(min=1.0) * scale.reshape(rms.shape)
+        torch.testing.assert_close(experts.factor("A").detach(), wanted, rtol=1e-14, atol=0)
+        assert bool((rms > std).any()), "the cap is not at work"
+
+
+def test_a_shared_cap_has_its_scale_in_q_and_k_too() -> None:
+    def scaled(caps: str) -> set[str]:
+        model = GPT2(mixture("btt", weight_norm="learned", weight_norm_experts=caps))
+        return {
+            name.split(".")[3] for name, _ in model.named_parameters() if ".attention." in name and "scale_" in name
+        }
+
+    assert scaled("own") == {"v", "o"}
+    assert scaled("shared") == {"q", "k", "v", "o"}
+
+
+def test_a_router_may_start_at_random() -> None:
+    """Normal of variance 1 / d_in: 16 experts at 32 features draw 512 numbers a router."""
+    science = replace(mixture("btt"), moe=MoeConfig("btt", num_experts=16, router_start="random"))
+    model = build_gpt2(science)
+    for _, router in routers(model):
+        d_in = router.weight.shape[1]
+        assert float(router.weight.detach().std() * d_in**0.5) == pytest.approx(1.0, abs=0.15)
+    assert science.variant == "moe-btt16-random"
+    assert not any(router.weight.any() for _, router in routers(build_gpt2(mixture("btt"))))
+
+
 def test_the_branches_of_a_mixture_start_at_zero() -> None:
     model = build_gpt2(mixture("ffn-all"))
     zeros = {name for name, parameter in model.named_parameters() if not parameter.any()}
-    routers = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Router)}
-    last = {name for name in zeros - routers if name != "head.weight"}
+    weights = {f"{name}.weight" for name, _ in routers(model)}
+    last = {name for name in zeros - weights if name != "head.weight"}
     assert {name.rpartition(".")[0] for name in last} == {
         f"blocks.{i}.{part}" for i in (0, 1) for part in ("attention.o.experts", "ffn.down")
     }

@@ -102,6 +102,20 @@ def test_the_output_is_that_of_the_formula() -> None:
     assert torch.allclose(model(x), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["dense", "btt", "g1"])
+def test_the_ledger_counts_the_published_student(name: str) -> None:
+    science = science_of(name, outer_norm="input", biases=("*",))
+    model, costs = build_mlp(science), ledger(science)
+    assert costs.params_total == sum(parameter.numel() for parameter in model.parameters())
+    assert costs.params["head"] == 32 + 1
+    assert costs.params["norm"] == 2 * 32 * (1 + 2)
+    assert costs.macs_per_token == ledger(science_of(name)).macs_per_token
+    assert {name for name, _ in model.named_parameters() if name.startswith(("norm", "input_norm"))} == {
+        "input_norm.gain", "input_norm.bias"
+    }  # fmt: skip
+    assert not model(torch.randn(ROWS, 8)).any()
+
+
 def test_rates_follow_the_base_shape() -> None:
     """At the base width a dense student learns at lr0 everywhere; at twice the width its inner layers at half."""
     for width, factor in ((16, 1.0), (32, 0.5)):

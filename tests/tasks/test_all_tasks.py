@@ -35,7 +35,7 @@ TASKS = {
         "optim.batch_tokens=16",
         "evaluation.tokens=100",
     ],
-    "pixels": ["task=pixels", "data=cifar5m", "model.num_heads=4", "optim.batch_tokens=384", "evaluation.tokens=384"],
+    "pixels": ["task=pixels", "data=cifar5m", "model.num_heads=4", "optim.batch_tokens=386", "evaluation.tokens=384"],
 }
 FIRST_LOSS = {"language": math.log(96), "regression": 1.0, "pixels": math.log(256)}
 """A zero head knows nothing: as many nats as symbols have, or the variance of the labels."""

@@ -45,20 +45,41 @@ Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def causal_attention(
-    q_NTHK: Tensor, k_NTHK: Tensor, v_NTHK: Tensor, q_gain_K: Tensor, k_gain_K: Tensor, scale: float
+    q_NTHK: Tensor,
+    k_NTHK: Tensor,
+    v_NTHK: Tensor,
+    q_gain_K: Tensor,
+    k_gain_K: Tensor,
+    scale: float,
+    q_bias_K: Tensor | None = None,
+    k_bias_K: Tensor | None = None,
 ) -> Tensor:
     """softmax(scale LN(q) . LN(k) over the tokens so far) v, (N, T, H, K), with layer norms over K of these gains.
 
-    Differentiable (once, where the kernel serves).
+    Differentiable (once, where the kernel serves). Norms with biases are torch's: the kernel knows none.
     """
+    if q_bias_K is not None or k_bias_K is not None:
+        return _by_torch(q_NTHK, k_NTHK, v_NTHK, q_gain_K, k_gain_K, scale, q_bias_K, k_bias_K)
     if _serves(q_NTHK, k_NTHK, v_NTHK, q_gain_K, k_gain_K):
         y: Tensor = torch.ops.structlin.attention.default(q_NTHK, k_NTHK, v_NTHK, q_gain_K, k_gain_K, scale)
         return y
     return _by_torch(q_NTHK, k_NTHK, v_NTHK, q_gain_K, k_gain_K, scale)
 
 
-def _by_torch(q: Tensor, k: Tensor, v: Tensor, q_gain: Tensor, k_gain: Tensor, scale: float) -> Tensor:
-    q, k = (functional.layer_norm(x, gain.shape, gain, eps=EPSILON) for x, gain in ((q, q_gain), (k, k_gain)))
+def _by_torch(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_gain: Tensor,
+    k_gain: Tensor,
+    scale: float,
+    q_bias: Tensor | None = None,
+    k_bias: Tensor | None = None,
+) -> Tensor:
+    q, k = (
+        functional.layer_norm(x, gain.shape, gain, bias, eps=EPSILON)
+        for x, gain, bias in ((q, q_gain, q_bias), (k, k_gain, k_bias))
+    )
     # A structured layer may leave features strided, with which torch would fall back to its slow path.
     v = v.to(q.dtype).contiguous()
     q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))

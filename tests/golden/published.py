@@ -1,0 +1,191 @@
+"""What was published? The table that every study and scale of the paper's size must equal, field by field.
+
+Written by hand from the released scripts and parser defaults of arXiv 2410.02117, in the words of our configs. Numbers
+stand as numbers, so that no constant of the code can move both sides. What we do otherwise stands in
+configs/deviations.yaml, never here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+THETAS = (
+    "btt1", "btt2", "btt3", "btt5", "btt6", "btt7", "btt8", "btt9", "btt10", "btt11", "btt12", "btt13", "btt14",
+    "btt15", "btt16", "tt1", "tt2", "tt3", "tt4", "l1", "l2", "g1", "g2",
+)  # fmt: skip
+DENSE_WIDTHS = (256, 512, 768, 1024)
+WIDTHS = (256, 512, 768, 1024, 2048, 4096)
+BTT_MOE_WIDTHS = (256, 512, 1024, 2048)
+STANDARD_WIDTHS = (128, 256, 512, 1024)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of cell: its structures (by name), mixture, widths, layers and whatever else it is alone in."""
+
+    structures: tuple[str, ...]
+    widths: tuple[int, ...]
+    layers: tuple[int, ...]
+    moe: str = "none"
+    experts: tuple[int, ...] = (1,)
+    layouts: tuple[str, ...] = ("none",)
+    steps: int | None = 100_000
+    """None: not published."""
+    of_its_own: tuple[tuple[str, Any], ...] = ()
+    lists: str = ""
+    """Which of its lists is ours, so that a deviation stands for it: structures, widths or baselines."""
+
+
+LANGUAGE: dict[str, Any] = {
+    "task": "language",
+    "data.name": "openwebtext",
+    "data.tokenizer": "char96",
+    "model.d_head": 64,
+    "model.num_heads": None,
+    "model.context": 128,
+    "model.ffn_expansion": 4,
+    "model.structured": ["blocks.*"],
+    "model.biases": [],
+    "model.zero_start": [],
+    "model.weight_norm": "fixed",
+    "model.base_width": 768,
+    "model.base_ffn_expansion": 1,
+    "model.dtype": "bfloat16",
+    "optim.name": "adamw",
+    "optim.lr": 3e-3,
+    "optim.beta1": 0.9,
+    "optim.beta2": 0.95,
+    "optim.eps": 1e-8,
+    "optim.weight_decay": 0.0,
+    "optim.clip": 1.0,
+    "optim.rate_rule": "structure",
+    "optim.batch_tokens": 512 * 128,
+    "schedule.kind": "constant",
+    "schedule.warmup_steps": 2_000,
+    "structure.rounding": "paper",
+}
+MIXTURES: dict[str, Any] = {**LANGUAGE, "model.weight_norm": "learned"}
+PIXELS: dict[str, Any] = {
+    "task": "pixels",
+    "data.name": "cifar5m",
+    "model.d_head": None,
+    "model.num_heads": 8,
+    "model.context": 193,
+    "model.ffn_expansion": 4,
+    "model.structured": ["blocks.*"],
+    "model.biases": ["blocks.*.attention.o", "blocks.*.ffn.*", "head", "*norm"],
+    "model.zero_start": ["blocks.*.attention.q"],
+    "model.weight_norm": "fixed",
+    "model.base_width": 64,
+    "model.base_ffn_expansion": 4,
+    "model.dtype": "float32 with TF32",
+    "optim.name": "adamw",
+    "optim.lr": 3e-3,
+    "optim.beta1": 0.9,
+    "optim.beta2": 0.999,
+    "optim.eps": 1e-8,
+    "optim.weight_decay": 0.0,
+    "optim.clip": 0.0,
+    "optim.rate_rule": "structure",
+    "optim.batch_tokens": 64 * 193,
+    "schedule.kind": "cosine",
+    "schedule.warmup_steps": 0,
+    "schedule.final": 0.0,
+    "structure.rounding": "paper",
+}
+REGRESSION: dict[str, Any] = {
+    "task": "regression",
+    "data.name": "teacher",
+    "data.width": 1024,
+    "data.depth": 6,
+    "model.ffn_expansion": 4,
+    "model.structured": ["blocks.*"],
+    "model.biases": ["*"],
+    "model.outer_norm": "input",
+    "model.weight_norm": "none",
+    "model.base_width": 64,
+    "model.base_ffn_expansion": 4,
+    "model.dtype": "float32",
+    "optim.name": "adamw",
+    "optim.lr": 1e-3,
+    "optim.beta1": 0.9,
+    "optim.beta2": 0.999,
+    "optim.eps": 1e-8,
+    "optim.weight_decay": 0.0,
+    "optim.clip": 0.0,
+    "optim.rate_rule": "structure",
+    "optim.batch_tokens": 4_096,
+    "schedule.kind": "cosine",
+    "schedule.warmup_steps": 0,
+    "schedule.final": 0.0,
+    "evaluation.tokens": 4_096,
+    "structure.rounding": "paper",
+}
+_ROUTED = (("moe.top_k", 2), ("moe.layers", "all"), ("moe.auxiliary_weight", 0.01), ("moe.z_weight", 0.1))
+_BTT_MOE = Kind(
+    ("dense",), BTT_MOE_WIDTHS, (3, 6, 9), "btt", (8, 16),
+    of_its_own=(*_ROUTED, ("moe.router_start", "zero"), ("model.weight_norm_experts", "shared")),
+)  # fmt: skip
+_STANDARD = Kind(
+    ("dense",), STANDARD_WIDTHS, (3, 6, 9), "ffn", (8, 16),
+    of_its_own=(*_ROUTED[:1], ("moe.layers", "ffn"), *_ROUTED[2:], ("moe.router_start", "random")),
+)  # fmt: skip
+_DENSE = Kind(("dense",), DENSE_WIDTHS, (3, 6, 9), lists="baselines")
+
+STUDIES: dict[str, tuple[dict[str, Any], tuple[Kind, ...]]] = {
+    "fig4": (LANGUAGE, (Kind(("dense",), DENSE_WIDTHS, (3, 6)), Kind(THETAS, WIDTHS, (3, 6)))),
+    "fig6": (
+        MIXTURES,
+        (_BTT_MOE, _STANDARD, _DENSE, Kind(("btt1",), BTT_MOE_WIDTHS, (3, 6, 9), lists="baselines")),
+    ),
+    "fig7": (
+        MIXTURES,
+        (
+            _BTT_MOE,
+            _STANDARD,
+            _DENSE,
+            Kind(("dense",), STANDARD_WIDTHS, (3, 6, 9), "dense", (8, 16), of_its_own=_ROUTED, lists="widths"),
+            Kind(("dense",), BTT_MOE_WIDTHS, (3, 6, 9), "low_rank", (8, 16), of_its_own=_ROUTED, lists="widths"),
+        ),
+    ),
+    "fig10": (
+        LANGUAGE,
+        (Kind(("btt1",), WIDTHS, (3,), layouts=("none", "nddn", "dndn", "ndnd", "dnnd"), lists="widths"),),
+    ),
+    "bpe": (
+        {
+            **LANGUAGE,
+            "data.tokenizer": "gpt2",
+            "model.context": 512,
+            "optim.lr": 6e-4,
+            "optim.batch_tokens": 12 * 40 * 512,
+            "schedule.kind": "cosine",
+            "schedule.final": 0.1,
+        },
+        (Kind(("dense", *THETAS), (256, 512, 768, 1024, 1536), (6,), steps=None, lists="widths"),),
+    ),
+    "pixels": (
+        PIXELS,
+        (
+            Kind(("dense",), (32, 64, 128, 256, 512), (3,), steps=156_250),
+            Kind(("btt1", "btt11", "btt7", "l2", "tt1", "tt2"), (32, 64, 128, 256, 512, 1024), (3,), steps=156_250),
+        ),
+    ),
+    "regression": (
+        REGRESSION,
+        (
+            Kind(THETAS, (64, 128, 512, 1024, 2048, 4096), (3,), steps=1_000_000),
+            Kind(("dense",), (64, 128, 512, 1024, 2048, 4096), (3,), steps=1_000_000, lists="structures"),
+        ),
+    ),
+    # Of arXiv 2406.06248 on images; this one is ours, on the published regression.
+    "learning_rates": (
+        {name: value for name, value in REGRESSION.items() if name not in ("optim.lr", "optim.rate_rule")},
+        (Kind(("dense", "btt1", "l2"), (64, 128, 256, 512, 1024, 2048, 4096), (3,), steps=20_000, lists="whole"),),
+    ),
+}
+"""Study -> what all of its cells have in common, and its kinds of cells."""
+
+SCALES: dict[str, dict[str, Any]] = {"paper": LANGUAGE, "pixels": PIXELS, "regression": REGRESSION}
+"""The same of the scales alone, under the task that is theirs."""
