@@ -39,6 +39,8 @@ COLUMNS = (
     "params_embedding", "params_head", "weight_bytes", "activation_bytes", "tokens_per_second", "nu", "omega", "psi",
 )  # fmt: skip
 """What figures and laws read, besides every column of the config: laws never mix two of them."""
+NEWER = ("logged_flops",)
+"""Columns that tables kept before them lack."""
 ORIGIN = {"machine": "machine", "device": "device_name", "torch": "torch_version", "python": "python",
           "structlin": "structlin", "code": "code", "backend": "backend", "data_manifest": "data_manifest"}  # fmt: skip
 """Name in NAME.json -> name in a run's provenance; no host is kept."""
@@ -85,7 +87,7 @@ def keep(study: str, size: str, runs: Path, folder: Path = FOLDER) -> Kept:
         raise UserError(
             f"runs={runs} holds no run of study={study} study.size={size}; train it: {command(study, size)}"
         )
-    named = [name for name in table if name in COLUMNS or str(name).startswith("config.")]
+    named = [name for name in table if name in (*COLUMNS, *NEWER) or str(name).startswith("config.")]
     table = table[named]
     missing, _ = missing_cells(study, size, table)
     origin = {

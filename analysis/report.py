@@ -29,6 +29,7 @@ from structlin.drawing.sheet import Rows, sheet, table
 from structlin.drawing.style import RC
 from structlin.errors import UserError, asks_help, door, key_values
 from structlin.host.files import write_atomically
+from structlin.laws.approaches.multiplier import MEANS
 from structlin.laws.report import laws_json as record
 from structlin.laws.report.page import more_tables, tables, warnings
 from structlin.laws.run import enrich
@@ -158,6 +159,7 @@ def study_lines(study: Study) -> list[str]:
             a = f"{m['corrected']['a']:.4f} {_span(ends)}"
             lines.append(f"  {readable(variant):<28} E {m['E']:<8.4g} A {m['A']:<10.4g} a {a}  {m['runs']} runs")
         lines += ["", f"Compute multiplier against {study.found['choices']['baseline_used']} (mean, interval)"]
+        lines += [f"  means {MEANS[study.found['choices']['procedure']]}"]
         for variant, m in study.found["multipliers"].items():
             lines.append(f"  {readable(variant):<28} {m['mean']:.3f} {_span(m['interval']['mean'])}")
         lines += ["", "Sensitivity of the mean multipliers"]

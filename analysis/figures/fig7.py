@@ -12,6 +12,7 @@ from structlin.drawing.drawing import Drawing, Panel, Series
 from structlin.drawing.names import experts_of, mixture_of, readable
 from structlin.drawing.style import COLOURS, ordered
 from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.multiplier import MEANS
 from structlin.laws.report.curves import runs_said
 
 
@@ -31,14 +32,14 @@ def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
         series.append(Series(f"{experts} experts", f"{experts} experts", x, mean, "bars", colour, "o", low, high))
     base = readable(laws.baseline or laws.choices.baseline)
     panel = Panel(
-        "mean over the frontier", "", f"compute multiplier against {base}", tuple(series),
+        "mean multiplier", "", f"compute multiplier against {base}", tuple(series),
         x_log=False, y_log=False, level=1.0, names=tuple(kinds),
     )  # fmt: skip
     return Drawing(
         name="fig7",
         title="Compute multipliers of mixtures",
         caption=(
-            f"Mean over the frontier observations of each mixture of its compute multiplier against {base}, with "
+            f"Mean compute multiplier of each mixture against {base}, {MEANS[laws.choices.procedure]}, with "
             f"{100 * laws.choices.confidence:.0f}% intervals by resampling runs ({runs_said(laws)}). "
             f"FLOPs: {laws.points.choices['flops']}."
         ),

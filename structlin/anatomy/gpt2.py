@@ -23,6 +23,8 @@ def gpt2_anatomy(science: Science, model: Gpt2Config) -> Anatomy:
         linears=(*inner, _head(science, model, vocab)),
         embedding_params=(input_vocab_size(science.data.tokenizer) + model.context) * width,
         norm_params=_norm_params(model),
+        # Two norms a block and one before the head at d_model, and those of all heads of q and k.
+        normed_elements=(2 * depth + len(model.outer_norms)) * width + 2 * depth * width,
         attention_macs=2 * model.context * width * depth,
         # A block keeps both residual states, the normed q and k, v, and attention's output.
         kept_by_block=2 * width + 6 * width + kept_elements(inner) // depth,

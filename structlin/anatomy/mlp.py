@@ -19,6 +19,7 @@ def mlp_anatomy(science: Science, model: MlpConfig) -> Anatomy:
         linears=tuple(_linears(science, model)),
         embedding_params=0,
         norm_params=_norm_params(model),
+        normed_elements=(model.num_layers + len(model.outer_norms)) * width,
         attention_macs=0,
         # A block keeps its residual state.
         kept_by_block=width,

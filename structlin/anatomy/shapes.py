@@ -83,6 +83,8 @@ class Anatomy:
     embedding_params: int
     norm_params: int
     """Gains and biases of the layer norms (learnable scales of the RMS caps are counted with the linears)."""
+    normed_elements: int
+    """Elements per token that pass a layer norm."""
     attention_macs: int
     """Forward MACs per token of full attention: scores and mixing."""
     kept_by_block: int

@@ -18,13 +18,16 @@ from structlin.laws.minimum.objective import Objective
 
 ALLOWED = {
     "source": ("runs", "table", "wandb", "wandb_offline"),
-    "convention": ("training", "paper"),
+    "convention": ("training", "paper", "logged"),
     "points": ("auto", "constant", "decayed"),
     "mixed": ("auto", "largest", "refuse", "pool"),
     "duplicates": ("refuse", "keep", "drop"),
     "frontier": ("hull", "window"),
     "form": ("additive", "powered"),
+    "procedure": ("uniform", "published"),
 }
+# Procedure -> tolerance of the hull: ours, and that of the released notebooks of arXiv 2410.02117.
+TOLERANCES = {"uniform": 0.002, "published": 0.02}
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class Choices:
     baseline: str = "dense"
     """The variant that compute multipliers compare with."""
     convention: str = "training"
-    """What a FLOP is for own runs: training (6 x forward MACs x tokens) or paper (forward MACs x tokens)."""
+    """What a FLOP is for own runs: training (6 x forward MACs x tokens), paper (forward MACs x tokens, as the papers
+    define it), or logged (as the released code counted: A contracted first, and 5 per element of a layer norm)."""
     points: str = "auto"
     """Which evaluations count: constant (after warm-up), decayed (the end of a decayed run), auto (constant if any)."""
     mixed: str = "auto"
@@ -64,10 +68,14 @@ class Choices:
     """Two evaluations of one run at one number of tokens: refuse, keep or drop the second."""
     frontier: str = "hull"
     """The frontier: the lower convex hull, or the lowest loss in a proportional window of compute."""
-    tolerance: float = 0.002
-    """How far above the hull, in log loss, a point still belongs to the frontier."""
+    tolerance: float | None = None
+    """How far above the hull, in log loss, a point still belongs to the frontier (0.002, until there are 8 points; with
+    procedure=published 0.02)."""
     window: float = 0.25
     """Half-width in log10 compute of the window (frontier=window)."""
+    procedure: str = "uniform"
+    """The mean of a multiplier: uniform (in log C of the baseline, over the losses both reached) or published (over the
+    frontier observations of a variant)."""
     offset: str = "fit"
     """The irreducible loss of the frontier: fit, zero, or a number in nats."""
     objective: str = "log_huber"
@@ -102,7 +110,7 @@ class Choices:
             raise UserError(f"confidence={self.confidence} must lie in [0.5, 1), for example 0.9")
         if not 20 <= self.bootstrap <= 100_000:
             raise UserError(f"bootstrap={self.bootstrap} must lie in 20..100000, for example 400")
-        if not (0 <= self.tolerance < 1 and 0 < self.window <= 2):
+        if not (0 <= self.hull_tolerance < 1 and 0 < self.window <= 2):
             raise UserError("tolerance must lie in [0, 1) and window in (0, 2]")
         if any(not (budget > 0 and math.isfinite(budget)) for budget in self.budgets):
             raise UserError(f"budgets={list(self.budgets)}: every budget is a positive number of FLOPs")
@@ -124,6 +132,11 @@ class Choices:
         return value
 
     @property
+    def hull_tolerance(self) -> float:
+        """The tolerance that was given, or that of the procedure."""
+        return TOLERANCES[self.procedure] if self.tolerance is None else self.tolerance
+
+    @property
     def frontier_offset(self) -> float | None:
         """The pinned L0 of the frontier, or None."""
         return self._offset("offset")
@@ -141,7 +154,8 @@ class Choices:
     def record(self) -> dict[str, Any]:
         """As it stands in laws.json; only the keys that name no place on a machine."""
         places = {"runs", "out", "table", "dir", "cache", "figures", "report"}
-        return {name: value for name, value in asdict(self).items() if name not in places}
+        kept = {name: value for name, value in asdict(self).items() if name not in places}
+        return kept | {"tolerance": self.hull_tolerance}
 
 
 def parse(arguments: list[str]) -> Choices:
@@ -174,14 +188,16 @@ def _typed(key: str, kind: str, text: str) -> Any:
             return {"true": True, "false": False}[text.lower()]
         if kind == "int":
             return int(text)
-        if kind == "float":
+        if kind.startswith("float"):
             return float(text)
         if kind.startswith("tuple"):
             return tuple(float(part) for part in text.strip("[]()").split(",") if part.strip())
         return _mapping(text)
     except (ValueError, KeyError) as error:
         wanted = {"bool": "true or false", "int": "a whole number", "float": "a number"}
-        example = wanted.get(kind, "numbers such as 1e16,1e17" if kind.startswith("tuple") else "'{params: N}'")
+        example = wanted.get(
+            kind.removesuffix(" | None"), "numbers such as 1e16,1e17" if kind.startswith("tuple") else "'{params: N}'"
+        )
         raise UserError(f"{key}={text} is not understood; it takes {example}") from error
 
 

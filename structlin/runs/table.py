@@ -148,6 +148,7 @@ def _rows(records: Sequence[_Record]) -> pd.DataFrame:
             "val_loss": np.concatenate([np.asarray(record.losses, dtype=float) for record in records]),
             "training_flops": 6.0 * macs * tokens,
             "paper_flops": macs * tokens,
+            "logged_flops": runs["logged_macs_per_token"].astype(float) * tokens,
             "recomputed_flops": 2.0 * np.repeat([record.recomputed_macs for record in records], counts) * tokens,
         }
     )
@@ -207,6 +208,7 @@ def _costs_of(science: Science, fused: bool, recompute: bool) -> dict[str, Any]:
     assert sum(params.values()) == costs.params_total
     return {
         "macs_per_token": costs.macs_per_token,
+        "logged_macs_per_token": costs.logged_macs_per_token,
         **macs,
         "params_total": costs.params_total,
         "params_active": costs.params_active,

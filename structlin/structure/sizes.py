@@ -15,7 +15,7 @@ from fractions import Fraction
 from functools import cache, lru_cache
 
 from structlin.errors import UserError, suggest
-from structlin.structure.index import Index, indices, places
+from structlin.structure.index import GREEK, Index, indices, places
 from structlin.structure.taxonomy import Taxonomy, cuts, exponents_taxonomy
 from structlin.structure.theta import Term, Theta
 
@@ -158,12 +158,26 @@ def factorise(theta: Theta, d_in: int, d_out: int, rounding: str = "exact") -> S
     candidates = [
         Sizes(theta.num_factors, sizes, d_in, d_out) for sizes in _candidates(theta, d_in, d_out, _POLICIES[rounding])
     ]
-    if len(candidates) == 1:
-        return candidates[0]
     # Equally near sizes differ in rank and cost (at d = 32 a BTT has rank 16 or 32): the higher rank first, then the
     # smaller shared sizes, which are cheaper. Of more than two factors those come before that which keep the ratio of
     # what feeds a factor to what it gives: it sets the scale of the outputs.
-    return min(candidates, key=lambda s: (-s.rank_bound, _disproportion(theta, s), s.shared, s["x1"], s["y1"]))
+    if len(candidates) > 1:
+        candidates.sort(key=lambda s: (-s.rank_bound, _disproportion(theta, s), s.shared, s["x1"], s["y1"]))
+    _check_rank(theta, candidates[0])
+    return candidates[0]
+
+
+def _check_rank(theta: Theta, sizes: Sizes) -> None:
+    """UnservedWidth for a rank by a coefficient that exceeds what a block of two factors can have."""
+    if theta.is_plain or theta.num_factors != 2:
+        return
+    most = min(sizes.a * sizes.d, sizes.b * sizes.e)
+    if sizes.r > most:
+        raise UnservedWidth(
+            f"theta {theta} cannot serve a layer of {sizes.d_in} x {sizes.d_out}: {GREEK['r12']} = {theta['r12']} "
+            f"would have size {sizes.r}, and a block of {sizes.a * sizes.d} x {sizes.b * sizes.e} has rank {most} at "
+            "most; use a smaller one, or wider layers"
+        )
 
 
 def _disproportion(theta: Theta, sizes: Sizes) -> float:

@@ -82,7 +82,7 @@ def test_conventions_by_name() -> None:
     assert costs.flops_per_token("training", causal=True, head=False) == 6 * (
         costs.macs_per_token - attention / 2 - head
     )
-    with pytest.raises(UserError, match="'chinchilla'; valid: paper, training"):
+    with pytest.raises(UserError, match="'chinchilla'; valid: logged, paper, training"):
         costs.flops_per_token("chinchilla")
 
 

@@ -13,6 +13,8 @@ from structlin.planning.horizon import warmup_share
 from structlin.planning.widths import MOST_WARMUP
 
 BUDGET = 1e13
+VARIANT = "btt+fixed-norm"
+"""BTT under scale=small, with the published RMS cap."""
 
 
 @pytest.fixture
@@ -22,7 +24,7 @@ def laws(tmp_path: Path) -> Path:
     pilot = {"information": information, "centre": [10.0, 14.0], "run_noise": 0.003, "row_noise": 0.001}
     law = {"E": 1.5, "A": 20.0, "B": 80.0, "alpha": 0.35, "beta": 0.3}
     path = tmp_path / "laws.json"
-    path.write_text(json.dumps({"design": {"btt": {**pilot, "flops_per_nd": 6.0}}, "parametric": {"btt": law}}))
+    path.write_text(json.dumps({"design": {VARIANT: {**pilot, "flops_per_nd": 6.0}}, "parametric": {VARIANT: law}}))
     return path
 
 

@@ -335,7 +335,7 @@ UNSERVED = {
         "structure.rank=32",
     ),
     "structure=block_shuffle structure.blocks=16 grid.widths=[32]": ("takes widths of at least 256", "blocks=5"),
-    "structure=kronecker_sum structure.terms=64 grid.widths=[32]": ("kronecker_sum-n64", "structure.terms=32"),
+    "structure=kronecker_sum structure.terms=64 grid.widths=[32]": ("kronecker_sum-n64", "structure.terms=11"),
     "structure=monarch structure.blocks=1000": (
         "widths of at least 1000000",
         "or give a larger budget, or wider layers",

@@ -15,10 +15,10 @@ CONTRACT = set(
     run_id variant structure theta moe task data tokenizer model optimizer rate_rule d_model num_layers d_head context
     seed learning_rate batch_tokens dtype schedule warmup_steps horizon_steps in_warmup step tokens val_loss
     macs_per_token macs_attention macs_linear macs_head macs_router params_total params_active params_embedding
-    params_linear params_norm params_head params_router training_flops paper_flops weight_bytes activation_bytes
-    recomputed_flops
+    params_linear params_norm params_head params_router training_flops paper_flops logged_flops weight_bytes
+    activation_bytes recomputed_flops
     tokens_per_second nu omega psi device threads backend torch_version world_size status
-    """.split()  # noqa: SIM905 - a list of 48 quoted names would be no easier to read
+    """.split()  # noqa: SIM905 - a list of 49 quoted names would be no easier to read
 )
 
 
@@ -43,6 +43,10 @@ def test_sums_and_conventions(store: Path) -> None:
     assert (macs == found["macs_per_token"]).all()
     assert (found["training_flops"] == 6 * found["macs_per_token"] * found["tokens"]).all()
     assert (found["training_flops"] == 6 * found["paper_flops"]).all()
+    # Layer norms of 5 an element: 5 of them a token at 1 block, and those of q and k.
+    dearer = (found["logged_flops"] - found["paper_flops"]) / found["tokens"]
+    assert (dearer == found["logged_macs_per_token"] - found["macs_per_token"]).all()
+    assert (dearer == 5 * (4 * found["num_layers"] + 1) * found["d_model"]).all()
     assert found["in_warmup"].tolist() == [True, False, False] * 2
 
 

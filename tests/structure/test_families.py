@@ -224,7 +224,7 @@ def test_ranks_that_cost_more_than_a_dense_layer_are_degenerate() -> None:
 SERVED = {
     ("monarch", 64, 64): ({"blocks": 16}, "blocks", 8),
     ("block_shuffle", 32, 128): ({"blocks": 16}, "blocks", 5),
-    ("kronecker_sum", 32, 32): ({"terms": 64}, "terms", 32),
+    ("kronecker_sum", 32, 32): ({"terms": 64}, "terms", 11),
     ("low_rank", 128, 32): ({"rank": 64}, "rank", 32),
     ("block_dense", 32, 32): ({"blocks": 64, "rank": "d/2"}, "blocks", 16),
     ("mpo", 32, 48): ({"cores": 3, "bond": 64}, "bond", 32),

@@ -268,8 +268,9 @@ def _fit_multipliers(laws: Laws) -> None:
         observed = (frame["C"].to_numpy()[law.members], frame["L"].to_numpy()[law.members])
         factor = max(laws.factor(variant, "frontier"), laws.factor(laws.baseline, "frontier"))
         found = multiplier.compare(
-            variant, law, observed, laws.baseline, base, confidence=laws.choices.confidence, factor=factor
-        )
+            variant, law, observed, laws.baseline, base,
+            confidence=laws.choices.confidence, factor=factor, procedure=laws.choices.procedure,
+        )  # fmt: skip
         if found is None:
             laws.warn("no_overlap", f"its losses do not overlap with those of {laws.baseline}", variant)
         else:

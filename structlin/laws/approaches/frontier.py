@@ -118,9 +118,12 @@ class FrontierLaw:
 def tolerance_for(flops: Array, loss: Array, choices: Choices) -> float:
     """The chosen tolerance, doubled (three times at most) until the frontier has WANTED_POINTS points.
 
-    Noise lifts points off a hull of few corners, and few trunks give few corners.
+    Noise lifts points off a hull of few corners, and few trunks give few corners. The published procedure has one
+    tolerance.
     """
-    tolerance = choices.tolerance
+    tolerance = choices.hull_tolerance
+    if choices.procedure == "published":
+        return tolerance
     for _ in range(3):
         rows = members(flops, loss, tolerance=tolerance, offset=choices.frontier_offset or 0.0)
         if choices.frontier != "hull" or len(rows) >= WANTED_POINTS or not tolerance:

@@ -3,7 +3,8 @@
 The papers rank low rank oppositely by FLOPs and by parameters, so the same multiplier is computed with another
 resource where FLOPs stand: seconds of one worker alone (tokens over measured tokens per second), parameters, and
 bytes of weights and activations. A resource that does not grow along a run (parameters, memory) has a frontier of
-the best loss each size reached in this sweep, which depends on how long it was trained.
+the best loss each size reached in this sweep, which depends on how long it was trained. A mean that is uniform in
+log C is here uniform in the logarithm of the resource.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def multipliers_of(laws: Laws, column: str) -> dict[str, Multiplier]:
         factor = max(laws.factor(variant, "frontier"), laws.factor(laws.baseline, "frontier"))
         one = multiplier.compare(
             variant, law, observed, laws.baseline, fits[laws.baseline][0],
-            confidence=laws.choices.confidence, factor=factor,
+            confidence=laws.choices.confidence, factor=factor, procedure=laws.choices.procedure,
         )  # fmt: skip
         if one is not None:
             found[variant] = one

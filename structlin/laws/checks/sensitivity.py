@@ -1,6 +1,7 @@
 """How much do the numbers hang on our choices? The same fits under other conventions, objectives, floors and runs.
 
-One row per change: what N counts, what FLOPs count (own runs), delta and objective, E pinned, one run left out. A
+One row per change: what N counts, what FLOPs count (own runs), delta and objective, E pinned, one run left out; for
+the mean multipliers the tolerance of the hull, the other procedure, and the frontier. A
 number that moves more under a convention than its interval is wide is a number about the convention.
 """
 
@@ -14,11 +15,16 @@ import pandas as pd
 
 from structlin.laws.approaches import frontier, hull, parametric
 from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.frontier import FrontierLaw
+from structlin.laws.approaches.multiplier import MEANS, average
 from structlin.laws.approaches.parametric import ParametricLaw
+from structlin.laws.choices import TOLERANCES
 from structlin.laws.minimum.objective import Array, Objective
 from structlin.laws.sampling.bootstrap import interval
 
 _MAX_ROWS = 400
+# Of the hull, in log loss; without more where they give few points.
+_TOLERANCES = (0.0, 0.002, 0.005, 0.01, 0.02)
 _COLUMNS = ("alpha", "beta", "size_exponent", "compute_exponent", "E")
 
 
@@ -109,17 +115,20 @@ def _leave_out(laws: Laws, variant: str, keep: np.ndarray, samples: dict[str, Ar
 
 
 def _multipliers(laws: Laws) -> list[dict[str, Any]]:
-    """Mean multiplier of every variant under other frontiers and, for own runs, other FLOPs."""
+    """Mean multiplier of every variant by other procedures and frontiers and, for own runs, other FLOPs."""
     if not laws.multipliers:
         return []
     rows: list[dict[str, Any]] = [{"change": "as fitted", **{v: m.mean for v, m in laws.multipliers.items()}}]
     frame = laws.points.frame
-    changes: dict[str, dict[str, Any]] = {
-        "tolerance 0": {"tolerance": 0.0},
-        "tolerance 0.01": {"tolerance": 0.01},
-        "smoothed frontier": {"kind": "window"},
-        "E = 0 in the frontier": {"offset": 0.0},
-    }
+    changes: dict[str, dict[str, Any]] = {f"tolerance {t:g}": {"tolerance": t} for t in _TOLERANCES}
+    for name in MEANS:
+        if name != laws.choices.procedure:
+            changes[f"procedure={name}, tolerance {TOLERANCES[name]:g}"] = {
+                "procedure": name,
+                "tolerance": TOLERANCES[name],
+            }
+    changes["smoothed frontier"] = {"kind": "window"}
+    changes["E = 0 in the frontier"] = {"offset": 0.0}
     if "macs_head" in frame:
         changes["FLOPs without head"] = {"flops": "macs_head", "share": 1.0}
     if "macs_attention" in frame:
@@ -129,38 +138,44 @@ def _multipliers(laws: Laws) -> list[dict[str, Any]]:
     return rows
 
 
-def _means(
+def _means(laws: Laws, *, procedure: str = "", **change: Any) -> dict[str, float | None]:
+    """Mean multiplier of every variant, by the procedure or the chosen one, with the frontiers of a change."""
+    fits = {variant: found for variant in laws.frontiers if (found := _frontier(laws, variant, **change))}
+    base = fits.get(laws.baseline or "")
+    out: dict[str, float | None] = {}
+    for variant in laws.multipliers:
+        if base is None or variant not in fits:
+            out[variant] = None
+            continue
+        mean, _ = average(*fits[variant], base[0], procedure or laws.choices.procedure)
+        out[variant] = mean if np.isfinite(mean) else None
+    return out
+
+
+def _frontier(
     laws: Laws,
-    kind: str = "hull",
+    variant: str,
+    *,
+    kind: str = "",
     tolerance: float | None = None,
     offset: float | None = None,
     flops: str = "",
     share: float = 0.0,
-) -> dict[str, float | None]:
-    """Geometric mean multiplier over the shared losses of every variant with another frontier."""
-    fits = {}
-    for variant in laws.frontiers:
-        part = laws.points.of(variant)
-        c, y = part["C"].to_numpy(float), part["L"].to_numpy(float)
-        if flops:
-            c = c * (1.0 - share * part[flops].to_numpy(float) / part["N"].to_numpy(float))
-        rows = hull.members(
-            c,
-            y,
-            kind=kind,
-            tolerance=laws.frontiers[variant].tolerance if tolerance is None else tolerance,
-            window=laws.choices.window,
-        )
-        if frontier.enough(c, rows):
-            fits[variant] = frontier.fit(c, y, rows, offset=laws.choices.frontier_offset if offset is None else offset)
-    out: dict[str, float | None] = {}
-    base = fits.get(laws.baseline or "")
-    for variant in laws.multipliers:
-        law = fits.get(variant)
-        if law is None or base is None:
-            out[variant] = None
-            continue
-        low, high = max(law.losses[0], base.losses[0]), min(law.losses[1], base.losses[1])
-        loss = np.linspace(max(low, 1.0001 * max(law.E, base.E)), high, 20)
-        out[variant] = float(np.exp(np.mean(np.log(base.flops(loss)) - np.log(law.flops(loss)))))
-    return out
+) -> tuple[FrontierLaw, tuple[Array, Array]] | None:
+    """The law of one variant and the (C, L) of its members with another frontier; None where they are too few.
+
+    ``flops`` names a column of forward MACs per token, of which ``share`` is taken off the compute.
+    """
+    part, choices = laws.points.of(variant), laws.choices
+    c, y = part["C"].to_numpy(float), part["L"].to_numpy(float)
+    if flops:
+        per_mac = 6.0 if choices.convention == "training" else 1.0
+        c = c - per_mac * share * part[flops].to_numpy(float) * part["D"].to_numpy(float)
+    pinned = choices.frontier_offset if offset is None else offset
+    near = laws.frontiers[variant].tolerance if tolerance is None else tolerance
+    rows = hull.members(
+        c, y, kind=kind or choices.frontier, tolerance=near, window=choices.window, offset=pinned or 0.0
+    )
+    if not frontier.enough(c, rows):
+        return None
+    return frontier.fit(c, y, rows, offset=pinned), (c[rows], y[rows])

@@ -58,6 +58,12 @@ _OWN = (
     "step", "in_warmup", "schedule", "horizon_steps", "status", "params_total", "weight_bytes", "activation_bytes",
     "tokens_per_second",
 )  # fmt: skip
+# Convention of own runs -> its column and what stands in laws.json and on axes.
+_CONVENTIONS = {
+    "training": ("training_flops", "6 x forward MACs x tokens"),
+    "paper": ("paper_flops", "forward MACs x tokens"),
+    "logged": ("logged_flops", "(forward MACs, A first, + 5 per normed element) x tokens"),
+}
 # Parts of an own run's config that differ within a law: its size, seed and length, and what makes its variant.
 _FREE = tuple(
     f"config.{name}"
@@ -306,7 +312,8 @@ def is_own(table: pd.DataFrame) -> bool:
 def from_runs(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dict[str, object], list[Caution]]:
     """The table of this project's runs -> evaluations, what was assumed, and cautions.
 
-    N is forward MACs per token, so that training FLOPs are exactly 6 N D.
+    N is forward MACs per token, so that training FLOPs are exactly 6 N D. UserError where the chosen convention has no
+    column.
     """
     if choices.where:
         table = select(table, choices.where)
@@ -314,7 +321,7 @@ def from_runs(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dict
         {
             "run": table["run_id"], "variant": table["variant"], "seed": table["seed"].astype(str),
             "N": table["macs_per_token"].astype(float), "D": table["tokens"].astype(float),
-            "C": table["training_flops" if choices.convention == "training" else "paper_flops"].astype(float),
+            "C": _counted(table, choices.convention),
             "L": table["val_loss"].astype(float), "width": table["d_model"].astype(float), "step": table["step"],
             "in_warmup": table["in_warmup"].astype(bool),
         }
@@ -346,5 +353,15 @@ def from_runs(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dict
     frame = frame[started & ~bad & ~diverged].reset_index(drop=True)
     if frame.empty:
         raise UserError("the store holds no evaluations with a loss yet; train first with sweep.py or train.py")
-    convention = "6 x forward MACs x tokens" if choices.convention == "training" else "forward MACs x tokens"
-    return frame, {"flops": convention, "size": "forward MACs per token"}, cautions
+    return frame, {"flops": _CONVENTIONS[choices.convention][1], "size": "forward MACs per token"}, cautions
+
+
+def _counted(table: pd.DataFrame, convention: str) -> pd.Series:
+    """The FLOPs of a table of own runs; UserError where it was written before they were counted so."""
+    column, _ = _CONVENTIONS[convention]
+    if column not in table:
+        raise UserError(
+            f"convention={convention} needs the column {column}, which this table was written without; export its runs "
+            "again with python -m structlin.runs.table, or take convention=paper"
+        )
+    return table[column].astype(float)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from structlin.laws.approaches.multiplier import MEANS
 from structlin.laws.caution import Caution
 
 # Budgets of one variant in the terminal; all of them stand in laws.json.
@@ -53,6 +54,11 @@ def span(ends: dict[str, float] | None, digits: int = 3) -> str:
     return "" if ends is None else f"[{number(ends['low'], digits)}, {number(ends['high'], digits)}]"
 
 
+def mean_over(found: dict[str, Any]) -> str:
+    """What the mean of a multiplier goes over, by the chosen procedure."""
+    return MEANS[found["choices"]["procedure"]]
+
+
 def _frontier(found: dict[str, Any], confidence: str) -> Table:
     table = _table(
         "Frontier  L = E + A C^-a  (approach 1)",
@@ -78,8 +84,9 @@ def _frontier(found: dict[str, Any], confidence: str) -> Table:
 
 def _multipliers(found: dict[str, Any], confidence: str) -> Table:
     base = found["choices"]["baseline_used"]
+    title = f"Compute multiplier  C_{base}(L) / C_x(L)\nmean and std {mean_over(found)}"
     table = _table(
-        f"Compute multiplier  C_{base}(L) / C_x(L)", "variant", "mean", "std", f"mean, {confidence}",
+        title, "variant", "mean", "std", f"mean, {confidence}",
         "at lowest loss", confidence, "P(better)", "crossing FLOPs",
     )  # fmt: skip
     for variant, m in found["multipliers"].items():
@@ -125,7 +132,7 @@ def _optima(found: dict[str, Any]) -> Table:
 def _resources(found: dict[str, Any]) -> Table:
     names = ["FLOPs", "wall-clock", "parameters", "memory"]
     table = _table(
-        f"Multiplier against {found['choices']['baseline_used']} by resource (-: not measured, or too few points)",
+        f"Mean multiplier against {found['choices']['baseline_used']} by resource (-: not measured, or too few points)",
         "variant",
         *names,
     )

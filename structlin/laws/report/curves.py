@@ -16,6 +16,7 @@ from structlin.drawing.style import DENSE_COLOUR, STAR, colour_of, marker_of, or
 from structlin.drawing.ticks import power_label
 from structlin.laws.approaches.fit import Laws, Parametric
 from structlin.laws.approaches.isoflop import Slice
+from structlin.laws.approaches.multiplier import MEANS
 
 # Runs of a variant drawn faintly behind a frontier; more are no longer told apart.
 MOST_RUNS = 150
@@ -50,6 +51,11 @@ def runs_said(laws: Laws) -> str:
     frame = laws.points.frame
     seeds = frame["seed"].nunique() if "seed" in frame else 1
     return f"{laws.points.choices['runs']} runs, {seeds} seed{'s' * (seeds > 1)}"
+
+
+def mean_said(laws: Laws) -> str:
+    """What the mean and the standard deviation of the multipliers go over."""
+    return f"Mean ± standard deviation {MEANS[laws.choices.procedure]}"
 
 
 def without_law(laws: Laws, variants: Sequence[str]) -> tuple[str, ...]:

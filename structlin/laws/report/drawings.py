@@ -63,7 +63,7 @@ def _multipliers(laws: Laws) -> Iterator[Drawing]:
         title=f"Compute multiplier against {base}",
         caption=(
             f"Above 1 a structure needs less compute than {base} for the same loss. Bands: "
-            f"{100 * laws.choices.confidence:.0f}% over resampled runs."
+            f"{100 * laws.choices.confidence:.0f}% over resampled runs. {curves.mean_said(laws)}."
         ),
         panels=(replace(panel, series=series),),
         wide=True,

@@ -19,7 +19,7 @@ from structlin import __version__
 from structlin.host.files import write_atomically
 from structlin.laws.approaches.fit import BETWEEN, Laws, Parametric
 from structlin.laws.approaches.isoflop import Isoflop, PowerLaw
-from structlin.laws.approaches.multiplier import Multiplier
+from structlin.laws.approaches.multiplier import MEANS, Multiplier
 from structlin.laws.sampling.bootstrap import Interval, interval
 
 LAWS_FORMAT = 1
@@ -163,6 +163,9 @@ def multiplier(found: Multiplier) -> dict[str, Any]:
     value, low, high = found.at_end
     return {
         "baseline": found.baseline,
+        "procedure": found.procedure,
+        "mean_over": MEANS[found.procedure],
+        "mean_flops_range": [float(found.flops[0]), float(found.flops[-1])],
         "mean": found.mean,
         "std": found.std,
         "observations": found.observations,

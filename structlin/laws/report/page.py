@@ -13,7 +13,7 @@ from structlin.drawing.style import colour_of, ordered
 from structlin.host.files import write_atomically
 from structlin.laws.approaches.fit import Laws
 from structlin.laws.caution import CAUTIONS
-from structlin.laws.report.console import number, share, span
+from structlin.laws.report.console import mean_over, number, share, span
 from structlin.laws.report.drawings import drawings
 
 
@@ -52,7 +52,7 @@ def tables(found: dict[str, Any]) -> str:
     ]  # fmt: skip
     return (
         table(f"Compute multiplier against {base}",
-               "Compute of the baseline over that of the structure, at equal loss.",
+               f"Compute of the baseline over that of the structure, at equal loss. Mean and std {mean_over(found)}.",
                ["variant", "mean", "std", confidence, "at lowest loss", confidence, "P(better)", "crossing FLOPs"],
                multiplier)
         + table("Frontier law (approach 1)", "L = E + A C^-a through the lower hull; corrected for gaps "
@@ -97,8 +97,10 @@ def more_tables(found: dict[str, Any]) -> str:
     variants = [name for name in changes[0] if name != "change"] if changes else []
     multiplier: Rows = [[r["change"], *(number(r[v]) for v in variants)] for r in changes]
     base, chosen = found["choices"]["baseline_used"], found.get("joint", {}).get("chosen", "")
+    means = f"Means {mean_over(found)}"
     return (
-        table(f"Multiplier against {base} by resource", "Means; - where it was not measured or has too few points.",
+        table(f"Multiplier against {base} by resource",
+               f"{means}, with the resource for C; - where it was not measured or has too few points.",
                ["variant", *names], resources)
         + table("Agreement of the approaches", "What approaches 1, 2 and 3 say on the same data.",
                  ["variant", "quantity", "approach", "value", "interval"], agreement)
@@ -108,7 +110,8 @@ def more_tables(found: dict[str, Any]) -> str:
                  ["law", "parameters", "residual", "AICc", "held-out error", "LR", "p", "condition"], joint)
         + table("Sensitivity of L(N, D)", "The same fit under other conventions, objectives and floors.",
                  ["variant", "change", "E", "alpha", "beta", "N_opt ~ C^", "L ~ C^-"], sensitivity)
-        + table("Sensitivity of the multipliers", "Mean multiplier under other frontiers and FLOP conventions.",
+        + table("Sensitivity of the multipliers",
+                 f"{means}, and with other tolerances of the hull, procedures, frontiers and FLOPs.",
                  ["change", *variants], multiplier)
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from structlin.errors import UserError
 from structlin.laws import run, synthetic
 from structlin.laws.approaches import parametric
 from structlin.laws.approaches.fit import BETWEEN, Laws
@@ -48,7 +49,7 @@ def test_multiplier_covers_the_planted_one(laws: Laws) -> None:
     truth = np.array([true_multiplier(loss) for loss in m.loss])
     assert np.median(np.abs(np.log(m.value / truth))) < 0.1
     assert np.mean((m.low <= truth) & (truth <= m.high)) > 0.8
-    assert m.mean_interval.low < np.exp(np.log(truth).mean()) < m.mean_interval.high
+    assert m.mean_interval.low < truth.mean() < m.mean_interval.high
     assert (m.better == 1).all()
     assert m.crossing is None
 
@@ -78,6 +79,10 @@ def test_laws_json(laws: Laws, tmp_path: Path) -> None:
     assert {"E", "A", "B", "alpha", "beta", "objective", "n", "interval"} <= set(read["parametric"]["btt"])
     assert read["parametric"]["btt"]["alpha"] == laws.parametrics["btt"].fit.law.alpha
     assert read["choices"]["delta"] == 1e-3
+    mean = read["multipliers"]["btt"]
+    assert (mean["procedure"], read["choices"]["tolerance"]) == ("uniform", 0.002)
+    assert mean["mean_over"] == "uniform in log C of the baseline, over the losses both reached"
+    assert mean["mean_flops_range"] == [mean["curve"][0]["flops"], mean["curve"][-1]["flops"]]
     assert [p.name for p in tmp_path.iterdir()] == ["laws.json"]
 
 
@@ -95,6 +100,18 @@ def test_paper_convention_only_moves_compute() -> None:
     assert paper.frontiers["dense"].a == pytest.approx(training.frontiers["dense"].a, rel=1e-6)
     assert paper.multipliers["btt"].mean == pytest.approx(training.multipliers["btt"].mean, rel=1e-6)
     assert paper.frontiers["dense"].span[0] == pytest.approx(training.frontiers["dense"].span[0] / 6)
+
+
+def test_the_logged_convention_is_its_own_column() -> None:
+    """LayerNorm weighs more in small models; a table without the column is refused in one line."""
+    table = own()
+    table["logged_flops"] = table["paper_flops"] * (1 + 20 / table["d_model"])
+    logged = laws_of_runs(table, bootstrap=50, convention="logged")
+    frame = logged.points.frame
+    np.testing.assert_allclose(frame["C"], frame["N"] * frame["D"] * (1 + 20 / frame["width"]))
+    assert logged.points.choices["flops"] == "(forward MACs, A first, + 5 per normed element) x tokens"
+    with pytest.raises(UserError, match=r"convention=logged needs the column logged_flops.*or take convention=paper"):
+        laws_of_runs(own(), bootstrap=50, convention="logged")
 
 
 def test_batch_sizes_are_never_mixed_silently() -> None:

@@ -160,7 +160,33 @@ def test_sensitivity_rows(laws: Laws) -> None:
     # The head is the same share of every run's FLOPs in this table.
     base = sensitivity._means(laws)["btt"]
     assert rows["FLOPs without head"] == pytest.approx(base, rel=1e-6)
-    assert rows["tolerance 0.01"] == pytest.approx(base, rel=0.1)
+    assert rows["as fitted"] == pytest.approx(base, rel=1e-9)
+    for tolerance in ("0.005", "0.01", "0.02"):
+        assert rows[f"tolerance {tolerance}"] == pytest.approx(base, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("change", "options"),
+    [
+        ("tolerance 0.002", {"tolerance": 0.002}),
+        ("tolerance 0.02", {"tolerance": 0.02}),
+        ("procedure=published, tolerance 0.02", {"procedure": "published"}),
+        ("E = 0 in the frontier", {"offset": "zero"}),
+        ("smoothed frontier", {"frontier": "window"}),
+    ],
+)
+def test_a_change_is_the_fit_with_that_choice(change: str, options: dict[str, object], laws: Laws) -> None:
+    rows = {row["change"]: row["btt"] for row in sensitivity.sensitivity(laws)["multipliers"]}
+    again = laws_of_runs(own(seeds=(0, 1), run_noise=0.002), bootstrap=20, **options)
+    assert rows[change] == pytest.approx(again.multipliers["btt"].mean, rel=1e-6)
+    assert rows[change] != rows["as fitted"] or change == "tolerance 0.002"
+
+
+def test_the_other_procedure_is_a_change(laws: Laws) -> None:
+    published = laws_of_runs(own(seeds=(0, 1), run_noise=0.002), bootstrap=20, procedure="published")
+    rows = {row["change"]: row["btt"] for row in sensitivity.sensitivity(published)["multipliers"]}
+    assert rows["as fitted"] == rows["tolerance 0.02"] == published.multipliers["btt"].mean
+    assert rows["procedure=uniform, tolerance 0.002"] == pytest.approx(laws.multipliers["btt"].mean, rel=1e-6)
 
 
 def test_resources_follow_their_exchange_rates(laws: Laws) -> None:
@@ -645,7 +671,7 @@ def test_other_sizes_are_those_that_leave_something() -> None:
 
 
 def test_means_of_multipliers_are_over_the_shared_losses(laws: Laws) -> None:
-    """Geometric means over equal steps of loss, from frontiers refitted as asked."""
+    """Means over equal steps of the baseline's log compute by trapezoids, from frontiers refitted as asked."""
     for options in (
         {},
         {"tolerance": 0.01},
@@ -662,8 +688,9 @@ def test_means_of_multipliers_are_over_the_shared_losses(laws: Laws) -> None:
             fits[variant] = frontier.fit(c, part["L"].to_numpy(), rows, offset=options.get("offset"))
         x, base = fits["btt"], fits["dense"]
         low = max(x.losses[0], base.losses[0], 1.0001 * max(x.E, base.E))
-        loss = np.linspace(low, min(x.losses[1], base.losses[1]), 20)
-        expected = np.exp(np.log(base.flops(loss) / x.flops(loss)).mean())
+        ends = base.flops(np.array([min(x.losses[1], base.losses[1]), low]))
+        flops = np.geomspace(*ends, 41)
+        expected = np.trapezoid(flops / x.flops(base.loss(flops))) / 40
         assert sensitivity._means(laws, **options)["btt"] == pytest.approx(expected)
 
 
