@@ -342,7 +342,7 @@ def test_thetas_of_both_kinds_are_several() -> None:
 
 def test_the_order_of_contraction_is_part_of_the_variant() -> None:
     found = request("structure=btt,dense", "structure.contraction=first").templates
-    assert [template.science.variant for template in found] == ["btt+first-order", "dense"]
+    assert [template.science.variant for template in found] == ["btt+fixed-norm+first-order", "dense"]
 
 
 def test_three_factors_are_sampled() -> None:
