@@ -25,6 +25,9 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from structlin.anatomy.ledger import FLOPS_PER_MAC
 from structlin.errors import UserError, suggest
 
+CONVENTIONS = {name: each for name, each in FLOPS_PER_MAC.items() if name != "logged"}
+"""FLOPs of a MAC by convention; what the released code logged needs a model of this project."""
+
 
 def _attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:
     return sdpa_flop_count(query, key, value)
@@ -58,15 +61,15 @@ class Cost:
 
     def flops(self, convention: str = "training") -> int:
         """FLOPs for the example: training = 6 per MAC (forward and backward), paper = 1 per MAC."""
-        if convention not in FLOPS_PER_MAC:
-            raise UserError(f"unknown convention '{convention}'; {suggest(convention, FLOPS_PER_MAC)}")
-        return FLOPS_PER_MAC[convention] * self.macs
+        if convention not in CONVENTIONS:
+            raise UserError(f"unknown convention '{convention}'; {suggest(convention, CONVENTIONS)}")
+        return CONVENTIONS[convention] * self.macs
 
     def __str__(self) -> str:
         lines = [
             f"parameters       {self.params:>20,}" + f"   ({self.trainable:,} learn)" * (self.trainable != self.params),
             f"forward MACs     {self.macs:>20,}   for the example",
-            *(f"{name + ' FLOPs':<17}{self.flops(name):>20,}   {each} a MAC" for name, each in FLOPS_PER_MAC.items()),
+            *(f"{name + ' FLOPs':<17}{self.flops(name):>20,}   {each} a MAC" for name, each in CONVENTIONS.items()),
         ]
         if self.tokens is not None:
             lines.insert(2, f"MACs a token     {self.macs_per_token:>20,.1f}   of {self.tokens:,}")
