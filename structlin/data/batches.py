@@ -45,6 +45,7 @@ def train_batch(
     row = step * rows + rank * part + np.arange(part, dtype=np.int64)
     epoch, index = np.divmod(row, windows)
     key = keys(seed, epoch)
+    # Less than a window, for which ``windows_per_epoch`` leaves one out; salted, so that it is free of the order.
     offset = (mix(key ^ _OFFSET_SALT) % np.uint64(context)).astype(np.int64)
     starts = offset + context * permute(index, windows, key)
     return _inputs_and_targets(shards, starts, context)

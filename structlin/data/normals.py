@@ -18,9 +18,11 @@ _UNIT = 2.0**-53
 
 def normals(seed: int, stream: int, first: int, count: int) -> npt.NDArray[np.float32]:
     """Numbers first..first+count-1 of a stream, float32 (count,), independent N(0, 1)."""
+    # Normals come in pairs: where a stretch begins or ends within a pair, the other half is cut off below.
     pair = np.arange(first // 2, (first + count + 1) // 2, dtype=np.uint64)
     key = keys(seed, np.array([stream], dtype=np.int64))
     two = np.uint64(2)
+    # Two words of the counter a pair, shared with no other. The unit on top makes it (0, 1]: log 0 is infinite.
     radius = np.sqrt(-2.0 * np.log(_uniform(mix(key + (two * pair + np.uint64(1)) * _GOLDEN)) + _UNIT))
     angle = 2 * np.pi * _uniform(mix(key + (two * pair + two) * _GOLDEN))
     numbers = np.empty(2 * pair.size, dtype=np.float32)

@@ -51,9 +51,11 @@ def permute(indices: npt.NDArray[np.int64], size: int, key: UInt64) -> npt.NDArr
 
 def _round_trip(values: UInt64, size: int, key: UInt64) -> UInt64:
     """All rounds once: a bijection of 0..a*b-1."""
+    # ceil(sqrt(size)) in whole numbers: a float would be off by one for some large sizes.
     a = np.uint64(math.isqrt(size - 1) + 1)
     b = np.uint64(-(-size // int(a)))
     right, left = np.divmod(values, a)
+    # A round changes one half by a function of the other, which stays: it can be undone, whatever the hash.
     for number, round_key in enumerate(_ROUND_KEYS):
         if number % 2 == 0:
             left = (left + mix(right + (key ^ round_key)) % a) % a

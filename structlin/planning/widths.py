@@ -31,10 +31,12 @@ def choose_widths(template: Template, budget: float, grid: GridConfig) -> tuple[
     trunks. Widths that the budget would leave in warm-up for over half of their steps are passed over. Where the
     range holds no width at all, the one nearest to it is taken.
     """
+    # Many tokens per MAC mean a small model: the ratios change places.
     low, high = ((budget / (6 * ratio)) ** 0.5 for ratio in reversed(grid.tokens_per_param))
     found: list[int] = []
     members: list[int] = []
     for fractions in ((2, 3), (4, 5, 6, 7), None):
+        # A lattice that offers nothing keeps the answer of the coarser one before it.
         members = list(lattice(template, fractions, high)) or members
         inside = [width for width in members if low <= _size(template, width) <= high]
         found = [width for width in inside if _affordable(template, width, budget)] or found
@@ -43,6 +45,7 @@ def choose_widths(template: Template, budget: float, grid: GridConfig) -> tuple[
     if not members:
         _refuse(template, high)
     if not found:
+        # In logarithms, in which the range is symmetric about its geometric mean.
         middle = math.sqrt(low * high)
         found = [min(members, key=lambda width: abs(math.log(_size(template, width) / middle)))]
     return _spread(found, grid.points)

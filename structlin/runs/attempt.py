@@ -151,11 +151,13 @@ class Attempt:
                     fences[number] = min(size, fences[number])
             # What an older process has staged for publication must not replace ours.
             _staged(attempt).unlink(missing_ok=True)
+        # Before folders of the older ones go: from here on a reader knows how much of each journal counts.
         self._write_record(Record(None, Holder.here(), fences))
         self.set_status("running", step=0)
         inherited = checkpoints.merged(attempt.checkpoints for attempt in older)
         checkpoints.inherit(inherited.values(), self.checkpoints)
         for attempt in older:
+            # Journals that count stay for readers; of an attempt that wrote no row nothing is worth keeping.
             shutil.rmtree(attempt.checkpoints if fences[attempt.number] else attempt.path, ignore_errors=True)
 
     def resume_at(self, step: int) -> None:

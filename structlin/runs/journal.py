@@ -56,6 +56,7 @@ class MergedJournal:
         for part in self.parts:
             lines = part.lines()
             if found:
+                # Over rows of all kinds: a step that was trained again counts so, whether it was evaluated or not.
                 last = _last_step(lines)
                 found = {key: row for key, row in found.items() if not part.resumed_step < key[1] <= last}
             for row in _rows(lines, kind):

@@ -141,7 +141,9 @@ def parse_rank(text: str, key: str = "rank") -> Term:
         else:
             found = Term(_ZERO, Fraction(text))
     except (ValueError, ZeroDivisionError):
+        # No size at all: refused below, with the one message for every mistake.
         found = Term(_ZERO, _ZERO)
+    # A fraction alone (1/2) is no number of anything, and more than d would be a rank that no layer can have.
     is_number = found.exponent == 0 and found.coefficient.denominator == 1
     if found.coefficient <= 0 or (found.exponent == 0 and not is_number) or found.exponent == 1 < found.coefficient:
         raise UserError(
@@ -292,9 +294,11 @@ def family_of(theta: Theta, output_order: str = "fed") -> tuple[str, dict[str, A
         if family.output_order != output_order:
             continue
         values = family.read(theta)
+        # 0 stands for what was no whole number (``_number``); with one block or term there is no family.
         if any(isinstance(value, int) and value < 2 for value in values):
             continue
         named = dict(zip(family.needs, values, strict=True))
+        # ``read`` looks at a few indices alone: only a theta that is made again from them is of this family.
         if family.make(*values) == theta and all(_label(key, value) != "?" for key, value in named.items()):
             return name, named
     return None

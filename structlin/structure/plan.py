@@ -197,6 +197,7 @@ def plan_linear(sizes: Sizes, contraction: str = "cheapest", output_order: str =
             f"structure.output_order = {output_order} orders the output of two factors, not of {sizes.num_factors}; "
             "use output_order=fed"
         )
+    # The first order begins with factor 1, and ``min`` keeps the first of equals: ties go as in the released code.
     found = orders(sizes.num_factors)[: 1 if contraction == "first" else None]
     cheapest = min(found, key=lambda steps: sum(_size(sizes, step.all) for step in steps))
     return LinearPlan(sizes, tuple(Factor(step, sizes) for step in cheapest), "fed" if sizes.dense else output_order)

@@ -228,10 +228,13 @@ def _candidates(
     """All choices of equally near sizes, in the order of theta's indices."""
     count, order = _sides(theta.num_factors), _by_sharing(theta.num_factors)
     x_terms, y_terms, ranks = theta.terms[:count], theta.terms[count : 2 * count], theta.terms[2 * count :]
+    # Ranks are no part of a width: nothing has to come out as their product, so each is rounded on its own.
     of_ranks = tuple(rank_size(term, d_in, d_out) for term in ranks)
+    # ``split`` is asked in the order of sharing and answers in it; this is the inverse permutation.
     back = sorted(range(count), key=lambda place: order[place])
     inputs = split(d_in, tuple(x_terms[place] for place in order))
     outputs = split(d_out, tuple(y_terms[place] for place in order))
+    # Input and output are rounded apart, so every choice of one goes with every choice of the other.
     for of_x, of_y in itertools.product(inputs, outputs):
         yield (*(of_x[place] for place in back), *(of_y[place] for place in back), *of_ranks)
 
@@ -309,6 +312,7 @@ def _near(
         for distance, tail in _near(size, rest, best, so_far):
             yield distance, (1, *tail)
         return
+    # The last size takes all that is left: the product must be exact.
     if len(open_targets) == 1:
         total = so_far + (math.log(size) - head) ** 2
         if total <= best[0] + _ROUNDING_ERROR:
@@ -316,9 +320,11 @@ def _near(
             yield round(total, 9), (size, *(1 for _ in rest))
         return
     log_size, ahead = math.log(size), sum(open_targets[1:])
+    # The nearest divisor first: the earlier a good answer is known, the more branches are left unseen.
     for factor in sorted(_divisors(size), key=lambda one: abs(math.log(one) - head)):
         total = so_far + (math.log(factor) - head) ** 2
         short = log_size - math.log(factor) - ahead
+        # The logs of the rest must make up for ``short`` together; by Cauchy-Schwarz equal parts cost least.
         if total + short * short / (len(open_targets) - 1) <= best[0] + _ROUNDING_ERROR:
             for distance, tail in _near(size // factor, rest, best, total):
                 yield distance, (factor, *tail)

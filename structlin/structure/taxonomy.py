@@ -57,6 +57,7 @@ def cuts(num_factors: int) -> tuple[tuple[int, ...], ...]:
 
 
 def _is_cut(index: Index, kept: set[int]) -> bool:
+    # The input stands with the kept factors, the output with the others.
     left = index.side == "x" or any(factor in kept for factor in index.factors)
     right = index.side == "y" or any(factor not in kept for factor in index.factors)
     return left and right

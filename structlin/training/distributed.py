@@ -107,7 +107,7 @@ class Group:
         return made
 
     def has_lost(self, error: BaseException) -> bool:
-        """Whether a collective broke off; torch names its own errors, those of gloo name only themselves."""
+        """Whether a collective broke off; torch's own errors have a type, gloo's can be told by their text alone."""
         return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
 
     def close(self) -> None:
@@ -181,6 +181,7 @@ class Group:
         for parameter in whole:
             assert parameter.grad is not None
             parameter.grad = self.mean(parameter.grad)
+        # Sharded and whole gradients cannot be stacked; the norm of both norms is that of all.
         norms = [_whole(nn.utils.get_total_norm([_gradient(p) for p in some])) for some in (sharded, whole) if some]
         norm = torch.stack(norms).norm() if len(norms) > 1 else norms[0]
         for some in (sharded, whole):

@@ -37,7 +37,7 @@ class ChunkProducts(Protocol):
         ...
 
     def backward(self, dy_CY: Tensor, x_CX: Tensor, expert: int, d_first: Tensor, d_second: Tensor) -> Tensor:
-        """The gradient (C, X) of the rows; adds those of the expert's factors to ``d_first`` and ``d_second``."""
+        """The gradient (C, X) of the rows; adds the factors' gradients to ``d_first`` and ``d_second``."""
         ...
 
 

@@ -52,7 +52,7 @@ def _buffer(like: Tensor, ends: Tensor, features: int) -> Tensor:
 def ffn_forward(
     x: Tensor, weight: Tensor, up: Tensor, down: Tensor, token: Tensor, ends: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums (T, X), and of every assignment u (N, H) and y (N, X); those of dropped ones are not set."""
+    """Sums (T, X), and u (N, H) and y (N, X) of every assignment; rows of dropped assignments are not set."""
     x, up, down = x.contiguous(), up.contiguous(), down.contiguous()
     inner, rows = x.new_empty(token.shape[0], up.shape[1]), x.new_empty(token.shape[0], x.shape[1])
     # A sum over experts is taken in the precision of the weights, though its terms may be narrower.
@@ -87,14 +87,17 @@ def ffn_backward(
     for expert, part in _segments(ends):
         count = part.stop - part.start
         dy_CX = torch.index_select(dy, 0, token[part], out=own[:count])
+        # Before dy is scaled: the gradient of a weight is the product of dy and the unweighted row.
         d_weight[part] = torch.linalg.vecdot(dy_CX.to(weight.dtype), rows[part].to(weight.dtype))
         dy_CX.mul_(weight[part, None])
         h_CH = torch.ops.aten.gelu.out(inner[part], out=hidden[:count])
         torch.mm(dy_CX.T, h_CH, out=d_down[expert])
+        # Into the memory of h, which d_down was the last to read; the same happens to dy at the end of the loop.
         dh_CH = torch.mm(dy_CX, down[expert], out=h_CH)
         du_CH = torch.ops.aten.gelu_backward.grad_input(dh_CH, inner[part], grad_input=dh_CH)
         x_CX = torch.index_select(x, 0, token[part], out=other[:count])
         torch.mm(du_CH.T, x_CX, out=d_up[expert])
+        # Tokens come back once for each of their experts: their gradients add up, in the precision of the weights.
         dx.index_add_(0, token[part], torch.mm(du_CH, up[expert], out=dy_CX).to(dx.dtype))
     return dx.to(x.dtype), d_weight, d_up, d_down
 

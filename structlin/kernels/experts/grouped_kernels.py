@@ -58,7 +58,9 @@ def multiply_groups(
     T = start + tl.arange(0, T_B)
     o = tl.program_id(0) % num_out * OUT_B + tl.arange(0, OUT_B)
     first = group_of(ends, start, s, GROUPS_B)
+    # The last block may reach beyond the rows.
     last = group_of(ends, tl.minimum(start + T_B, rows) - 1, s, GROUPS_B)
+    # A row beyond the last group counts as of a group that has no weights.
     for g in range(first, tl.minimum(last + 1, s.groups)):
         begin = tl.load(ends + g - 1, mask=g > 0, other=0)
         inside = (begin <= T) & (tl.load(ends + g) > T)
@@ -71,6 +73,8 @@ def multiply_groups(
             at = i[:, None] * s.w_inner + o[None, :] * s.w_out
             w_io = tl.load(of_group + at, mask=(i < s.inner)[:, None] & (o < s.out)[None, :], other=0.0)
             total = product(x_Ti, w_io, total, WIDEN, PRECISION)
+        # Each group writes its own rows alone: the others of the block are the next one's. 64 bits, as rows times
+        # features may pass 2^31.
         at = T.to(tl.int64)[:, None] * s.out + o[None, :]
         tl.store(y + at, total.to(y.dtype.element_ty), mask=inside[:, None] & (o < s.out)[None, :])
 
@@ -98,6 +102,7 @@ def weight_gradients(
     o = tl.program_id(1) * OUT_B + tl.arange(0, OUT_B)
     i = tl.program_id(2) * IN_B + tl.arange(0, IN_B)
     end = tl.load(ends + g)
+    # Float32 whatever the inputs are: a group may have thousands of rows, and bfloat16 would stop adding small ones.
     total = tl.zeros((OUT_B, IN_B), dtype=tl.float32)
     for start in range(tl.load(ends + g - 1, mask=g > 0, other=0), end, T_B):
         T = start + tl.arange(0, T_B)
@@ -106,5 +111,6 @@ def weight_gradients(
         at = T.to(tl.int64)[:, None] * s.inner + i[None, :]
         x_Ti = tl.load(x + at, mask=(end > T)[:, None] & (i < s.inner)[None, :], other=0.0)
         total = product(dy_oT, x_Ti, total, WIDEN, PRECISION)
+    # Of a group without rows too: the memory that the caller gives is not set, and its gradient is zero.
     at = g.to(tl.int64) * (s.out * s.inner) + o[:, None] * s.inner + i[None, :]
     tl.store(d_weights + at, total.to(d_weights.dtype.element_ty), mask=(o < s.out)[:, None] & (i < s.inner)[None, :])

@@ -98,6 +98,7 @@ def _grouped_blocks(x: Tensor, weights: Tensor, ends_E: Tensor, rows: int, repea
 
 def plain(x_NX: Tensor, first: Tensor, second: Tensor, a_first: bool, routes: Routes) -> Tensor:
     """Sorted rows (N, X) -> (N, Y), one expert after another; rows beyond the last one's are zero."""
+    # The one wait for the device: the lengths of the parts are shapes, and shapes live on the host.
     ends = routes.ends_E.tolist()
     counts = [end - start for start, end in zip([0, *ends[:-1]], ends, strict=True)]
     parts = x_NX[: ends[-1]].split(counts)
@@ -106,6 +107,7 @@ def plain(x_NX: Tensor, first: Tensor, second: Tensor, a_first: bool, routes: Ro
         found = [tokens_last(rows, A, B, a_first) for rows, A, B in triples]
     else:
         found = [functional.linear(rows, weight) for rows, weight in zip(parts, first.unbind(), strict=True)]
+    # Dropped assignments stand last, and nobody has computed them.
     return functional.pad(torch.cat(found), (0, 0, 0, x_NX.shape[0] - ends[-1]))
 
 

@@ -74,6 +74,7 @@ class _OneGroup(torch.autograd.Function):
             z_KN = z_TKd.transpose(0, 1).reshape(s.b * s.r, -1)
             d_second = dy_Ted.transpose(0, 1).reshape(s.e, -1) @ z_KN.T
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
+            # A product per row, as in the forward pass: dz comes out as x lies, and is not permuted.
             dz_NZ = torch.bmm(second_eK.T.expand(rows, -1, -1), dy_Ted).view(-1, s.r * s.d)
             dx = (dz_NZ @ first_Za).view(x.shape) if ctx.needs_input_grad[0] else None
             d_first = dz_NZ.T @ x.reshape(-1, s.a) if ctx.needs_input_grad[1] else None

@@ -170,13 +170,17 @@ def _add_chunk(
     first_GRa, second_feK = _batched_first(first, s), second.reshape(s.f, s.e, -1)
     x_GaT = _split_x(x, s)
     dz_fKN = torch.bmm(second_feK.mT, dy_feN)
+    # Both d_first and dx are products of this layout: one permutation serves the two.
     dz_GRT = dz_fKN.transpose(0, 1).reshape(s.g * s.b, -1, rows)
     if d_first is not None and d_second is not None:
+        # z is made again, not kept: on a CPU a chunk of it never leaves the cache.
         z_KfN = _make_z(x_GaT, first_GRa, s)
         d_second += torch.bmm(dy_feN, z_KfN.permute(1, 2, 0)).view(d_second.shape)
+        # The forward pass repeats the first factor over b, so its gradient is the sum over b.
         d_first += torch.bmm(dz_GRT, x_GaT.mT).view(s.g, s.b, *d_first.shape[1:]).sum(1)
     if dx is not None:
         dx_GaT = torch.bmm(first_GRa.mT, dz_GRT)
+        # Back from the order of ``_split_x``, in which b stands outside of a.
         if not s.a_first and s.b > 1:
             dx_GaT = dx_GaT.view(s.g, s.b, s.a, rows).transpose(1, 2)
         dx.copy_(dx_GaT.reshape(s.used_in, rows).t())

@@ -194,6 +194,7 @@ def factor_gradients(
         at, inside = place_results(T, F, e, end, s)
         dy_FTe = tl.load(dy + at, mask=inside, other=0.0)
         z_GTZ = product(x_GTa, first_GaZ, tl.zeros((G_B, T_B, F_B * R_B), dtype=tl.float32), WIDEN, PRECISION)
+        # Rounded as in the forward pass: the gradient belongs to the z that was multiplied there.
         z_GTFr = tl.reshape(z_GTZ.to(x.dtype.element_ty), (G_B, T_B, F_B, R_B))
         z_FKT = tl.reshape(tl.permute(z_GTFr, (2, 0, 3, 1)), (F_B, K_B, T_B))
         total_second = product(z_FKT, dy_FTe, total_second, WIDEN, PRECISION)
@@ -202,6 +203,7 @@ def factor_gradients(
         dz_FTGr = tl.reshape(dz_FTK.to(x.dtype.element_ty), (F_B, T_B, G_B, R_B))
         dz_GZT = tl.reshape(tl.permute(dz_FTGr, (2, 0, 3, 1)), (G_B, F_B * R_B, T_B))
         total_first = product(dz_GZT, x_GTa, total_first, WIDEN, PRECISION)
+    # 64 bits: shares times weights may pass 2^31.
     place = tl.program_id(2).to(tl.int64)
     at = (G * (s.r * s.F * s.a))[:, None, None] + ((Z_r * s.F + Z_F) * s.a)[None, :, None] + a[None, None, :]
     inside = (G < s.G)[:, None, None] & ((Z_F < s.F) & (Z_r < s.r))[None, :, None] & (a < s.a)[None, None, :]

@@ -69,7 +69,7 @@ class Submitter:
     def missing(
         self, jobs: Sequence[Job], *, retry_failed: bool, dry: bool = False
     ) -> tuple[list[Standing], list[Standing]]:
-        """Where all jobs stand, and those of them that are to be submitted; ``dry`` keeps no speeds."""
+        """Where all jobs stand, and which of them are to be submitted; ``dry`` keeps no speeds."""
         states = reconcile(jobs, Store(self.site.runs))
         records = submissions(self.site.runs)
         if not dry:
@@ -89,8 +89,10 @@ class Submitter:
         for one in missing:
             job = one.state.job
             trunk = None if job.trunk is None else run_id(job.trunk)
+            # An element that trains the run to fewer steps still has it: beside it this order would find it taken.
             after = [one.extends] if one.extends else []
             if trunk in on_their_way:
+                # 12 of 12_3: whole arrays are waited for.
                 after.append(on_their_way[trunk].name.split("_")[0])
             order = Order(
                 job=job,
@@ -154,6 +156,7 @@ class Submitter:
         result: Submitted,
     ) -> list[Pack]:
         """Submit as many of the packs as SLURM takes, in ever smaller arrays where it takes fewer; returns the rest."""
+        # The controller refuses an array as a whole, and without saying how much would have fitted.
         size, left = min(len(group), result.room), group
         if size < len(group):
             result.reason = f"the controller has room for {result.room} more jobs"
@@ -172,6 +175,7 @@ class Submitter:
                 result.room -= len(part)
                 result.runs.update({job.run_id: job_id for pack in part for job in pack.jobs})
                 left = rest
+            # Where 2k were refused and k taken, fewer than k are left: k / 2 comes next, and few calls fill the limit.
             size = min(size // 2, result.room)
         return left
 

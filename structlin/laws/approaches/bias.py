@@ -71,10 +71,12 @@ class Sweeps:
             return np.asarray(np.log(self.laws.optimum(flops, self.kappa)[0]) / self.powers[0])
 
     def errors(self, found: Array, truth: Array) -> Array:
-        """Errors (s, ...) of estimates ``found`` (2 s + 1, ...), ``truth`` (s + 1, ...) being those of the laws."""
+        """Errors (s, ...) of estimates ``found`` (2 s + 1, ...); ``truth`` (s + 1, ...) are the true values."""
         s = len(self.stretch)
         drawn, at_refit, at_law = found[:s], found[s : 2 * s] - truth[:s], found[-1] - truth[-1]
         stretch = self.stretch.reshape(-1, *[1] * (found.ndim - 1))
+        # The bias at the law, then what noise adds: each sweep is corrected at its refit, as the data are at theirs,
+        # and the rest is scaled to the noise of the data.
         return np.asarray(at_law + stretch * (drawn - at_refit - truth[-1]))
 
 
@@ -99,10 +101,12 @@ def draw_sweeps(frame: pd.DataFrame, found: ParametricFit, draws: Draws, choices
             rows=seen, tolerance=tolerance, max_iterations=30,
         )  # fmt: skip
 
+    # The base is refitted to the rows that the refits see: else their difference would count as error of the method.
     here = fitted(loss[None], 1e-8)
     base = np.log(_batch(here, found.centre).loss(size, tokens)[0])
     residual = np.log(loss) - base
     luck = residual @ means
+    # A mean a run was taken out of the residuals, which makes them too small by the root of rows / (rows - runs).
     own = (residual - luck[draws.index]) * np.sqrt(rows / max(rows - runs, 1))
     count = int(np.clip(_WORK // len(seen), _SIMULATED // 2, _SIMULATED))
     generator = np.random.default_rng(choices.seed)
@@ -112,11 +116,15 @@ def draw_sweeps(frame: pd.DataFrame, found: ParametricFit, draws: Draws, choices
     with np.errstate(all="ignore"):
         bases = np.log(laws.loss(size, tokens))
     kappa, p, q = _convention(size, tokens, flops)
+    # In n = N^p and d = D^q the terms have the exponents alpha / p and beta / q, and C = kappa n d: the closed form of
+    # an optimum then holds whatever FLOPs and N count.
     laws = replace(laws, alpha=laws.alpha / p, beta=laws.beta / q)
+    # A refit whose frontier does not fall has no truth that its estimates could be compared with.
     good = np.isfinite(bases).all(axis=1) & _falls(laws, flops, kappa)
     if not good[-1] or good.mean() < 0.5:
         return None
     kept, bases = drawn[good[:-1]], bases[good]
+    # The same divisor stands in both scales and cancels.
     again = np.sum(((kept - bases[:-1]) @ means) ** 2, axis=1)
     stretch = np.sqrt(np.sum(luck**2) / np.maximum(again, 1e-300))
     laws = ParametricLaw(*(getattr(laws, field.name)[good] for field in fields(laws)))
@@ -124,7 +132,7 @@ def draw_sweeps(frame: pd.DataFrame, found: ParametricFit, draws: Draws, choices
 
 
 def _falls(laws: ParametricLaw, flops: Array, kappa: float) -> np.ndarray:
-    """Which frontiers of a batch of laws exist and fall over the computes of the data? (b,)"""
+    """Which laws of a batch have a frontier that falls over the computes of the data, (b,)."""
     with np.errstate(all="ignore"):
         ends = laws.frontier(np.array([flops.min(), flops.max()]), kappa)
     return np.asarray(np.isfinite(ends).all(axis=1) & (ends[:, 0] > ends[:, 1]))
@@ -192,7 +200,7 @@ def _true_frontiers(law: FrontierLaw, sweeps: Sweeps, offset: float | None) -> A
 
 
 def isoflop_errors(found: Isoflop, sweeps: Sweeps) -> Isoflop:
-    """Optima and power laws with the errors of those of all sweeps."""
+    """Optima and power laws, each with the errors that simulated sweeps make in it."""
     budgets = np.array([s.budget for s in found.slices])
     true = sweeps.optima(budgets).T
     losses = [_slice_losses(s, sweeps.log_loss) for s in found.slices]
@@ -200,6 +208,7 @@ def isoflop_errors(found: Isoflop, sweeps: Sweeps) -> Isoflop:
     akima = np.stack([_akima_optima(s, loss) for s, loss in zip(found.slices, losses, strict=True)])
     p, q = sweeps.powers
     exponents = np.ravel(sweeps.laws.size_exponent)
+    # The budgets that entered the power laws of the data; sweeps must be fitted through the same ones.
     known = np.array([s.edge is None and np.isfinite(s.optimum) for s in found.slices])
     spline = np.array([np.isfinite(s.akima) for s in found.slices])
 
@@ -209,6 +218,7 @@ def isoflop_errors(found: Isoflop, sweeps: Sweeps) -> Isoflop:
 
     tokens = np.stack([s.log_at(x, s.tokens) for s, x in zip(found.slices, parabola, strict=True)])
     width = np.stack([s.log_at(x, s.width) for s, x in zip(found.slices, parabola, strict=True)])
+    # L(N, D) knows no widths: the truth is read off the same table of widths, at the true N.
     true_width = np.stack([s.log_at(x, s.width) for s, x in zip(found.slices, true, strict=True)])
     of_width = isoflop.slopes(np.log(budgets[known]), true_width[known]) if found.width else exponents
     return Isoflop(

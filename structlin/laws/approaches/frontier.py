@@ -105,6 +105,7 @@ class FrontierLaw:
         """log C at each loss (l,) for each law (b, 3): (b, l), infinite at or below E."""
         above = loss[None, :] - theta[:, :1]
         with np.errstate(divide="ignore", invalid="ignore"):
+            # In logarithms: C itself leaves the range of floats for a law that all but levels out.
             answer = self.centre + (theta[:, 1:2] - np.log(above)) / theta[:, 2:3]
         return np.where(above > 0, answer, np.inf)
 
@@ -133,7 +134,7 @@ def tolerance_for(flops: Array, loss: Array, choices: Choices) -> float:
 
 
 def enough(flops: Array, rows: np.ndarray) -> bool:
-    """Can a law be fitted to these rows: MIN_POINTS of them, at different computes?"""
+    """Whether a law can be fitted to these rows: MIN_POINTS of them, at different computes."""
     return len(rows) >= MIN_POINTS and float(np.ptp(np.log(flops[rows]))) > 1e-6
 
 

@@ -34,10 +34,12 @@ def lower_hull(x: Array, y: Array) -> np.ndarray:
         last = xs[i]
         while len(hull) > 1:
             j, k = hull[-1], hull[-2]
+            # Slopes are compared crosswise, without a division. A corner on the line between its neighbours goes too.
             if (xs[j] - xs[k]) * (ys[i] - ys[k]) > (ys[j] - ys[k]) * (xs[i] - xs[k]):
                 break
             hull.pop()
         hull.append(i)
+    # Beyond the lowest loss more compute would buy a higher one: no frontier.
     bottom = int(np.argmin(y[hull]))
     return np.array(hull[: bottom + 1])
 
@@ -53,9 +55,11 @@ def in_window(x: Array, y: Array, half_width: float) -> np.ndarray:
     """The point furthest below the trend in each window of log10 C, windows half overlapping; positions."""
     hull = lower_hull(x, y)
     slope = np.polyfit(x[hull], y[hull], 1)[0] if len(hull) > 1 else 0.0
+    # Loss falls with compute: without the slope taken off, the lowest of a window would nearly always be its last.
     flat = y - slope * x
     width = half_width * np.log(10.0)
     chosen = set()
+    # One half width a step: what lies at the edge of one window is in the middle of the next.
     for centre in np.arange(x.min(), x[hull[-1]] + width, width):
         inside = np.flatnonzero((np.abs(x - centre) <= width) & (x <= x[hull[-1]]))
         if len(inside):
@@ -97,12 +101,16 @@ def _heights(x: Array, y: Array) -> Array:
     on = _corners(x, y)
     b, n = y.shape
     place = np.broadcast_to(np.arange(n), (b, n))
+    # Running extremes of the corners' places find the corner on either side of every x for all replicates at once:
+    # a search would be one call for each.
     before = np.maximum.accumulate(np.where(on, place, -1), axis=1)
     after = np.minimum.accumulate(np.where(on, place, n)[:, ::-1], axis=1)[:, ::-1]
+    # Right of the last corner there is no second one; the answer is set below, and the place only has to exist.
     inside = after < n
     after = np.where(inside, after, before)
     row = np.arange(b)[:, None]
     low, high = y[row, before], y[row, after]
+    # At a corner both sides are the corner itself: 1 in place of the length keeps 0 / 0 away.
     share = (x - x[before]) / np.where(after > before, x[after] - x[before], 1.0)
     return np.where(inside, low + (high - low) * share, -np.inf)
 
@@ -119,13 +127,16 @@ def _corners(x: Array, y: Array) -> np.ndarray:
         while len(open_):
             j, k = stack[open_, depth[open_] - 1], stack[open_, depth[open_] - 2]
             base, here = y[open_, k], y[open_, i]
+            # The same test as in ``lower_hull``, multiplied out crosswise; the two must agree on points in a line.
             drop = (x[j] - x[k]) * (here - base) <= (y[open_, j] - base) * (x[i] - x[k])
             open_ = open_[drop]
             depth[open_] -= 1
+            # Only where a corner has just gone may the one before it have to go too.
             open_ = open_[depth[open_] > 1]
         stack[np.arange(b), depth] = i
         depth += 1
     on = np.zeros((b, n), dtype=bool)
+    # What lies above the depth of a stack is left over from corners that were popped.
     row, level = np.nonzero(np.arange(n) < depth[:, None])
     on[row, stack[row, level]] = True
     bottom = np.argmin(np.where(on, y, np.inf), axis=1)

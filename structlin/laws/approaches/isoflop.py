@@ -131,11 +131,15 @@ def find_budgets(frame: pd.DataFrame) -> list[float]:
         c = np.sort(np.log(frame["C"].to_numpy()))
         cuts = np.flatnonzero(np.diff(c) > _SAME_BUDGET) + 1
         groups = np.split(c, cuts)
+        # Neighbours can chain into a wide group, and what is spread over four steps is no single budget.
         near = [g for g in groups if len(g) >= MIN_MODELS and np.ptp(g) < 4 * _SAME_BUDGET]
         return [float(np.exp(g.mean())) for g in near]
     spans = frame.assign(model=models_of(frame)).groupby("model")["C"].agg(["min", "max"])
+    # From where MIN_MODELS models have begun to where MIN_MODELS still go on: outside there are too few for a slice.
     start = np.sort(spans["min"].to_numpy())[min(MIN_MODELS, len(spans)) - 1]
     end = np.sort(spans["max"].to_numpy())[-min(MIN_MODELS, len(spans))]
+    # Budgets are whole quarters of a decade, not fractions of a span: variants then share them. The small number
+    # keeps one that rounding has moved just outside.
     first = np.ceil(np.log10(start) * _BUDGETS_PER_DECADE - 1e-6)
     last = np.floor(np.log10(end) * _BUDGETS_PER_DECADE + 1e-6)
     return [float(10 ** (k / _BUDGETS_PER_DECADE)) for k in np.arange(first, last + 1)]
@@ -180,8 +184,10 @@ def _place(run: _Run, budget: float) -> tuple[int, int, float] | None:
     here = np.log(budget)
     gap = np.abs(run.log_c - here)
     nearest = int(np.argmin(gap))
+    # A finished run belongs to a budget as its group does. Along a trunk the loss hardly falls over 2% of the compute.
     if gap[nearest] < (_SAME_BUDGET if len(gap) == 1 else 0.02):
         return nearest, nearest, 0.0
+    # No run is extrapolated: what it would have reached is what a law is to find out.
     if not run.log_c[0] <= here <= run.log_c[-1]:
         return None
     j = int(np.searchsorted(run.log_c, here))
@@ -258,16 +264,21 @@ def akima_curve(x: Array, y: Array, at: Array) -> Array:
     longer than the whole fit.
     """
     slope = np.diff(y) / np.diff(x)
+    # Akima's ends: two more slopes on either side, continued in a straight line. The first two and last two points
+    # have neighbours then, like all others.
     before = 2 * slope[..., :1] - slope[..., 1:2]
     after = 2 * slope[..., -1:] - slope[..., -2:-1]
     ends = 2 * before - slope[..., :1], 2 * after - slope[..., -1:]
     m = np.concatenate([ends[0], before, slope, after, ends[1]], axis=-1)
+    # The second term is makima's. With the first alone a bend between two straight stretches has weights 0 / 0.
     turn = np.abs(np.diff(m)) + np.abs(m[..., :-1] + m[..., 1:]) / 2.0
     left, right = turn[..., 2:], turn[..., :-2]
     total = left + right
+    # What is left of 0 / 0: points with no slope on either side, where any weight gives the tangent 0.
     flat = total < 1e-12 * np.maximum(total.max(axis=-1, keepdims=True), 1e-300)
     weight = np.where(flat, 0.5, left / np.where(flat, 1.0, total))
     tangent = weight * m[..., 1:-2] + (1.0 - weight) * m[..., 2:-1]
+    # The last point closes the last piece: a piece of its own would need a point beyond it.
     i = np.clip(np.searchsorted(x, at, side="right") - 1, 0, len(x) - 2)
     h = x[i + 1] - x[i]
     t = (at - x[i]) / h
@@ -303,6 +314,7 @@ def slopes(x: Array, y: Array) -> Array:
     here = np.isfinite(y)
     y = np.where(here, y, 0.0)
     count = np.maximum(here.sum(axis=0), 1)
+    # Every replicate lacks other optima, so each has a mean of x of its own; y and dx at 0 leave a point out.
     mean_x = (here * x[:, None]).sum(axis=0) / count
     dx = np.where(here, x[:, None] - mean_x, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -55,7 +55,7 @@ class Multiplier:
     mean: float
     """Arithmetic mean over what ``MEANS`` says of the procedure."""
     std: float
-    """Standard deviation over the same; of the n observations of ``published`` that with n - 1."""
+    """Standard deviation over the same; with n - 1 where ``published`` takes n observations."""
     procedure: str
     """A key of MEANS."""
     observations: int
@@ -150,8 +150,10 @@ def average(
         mean = float(curve @ _WEIGHTS)
         return mean, float(np.sqrt((curve - mean) ** 2 @ _WEIGHTS))
     inside = _inside(observed, shared)
+    # The range is that of the laws; few observations may all lie beside it.
     if not inside.any():
         return float(np.exp(np.log(curve).mean())), 0.0
+    # What the variant needed itself, not by its law, against the baseline's law: measurements, hence n - 1.
     ratios = base.flops(observed[1][inside]) / observed[0][inside]
     return float(ratios.mean()), float(ratios.std(ddof=1)) if len(ratios) > 1 else 0.0
 
@@ -170,6 +172,7 @@ def _inside(observed: tuple[Array, Array], shared: tuple[float, float]) -> np.nd
 def _log_ratio(law: FrontierLaw, base: FrontierLaw, theta: Array, base_theta: Array, loss: Array) -> Array:
     """log C_base(L) - log C_x(L) for paired laws (b, 3): (b, l); a law that never reaches L counts as needing all."""
     top, bottom = base.log_flops(base_theta, loss), law.log_flops(theta, loss)
+    # Neither reaches the loss: infinity minus infinity says nothing for either, so the ratio is 1.
     both = np.isinf(top) & np.isinf(bottom)
     with np.errstate(invalid="ignore"):
         return np.where(both, 0.0, top - bottom)

@@ -93,7 +93,7 @@ class ParametricFit:
     gradient_norm: float
     """Largest absolute derivative of the objective in theta, bounds that hold taken out."""
     converged: bool
-    """Does a further Newton step promise less than 1e-13 of the objective?"""
+    """Whether a further Newton step promises less than 1e-13 of the objective."""
     condition: float
     """Condition number of the scaled Gauss-Newton matrix: above 1e4 single parameters mean little."""
     bound_distance: dict[str, float]
@@ -222,8 +222,10 @@ def _report(
     theta, value = found.theta[winner], float(found.value[winner])
     at = model.evaluate(theta[None])
     residual = objective.residual(at.predicted[0], objective.target(loss))
+    # Of log f where logarithms are compared: the chain rule brings 1 / f.
     slope = weights * objective.slope(residual) / (at.predicted[0] if objective.logarithmic else 1.0)
     gradient = at.jacobian[0] @ slope
+    # At a bound a gradient that pushes outwards is no sign of an unfinished descent.
     held = ((theta <= model.lower) & (gradient > 0)) | ((theta >= model.upper) & (gradient < 0))
     return ParametricFit(
         law=law_of(theta, centre),

@@ -134,6 +134,7 @@ def check_design(laws: Laws) -> None:
         frame = laws.points.of(variant)
         if variant in laws.parametrics:
             x, y = np.log(frame["N"].to_numpy(float)), np.log(frame["D"].to_numpy(float))
+            # Where N or D does not vary at all, alpha and beta cannot be told apart either: 0.
             left = 1.0 - np.corrcoef(x, y)[0, 1] ** 2 if x.std() > 1e-9 and y.std() > 1e-9 else 0.0
             if left < _PROPORTIONAL:
                 laws.warn(
@@ -147,6 +148,7 @@ def check_design(laws: Laws) -> None:
             v: interval(p.samples["E"], p.fit.law.E, laws.choices.confidence, p.factor)
             for v, p in laws.parametrics.items()
         }
+        # The highest lower end against the lowest upper end: if these two meet, all intervals do pairwise.
         low, high = max(ends, key=lambda v: ends[v].low), min(ends, key=lambda v: ends[v].high)
         if ends[low].low > ends[high].high:
             text = (

@@ -99,11 +99,13 @@ def _starts(laws: Laws, name: str, data: _Data) -> Array:
     own = np.empty((len(data.names), 5))
     for s, variant in enumerate(data.names):
         law = laws.parametrics[variant].fit.law
+        # At the common centre of all structures: there their coefficients can be compared, and shared.
         at = [law.E, np.log(law.A) - law.alpha * data.centre[0], np.log(law.B) - law.beta * data.centre[1]]
         own[s] = [*at, law.alpha, law.beta]
     own[:, 1:3] = np.clip(own[:, 1:3], -20, 20)
     columns = _columns(name, len(data.names))
     starts = []
+    # The median of each entry may be the law of no structure: the entries of two structures are starts of their own.
     for shared in (np.median(own, axis=0), *own[:2]):
         theta = np.zeros(int(columns[-1].max()) + 1)
         for k, place in enumerate(columns):
@@ -125,22 +127,27 @@ def design_effect(residuals: Array, run: np.ndarray) -> float:
     counts = np.bincount(run).astype(float)
     counts = counts[counts > 0]
     m = len(run) / len(counts)
+    # About one row a run: nothing within a run can be correlated, and its spread could not be estimated.
     if m <= 1.5:
         return 1.0
     means = np.bincount(run, weights=residuals) / np.maximum(np.bincount(run), 1)
+    # Each run has spent one degree of freedom on its mean.
     within = float(np.sum((residuals - means[run]) ** 2)) / max(len(run) - len(counts), 1)
     total = float(np.var(residuals))
+    # An estimate below zero is noise; taken at its word it would make more rows than there are.
     correlation = float(np.clip(1.0 - within / max(total, 1e-300), 0.0, 1.0))
     return 1.0 + (m - 1.0) * correlation
 
 
 def _held_out(name: str, data: _Data, theta: Array) -> float:
     """Root mean square log error on runs left out, over _FOLDS folds of runs, refitted together from ``theta`` (p,)."""
+    # Whole runs: a row says nothing new where other rows of its run, with the same luck, were fitted.
     fold = data.run % _FOLDS
     folds = [k for k in range(_FOLDS) if (fold == k).any() and not (fold == k).all()]
     kept = np.array([fold != k for k in folds])
     model = _model(name, data)
     start = np.repeat(theta[None], len(folds), axis=0)
+    # Weights of zero leave a fold out, so that all folds are one batch over shared rows.
     found = minimise(model, _SQUARES, data.loss, start, weights=kept.astype(float), tolerance=1e-8)
     errors = np.log(model.predict(found.theta) / data.loss)[~kept]
     return float(np.sqrt(np.mean(errors**2)))
@@ -243,7 +250,7 @@ def _structures(data: _Data, name: str, theta: Array) -> dict[str, Any]:
 def _taxonomy(laws: Laws, data: _Data, fits: dict[str, tuple[Array, float]]) -> dict[str, Any]:
     """Least squares of exponents and offsets on (omega, psi, nu), with Student intervals over structures.
 
-    Exponents are those of L(N, D) with one E, and of the frontiers (corrected); offsets those of the rescaled law.
+    Exponents come from L(N, D) with one E and from the frontiers (corrected), offsets from the rescaled law.
     Only taxonomy values that vary are used. Empty where the table has none or too few structures.
     """
     frame = laws.points.frame
@@ -271,7 +278,9 @@ def _regress(design: Array, names: list[str], y: Array, confidence: float) -> di
     answer, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
     degrees = len(y) - int(rank)
     spread = float(np.sum((y - design @ answer) ** 2)) / float(max(degrees, 1))
+    # A pseudo-inverse: over few structures two taxonomy values may move in step, and the design has no inverse.
     errors = np.sqrt(np.maximum(np.diag(np.linalg.pinv(design.T @ design)) * spread, 0.0))
+    # Without a degree of freedom the residual is zero, and an interval of no width would look like certainty.
     t = student_quantile(degrees, 0.5 + confidence / 2) if degrees else float("nan")
     return {
         name: {"value": float(v), "low": float(v - t * e), "high": float(v + t * e)}

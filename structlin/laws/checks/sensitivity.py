@@ -46,6 +46,7 @@ def _sizes(frame: pd.DataFrame) -> dict[str, Array]:
     out: dict[str, Array] = {}
     if "params_total" in frame:
         out["N = parameters, all"] = frame["params_total"].to_numpy(float)
+    # Without experts all parameters are active: the row would say the same twice.
     if {"params_active", "params_total"} <= set(frame) and (frame["params_active"] != frame["params_total"]).any():
         out["N = parameters, active"] = frame["params_active"].to_numpy(float)
     if {"params_total", "params_embedding", "params_head"} <= set(frame.columns):
@@ -55,6 +56,7 @@ def _sizes(frame: pd.DataFrame) -> dict[str, Array]:
         out["N = MACs without head"] = (frame["N"] - frame["macs_head"]).to_numpy(float)
     if "macs_attention" in frame:
         out["N = MACs, causal half of attention"] = (frame["N"] - 0.5 * frame["macs_attention"]).to_numpy(float)
+    # Of a small model nearly all may be head or embedding; N has to have a logarithm in every row.
     return {name: n for name, n in out.items() if (n > 0).all()}
 
 

@@ -167,9 +167,11 @@ def _one_convention(frame: pd.DataFrame, choices: Choices, notes: list[Caution])
     """Refuse FLOPs that follow two counting conventions: C / (6 N D) falls into two heaps."""
     if not {"N", "D"} <= set(frame.columns) or len(frame) < 4:
         return
+    # Conventions differ by a constant factor. Sorted, a mixture of two shows as one large step between neighbours.
     ratio = np.sort((frame["C"] / (6.0 * frame["N"] * frame["D"])).to_numpy())
     jumps = ratio[1:] / ratio[:-1]
     cut = int(np.argmax(jumps))
+    # One row apart from all others is an outlier, not a convention.
     if jumps[cut] < _CONVENTION_JUMP or min(cut + 1, len(ratio) - cut - 1) < 2:
         return
     low, high = np.median(ratio[: cut + 1]), np.median(ratio[cut + 1 :])

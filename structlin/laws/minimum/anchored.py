@@ -85,6 +85,7 @@ class Axes:
         out[:, 0] = theta[:, 0]
         for i, (low, length) in enumerate(self.ranges()):
             alpha = theta[:, 1 + k + i]
+            # The term at either end of its axis. What it still is at the far end is part of m, and no drop.
             near = np.exp(theta[:, 1 + i] - alpha * low)
             far = near * np.exp(-alpha * length)
             out[:, 0] += far
@@ -98,9 +99,11 @@ class Axes:
         out[:, 0] = theta[:, 0]
         for i, (low, length) in enumerate(self.ranges()):
             bend = theta[:, 1 + k + i]
+            # expm1: a nearly straight term has a bend near zero, where 1 - exp(-bend) has lost its digits.
             near = theta[:, 1 + i] / -np.expm1(-bend)
             out[:, 0] -= near * np.exp(-bend)
             out[:, 1 + k + i] = bend / length
+            # A drop of zero has no logarithm; the floor keeps a vanished term finite, and as good as zero.
             out[:, 1 + i] = np.log(np.maximum(near, 1e-26)) + bend / length * low
         return out
 
@@ -147,12 +150,16 @@ def _non_negative(gram: Array, right: Array, square: float, columns: list[int]) 
     gram (c, q, q), right (c, q), ``square`` the sum of squares of the target. Returns (c, q) and sums (c,).
     """
     best, coefficients = np.full(len(gram), np.inf), np.zeros(right.shape)
+    # At most three coefficients, so seven sets: fewer operations than an active-set loop, and all cells share them.
     for count in range(1, len(columns) + 1):
         for chosen in combinations(columns, count):
             index = np.array(chosen)
+            # Columns have unit length, so the small number is relative: equal exponents would make it singular.
             part = gram[:, index[:, None], index] + 1e-13 * np.eye(count)
             answer = np.linalg.solve(part, right[:, index, None])[:, :, 0]
+            # At a least-squares answer the square of the residual is |y|^2 - answer . right.
             residual = square - np.sum(answer * right[:, index], axis=1)
+            # A set with a negative coefficient is no candidate: its best allowed answer lies in a smaller set.
             take = (answer > 0).all(axis=1) & (residual < best)
             best[take] = residual[take]
             coefficients[take] = 0.0
@@ -283,10 +290,12 @@ def _dead_terms(axes: Axes, found: Solution) -> Array:
     winner = found.theta[np.argmin(found.value)]
     alive = []
     for i in range(axes.count):
+        # Below 1e-11 nats at the mean of the data the term is gone, and no gradient in its exponent leads back.
         if winner[1 + i] < -25.0:
             again = np.repeat(winner[None], len(EXPONENTS[::3]), axis=0)
             again[:, 1 + axes.count + i] = EXPONENTS[::3]
             low, _ = axes.ranges()[i]
+            # 1e-4 of E at the low end, where the term is largest: enough for a gradient, too little to spoil the fit.
             again[:, 1 + i] = np.log(1e-4 * max(winner[0], 1e-2)) + EXPONENTS[::3] * low
             alive.append(again)
     return np.concatenate(alive) if alive else np.empty((0, 1 + 2 * axes.count))

@@ -98,12 +98,14 @@ class AnchoredSum:
             drop, bend = theta[:, 1 + k, None], theta[:, 1 + count + k, None]
             end = np.exp(-bend)
             here, span = np.exp(-bend * u), 1.0 - end
+            # shape * span = here - end, differentiated once and twice in the bend, where span' = end.
             shape = (here - end) / span
             first = (end - u * here - shape * end) / span
             second = (u * u * here - end - 2.0 * first * end + shape * end) / span
             total += drop * shape
             jacobian[:, 1 + k] = shape
             jacobian[:, 1 + count + k] = drop * first
+            # f is linear in the drop: the mixed derivative is ``first`` alone.
             terms += [first, drop * second]
         return Evaluation(total, jacobian, tuple(terms), theta)
 
@@ -192,12 +194,15 @@ class PoweredSum:
     def evaluate(self, theta: Array) -> Evaluation:
         """f and its Jacobian at theta (b, p)."""
         logs = np.stack([np.clip(theta @ phi.T, -300.0, 300.0) for phi in self.powers])
+        # The logarithm of the inner sum: the outer exponent then multiplies, and the sum itself cannot overflow.
         inner = np.logaddexp.reduce(logs, axis=0)
         shares = np.exp(logs - inner)
         g = theta[:, -1:]
         powered = np.exp(np.clip(g * inner, -700.0, 700.0))
+        # The shares of the terms are the derivatives of that logarithm in each of theirs.
         slope = sum(share[:, None, :] * phi.T for share, phi in zip(shares, self.powers, strict=True))
         inside = g[:, :, None] * slope
+        # d(g u) / dg = u; the features of g are zero, so nothing else stands in this row.
         inside[:, -1] = inner
         jacobian = self.constant.T + powered[:, None, :] * inside
         return Evaluation(theta @ self.constant.T + powered, jacobian, (powered, inner, *shares), theta)

@@ -40,12 +40,12 @@ class Objective:
 
     @property
     def logarithmic(self) -> bool:
-        """Are logarithms compared?"""
+        """Whether logarithms are compared."""
         return self.kind.startswith("log_")
 
     @property
     def robust(self) -> bool:
-        """Does a far residual count linearly rather than by its square?"""
+        """Whether a far residual counts linearly rather than by its square."""
         return self.kind.endswith("huber")
 
     def with_delta(self, delta: float) -> Objective:

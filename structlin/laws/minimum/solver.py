@@ -39,7 +39,7 @@ class Solution:
     gradient_norm: Array
     """Decrease that a Newton step still promises, relative to the objective, (b,): 0 at a minimum."""
     converged: NDArrayBool
-    """Did the promised decrease fall below the tolerance? (b,)."""
+    """Whether the promised decrease fell below the tolerance, (b,)."""
     iterations: int
     """Newton iterations of the slowest problem."""
 
@@ -89,10 +89,14 @@ def _around(model: Model, objective: Objective, target: Array, batch: _Batch) ->
     inside = major = batch.weights
     if objective.robust:
         size = np.abs(r)
+        # The Huber loss is a square up to delta and straight beyond: its second derivative is 1, then 0. The majoriser
+        # is the parabola that touches it at r from above, of curvature delta / |r|.
         inside = batch.weights * (size <= width)
         major = batch.weights * np.minimum(1.0, width / np.maximum(size, _TINY))
     newton, first = inside, psi
     if objective.logarithmic:
+        # log f has the slope 1 / f, and its own curvature -1 / f^2 takes psi off the exact Hessian. The majoriser goes
+        # without, so that it stays positive.
         scale = 1.0 / f
         first = psi * scale
         square = scale * scale
@@ -112,10 +116,13 @@ def _free(theta: Array, gradient: Array, lower: Array, upper: Array) -> NDArrayB
 def _step(gradient: Array, matrix: Array, free: NDArrayBool) -> Array:
     """-matrix^-1 gradient in the free parameters, scaled by the diagonal; zero elsewhere."""
     p = gradient.shape[1]
+    # A unit diagonal: E, log A and exponents differ by orders of magnitude, and rounding would decide the small ones.
     diagonal = np.sqrt(np.maximum(np.abs(np.einsum("bpp->bp", matrix)), _TINY))
     scaled = matrix / (diagonal[:, :, None] * diagonal[:, None, :])
     if not free.all():
         scaled = np.where(free[:, :, None] & free[:, None, :], scaled, 0.0)
+    # 1 where a parameter is held: one batched solve serves problems that hold different ones. The small number keeps a
+    # vanished term, whose row is zero, from making the matrix singular.
     scaled[:, range(p), range(p)] += ~free + 1e-13
     right = np.where(free, gradient / diagonal, 0.0)
     step: Array = -np.linalg.solve(scaled, right[:, :, None])[:, :, 0] / diagonal
@@ -127,11 +134,13 @@ def _propose(here: _Local, damping: Array, free: NDArrayBool) -> tuple[Array, Ar
     step = _step(here.gradient, here.matrix, free)
     curved = np.add.reduce((here.matrix @ step[:, :, None])[:, :, 0] * step, axis=1)
     slope = np.add.reduce(step * here.gradient, axis=1)
+    # Away from a minimum the Hessian may be indefinite. The majoriser is positive there too, and its step descends.
     bad = ~np.isfinite(slope) | (slope >= 0) | (curved <= 0)
     if bad.any():
         fallback = (1.0 + damping[bad, None, None]) * here.majoriser(bad)
         step[bad] = _step(here.gradient[bad], fallback, free[bad])
         slope[bad] = np.sum(step[bad] * here.gradient[bad], axis=1)
+    # g^T M^-1 g: twice the decrease of the quadratic model, and so a bound of it that is zero at a minimum only.
     return step, -slope
 
 

@@ -101,6 +101,7 @@ def interval(samples: Array, estimate: float, confidence: float, factor: float =
     with np.errstate(all="ignore"):
         middle = np.log(estimate) if log else estimate
         values = np.log(known) if log else known
+        # A replicate as it is: between a finite and an infinite one interpolation would give infinity or NaN.
         ends = np.quantile(values, [0.5 - 0.5 * confidence, 0.5 + 0.5 * confidence], method="nearest")
         ends = middle + factor * (ends - middle)
         low, high = (np.exp(ends) if log else ends).tolist()
