@@ -19,7 +19,8 @@ import torch
 from structlin.errors import asks_help, door, key_values
 from structlin.nn.linear import LinearOptions, make_linear
 from structlin.structure import Theta, theta_of
-from structlin.structure.families import output_order_of, plan_served
+from structlin.structure.families import output_order_of
+from structlin.structure.served import plan_served
 
 WIDTHS = (64, 128, 256, 512, 1024)
 SEEDS = (0, 1, 2)

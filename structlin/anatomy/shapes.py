@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from structlin.config.science import DENSE, Science
 from structlin.structure import LinearPlan, Sizes, Theta
-from structlin.structure.families import plan_served
+from structlin.structure.served import plan_served
 from structlin.structure.sizes import rounded
 
 

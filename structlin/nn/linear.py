@@ -17,6 +17,7 @@ cost and the chain derived here.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -97,7 +98,7 @@ class Factored(Module):
         return cap_rms(raw, self._stds[name], scale, stacked=self._caps is not None)
 
 
-class Linear(Factored):
+class Linear(Factored, ABC):
     """A linear map d_in -> d_out, with a bias where asked for, as its factors and their specs."""
 
     bias: nn.Parameter | None
@@ -116,13 +117,13 @@ class Linear(Factored):
             self._specs["bias"] = ParamSpec("bias", 0.0)
         self.reset_parameters()
 
+    @abstractmethod
     def _shapes(self) -> Sequence[tuple[int, ...]]:
         """Shapes of the factors as they are stored, in the order of contraction."""
-        raise NotImplementedError
 
+    @abstractmethod
     def equation_factors(self) -> tuple[Tensor, ...]:
         """The factors as the equation names them: outputs, ranks, inputs, as in A (f, d, r, g, a)."""
-        raise NotImplementedError
 
     def to_dense(self) -> Tensor:
         """The matrix W with y = W x (+ bias), of shape (d_out, d_in)."""
@@ -130,9 +131,9 @@ class Linear(Factored):
         identity = torch.eye(self.sizes.d_in, dtype=weights.dtype, device=weights.device)
         return (self(identity) if self.bias is None else self(identity) - self.bias).T
 
+    @abstractmethod
     def from_dense(self, weight: Tensor) -> Tensor:
         """Take the map nearest to a (d_out, d_in) matrix; returns the squared residual, a scalar tensor."""
-        raise NotImplementedError
 
 
 class DenseLinear(Linear):

@@ -4,7 +4,8 @@ The layer, the planner, a run's record and a figure all ask these; nothing is co
 """
 
 from structlin.structure.catalog import CATALOG, PAPER_IDS, lookup
-from structlin.structure.families import FAMILIES, name_of, theta_of
+from structlin.structure.families import FAMILIES, theta_of
+from structlin.structure.naming import name_of
 from structlin.structure.plan import LinearPlan, plan_linear, plan_theta
 from structlin.structure.sizes import ROUNDINGS, Sizes, factorise
 from structlin.structure.theta import Term, Theta

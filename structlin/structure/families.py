@@ -22,25 +22,21 @@ Sources: arXiv 2406.06248 (BTT), 2204.00595 (Monarch), 2406.16450 (BlockShuffle,
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 from itertools import pairwise
 
 from structlin.errors import UserError, suggest
-from structlin.structure.catalog import CATALOG, catalogue_name, lookup, published
+from structlin.structure.catalog import CATALOG, lookup, published
 from structlin.structure.index import MOST_FACTORS, Index
-from structlin.structure.plan import LinearPlan, plan_theta
-from structlin.structure.sizes import UnservedWidth
 from structlin.structure.theta import ABSENT, Term, Theta, parse_fraction
 
 ARGUMENTS = ("rank", "blocks", "factors", "terms", "cores", "bond")
 """All arguments of families; rank and bond are sizes, the others whole numbers."""
 _SIZES = ("rank", "bond")
-_LEAST = {"blocks": 2, "factors": 2, "terms": 2, "cores": 2}
-_MOST = {"factors": MOST_FACTORS, "cores": MOST_FACTORS}
+LEAST = {"blocks": 2, "factors": 2, "terms": 2, "cores": 2}
+MOST = {"factors": MOST_FACTORS, "cores": MOST_FACTORS}
 _HALF, _ONE, _ZERO = Fraction(1, 2), Fraction(1), Fraction(0)
 
 Argument = int | Term
@@ -159,7 +155,7 @@ def _argument(key: str, value: object) -> Argument:
         raise UserError(f"unknown argument structure.{key}; {suggest(key, ARGUMENTS)}")
     if key in _SIZES:
         return value if isinstance(value, Term) else parse_rank(_text(value), key)
-    least, most = _LEAST[key], _MOST.get(key)
+    least, most = LEAST[key], MOST.get(key)
     number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
     if not number.is_integer() or number < least or (most is not None and number > most):
         within = f"of at least {least}" if most is None else f"from {least} to {most}"
@@ -178,7 +174,7 @@ def _listing(keys: tuple[str, ...] | list[str]) -> str:
 
 def _examples(keys: list[str]) -> str:
     examples = {"rank": "d/4", "bond": "8"}
-    return " ".join(f"structure.{key}={examples.get(key, 4 if key not in _MOST else 3)}" for key in keys)
+    return " ".join(f"structure.{key}={examples.get(key, 4 if key not in MOST else 3)}" for key in keys)
 
 
 # --- the families -----------------------------------------------------------------------------------------------------
@@ -238,164 +234,27 @@ def _blast(blocks: int, rank: Term) -> Theta:
     return Theta.of({"x1": part, "x12": count, "y23": count, "y3": part, "r123": rank})
 
 
-def _number(term: Term) -> int:
+def whole_number(term: Term) -> int:
     """The coefficient of a size that does not grow with the width, as far as it is a whole number."""
     return int(term.coefficient) if term.exponent == 0 and term.coefficient.denominator == 1 else 0
 
 
 def _read_block_dense(theta: Theta) -> tuple[Argument, ...]:
-    blocks, rank = _number(theta["x12"]), theta["r12"]
+    blocks, rank = whole_number(theta["x12"]), theta["r12"]
     return blocks, Term(rank.exponent, rank.coefficient * max(1, blocks))
 
 
 FAMILIES: dict[str, Family] = {
     "low_rank": Family(_low_rank, ("rank",), lambda theta: (theta["r12"],)),
     "btt": Family(_btt, ("rank", "factors"), lambda theta: (theta["r12"], theta.num_factors)),
-    "monarch": Family(_monarch, ("blocks",), lambda theta: (_number(theta["x12"]),)),
-    "block_shuffle": Family(_monarch, ("blocks",), lambda theta: (_number(theta["x12"]),), output_order="efd"),
+    "monarch": Family(_monarch, ("blocks",), lambda theta: (whole_number(theta["x12"]),)),
+    "block_shuffle": Family(_monarch, ("blocks",), lambda theta: (whole_number(theta["x12"]),), output_order="efd"),
     "block_dense": Family(_block_dense, ("blocks", "rank"), _read_block_dense),
-    "kronecker_sum": Family(_kronecker_sum, ("terms",), lambda theta: (_number(theta["r12"]),)),
+    "kronecker_sum": Family(_kronecker_sum, ("terms",), lambda theta: (whole_number(theta["r12"]),)),
     "mpo": Family(_mpo, ("cores", "bond"), lambda theta: (theta.num_factors, theta["r12"])),
-    "blast": Family(_blast, ("blocks", "rank"), lambda theta: (_number(theta["x12"]), _rank_of_three(theta))),
+    "blast": Family(_blast, ("blocks", "rank"), lambda theta: (whole_number(theta["x12"]), _rank_of_three(theta))),
 }
 
 
 def _rank_of_three(theta: Theta) -> Term:
     return theta["r123"] if theta.num_factors == 3 else ABSENT
-
-
-# --- from a theta back to words --------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=4096)
-def name_of(theta: Theta, output_order: str = "fed") -> str:
-    """The catalogue's first name, the family with its arguments (monarch-b4, low_rank-d:4, btt-r4-c3), or the text.
-
-    ``d:4`` is d/4: a slash stands before a rounding policy. Three factors and more whose text is no family's have a
-    short name by its hash. Different structures have different names.
-    """
-    mark = "" if output_order == "fed" else f"-{output_order}"
-    found = catalogue_name(theta)
-    if found is not None:
-        return found if found == "dense" else found + mark
-    known = family_of(theta, output_order)
-    if known is not None:
-        name, values = known
-        said = name + "".join(_label(key, value) for key, value in values.items())
-        # A rank of 1 goes unsaid, unless the bare name is the catalogue's: there low_rank has rank d^(1/2).
-        return f"{said}-r1" if said in CATALOG else said
-    with_rank = _catalogue_with_rank(theta)
-    return (_short(theta) if with_rank is None else with_rank) + mark
-
-
-def family_of(theta: Theta, output_order: str = "fed") -> tuple[str, dict[str, Argument]] | None:
-    """The family that writes a theta, with its arguments, or None."""
-    for name, family in FAMILIES.items():
-        if family.output_order != output_order:
-            continue
-        values = family.read(theta)
-        # 0 stands for what was no whole number (``_number``); with one block or term there is no family.
-        if any(isinstance(value, int) and value < 2 for value in values):
-            continue
-        named = dict(zip(family.needs, values, strict=True))
-        # ``read`` looks at a few indices alone: only a theta that is made again from them is of this family.
-        if family.make(*values) == theta and all(_label(key, value) != "?" for key, value in named.items()):
-            return name, named
-    return None
-
-
-def _short(theta: Theta) -> str:
-    """The text of two factors; theta3-1a2b3c4d of more."""
-    text = str(theta)
-    if theta.num_factors == 2:
-        return text
-    return f"theta{theta.num_factors}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-def _label(key: str, value: Argument) -> str:
-    """An argument within a name; ``?`` for a size that has no short form."""
-    if isinstance(value, int):
-        letter = {"blocks": "b", "terms": "n", "factors": "c", "cores": "c"}[key]
-        return "" if key == "factors" and value == 2 else f"-{letter}{value}"
-    coefficient = value.coefficient
-    if value.exponent == 0 and coefficient.denominator == 1:
-        return "" if coefficient == 1 else f"-r{coefficient}"
-    if value.exponent == 1:
-        many = "" if coefficient.numerator == 1 else str(coefficient.numerator)
-        part = "" if coefficient.denominator == 1 else f":{coefficient.denominator}"
-        return f"-{many}d{part}"
-    return "?"
-
-
-def _catalogue_with_rank(theta: Theta) -> str | None:
-    """btt7-r4: a structure of the catalogue with another rank."""
-    if theta.num_factors != 2 or _label("rank", theta["r12"]) in ("", "?"):
-        return None
-    base = catalogue_name(theta.with_rank(ABSENT))
-    return None if base is None else base + _label("rank", theta["r12"])
-
-
-# --- what a width can serve ------------------------------------------------------------------------------------------
-
-
-def plan_served(
-    theta: Theta,
-    d_in: int,
-    d_out: int,
-    *,
-    rounding: str = "exact",
-    contraction: str = "cheapest",
-    output_order: str = "fed",
-) -> LinearPlan:
-    """The plan of a theta; where the layer cannot have it, UnservedWidth names the nearest arguments that it can."""
-    options = {"rounding": rounding, "contraction": contraction, "output_order": output_order}
-    try:
-        return plan_theta(theta, d_in, d_out, **options)
-    except UnservedWidth as error:
-        nearest = _nearest_served(theta, d_in, d_out, output_order)
-        if nearest is None:
-            raise
-        name = name_of(theta, output_order)
-        raise UnservedWidth(
-            f"structure {name} cannot serve a layer of {d_in} x {d_out}: {str(error).partition(': ')[2]}; the nearest "
-            f"that works there: {nearest}"
-        ) from None
-
-
-def _nearest_served(theta: Theta, d_in: int, d_out: int, output_order: str) -> str | None:
-    """The largest smaller whole-number argument with which a family fits, as words of a command line."""
-    known = family_of(theta, output_order)
-    if known is None:
-        return None
-    name, values = known
-    for key, value in values.items():
-        number = value if isinstance(value, int) else _number(value)
-
-        def serves(smaller: int, key: str = key, is_number: bool = isinstance(value, int)) -> bool:
-            changed = values | {key: smaller if is_number else Term(_ZERO, Fraction(smaller))}
-            try:
-                plan_theta(FAMILIES[name].make(*changed.values()), d_in, d_out)
-            except (UnservedWidth, ValueError):
-                return False
-            return True
-
-        found = _largest_below(min(number, max(d_in, d_out) + 1), _LEAST.get(key, 1), serves)
-        if found is not None:
-            return f"structure.{key}={found}"
-    return None
-
-
-def _largest_below(number: int, least: int, serves: Callable[[int], bool]) -> int | None:
-    """The largest number below this one that serves: halved until one does, then bisected."""
-    high, low = number, number // 2
-    while low >= least and not serves(low):
-        high, low = low, low // 2
-    if low < least:
-        # Halving may have passed over the least.
-        low = least
-        if least >= high or not serves(least):
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if serves(middle) else (low, middle)
-    return low

@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from structlin.errors import UserError
-from structlin.structure.families import FAMILIES, name_of, output_order_of, plan_served, theta_of
+from structlin.structure.families import FAMILIES, output_order_of, theta_of
+from structlin.structure.naming import name_of
 from structlin.structure.plan import LinearPlan
+from structlin.structure.served import plan_served
 from structlin.structure.theta import Theta
 
 # What only the text of a theta has.

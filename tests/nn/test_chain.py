@@ -19,9 +19,10 @@ from structlin.nn.linear import ChainLinear, Linear, LinearOptions, make_linear
 from structlin.nn.reference import reference_forward, reference_matrix
 from structlin.nn.spec import collect_specs, initialise
 from structlin.structure import CATALOG, ROUNDINGS, LinearPlan, Sizes, Theta, lookup, plan_linear, plan_theta, theta_of
-from structlin.structure.families import output_order_of, plan_served
+from structlin.structure.families import output_order_of
 from structlin.structure.index import indices
 from structlin.structure.plan import CONTRACTIONS
+from structlin.structure.served import plan_served
 from tests.nn.test_linear import EXACT, gradients, randn
 from tests.strategies import maps
 

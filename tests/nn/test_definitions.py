@@ -8,7 +8,8 @@ from torch import Tensor
 
 from structlin.nn.linear import Linear, LinearOptions, make_linear
 from structlin.structure import plan_linear, theta_of
-from structlin.structure.families import output_order_of, plan_served
+from structlin.structure.families import output_order_of
+from structlin.structure.served import plan_served
 
 CLOSE = {"rtol": 0.0, "atol": 1e-12}
 

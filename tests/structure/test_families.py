@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from structlin.errors import UserError
 from structlin.structure import CATALOG, FAMILIES, Term, Theta, lookup, name_of, theta_of
-from structlin.structure.families import family_of, output_order_of, parse_rank, plan_served
+from structlin.structure.families import output_order_of, parse_rank
+from structlin.structure.naming import family_of
+from structlin.structure.served import plan_served
 from structlin.structure.sizes import UnservedWidth
 from tests.strategies import maps, thetas, useful_thetas
 
