@@ -29,6 +29,14 @@ def messages(path: Path) -> Iterator[Any]:
         yield record
 
 
+def is_whole(path: Path) -> bool:
+    """Whether the client has written its last message, the run's end."""
+    last = None
+    for last in messages(path):
+        pass
+    return last is not None and last.WhichOneof("record_type") == "exit"
+
+
 def history_row(record: Any) -> dict[str, Any]:
     """The values of a message that holds a row of history."""
     return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}

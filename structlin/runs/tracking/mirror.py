@@ -41,6 +41,8 @@ Mode = Literal["online", "offline", ""]
 PROBE_SECONDS = 3.0
 CLOSE_SECONDS = 15.0
 """The longest that a run waits for W&B at its end."""
+WRITE_SECONDS = 10.0
+"""The longest that the client's process may take to write its file after the end."""
 LIMITS = {"WANDB_INIT_TIMEOUT": "10", "WANDB_FINISH_TIMEOUT": "10", "WANDB_FINISH_TIMEOUT_RAISES": "true"}
 QUIET = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}
 SILENCE_SECONDS = 300.0
@@ -115,6 +117,7 @@ class Mirror:
                 sent = self._send(run, sent)
             stage = "finish"
             run.finish()
+            self._await_file()
         except Exception as error:  # whatever wandb raises, training goes on
             if not self._abandoned:
                 self._say(stage, one_line(error)[:300])
@@ -168,6 +171,20 @@ class Mirror:
             reinit="create_new",
             settings=wandb.Settings(console="off"),
         )
+
+    def _await_file(self) -> None:
+        """The client's finish() returns before its own process has written the end of the file.
+
+        The next attempt, in this process perhaps, reads from it what it need not send.
+        """
+        from structlin.tracker.wire import is_whole
+
+        files = [path for path in files_of(self._folder) if path.is_relative_to(self._place)]
+        until = time.monotonic() + WRITE_SECONDS
+        while not all(map(is_whole, files)):
+            if time.monotonic() > until:
+                raise TimeoutError(f"the client's file is not whole after {WRITE_SECONDS:.0f} s")
+            time.sleep(0.02)
 
     def _say(self, stage: str, reason: str) -> None:
         if self._is_online:
