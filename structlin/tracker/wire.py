@@ -7,6 +7,7 @@ killed) ends the file quietly.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,8 @@ def messages(path: Path) -> Iterator[Any]:
 
 def is_whole(path: Path) -> bool:
     """Whether the client has written its last message, the run's end."""
-    last = None
-    for last in messages(path):
-        pass
-    return last is not None and last.WhichOneof("record_type") == "exit"
+    last = deque(messages(path), maxlen=1)
+    return bool(last) and last[0].WhichOneof("record_type") == "exit"
 
 
 def history_row(record: Any) -> dict[str, Any]:
