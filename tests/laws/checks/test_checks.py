@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import least_squares
 from scipy.stats import chi2, linregress, norm
 from scipy.stats import t as student
 
@@ -603,6 +604,39 @@ def test_nested_laws_are_counted_and_weighed(laws: Laws) -> None:
         for name, value in values.items():
             assert value == pytest.approx(getattr(alone, name), rel=0.02), (variant, name)
     assert joint._aicc(1.0, 8.0, 6) == np.inf
+    # Two structures are too few for a line, whatever varies between them.
+    assert found["taxonomy"] == {"note": "2 structures are too few for a regression on nu"}
+
+
+def test_the_condition_is_that_of_the_unit_columns(laws: Laws) -> None:
+    data = joint._data(laws)
+    model, (theta, _) = joint._model("free", data), joint._fit(laws, "free", data)
+    step = 1e-6
+    predicted = model.predict(theta[None])[0]
+    columns = [
+        (model.predict((theta + step * unit)[None])[0] - model.predict((theta - step * unit)[None])[0]) / predicted
+        for unit in np.eye(len(theta))
+    ]
+    unit = np.stack([column / np.linalg.norm(column) for column in columns], axis=1)
+    expected = np.linalg.cond(unit.T @ unit)
+    assert joint._condition(model, theta) == pytest.approx(expected, rel=1e-2)
+    # A term that has vanished has no column.
+    _, a, *_ = joint._columns("free", len(data.names))
+    gone = theta.copy()
+    gone[a[0]] = -60.0
+    assert joint._condition(model, gone) == np.inf
+
+
+def test_a_nested_law_is_the_least_squares_one(laws: Laws) -> None:
+    data = joint._data(laws)
+    for name in ("shared", "floor"):
+        model, (theta, value) = joint._model(name, data), joint._fit(laws, name, data)
+        best = least_squares(
+            lambda t, model=model: np.log(model.predict(t[None])[0] / data.loss), theta + 1e-3, xtol=1e-14, ftol=1e-14,
+            gtol=1e-14, x_scale="jac", max_nfev=2000,
+        )  # fmt: skip
+        assert value <= best.cost * (1 + 1e-9)
+        assert np.sum(np.log(model.predict(theta[None])[0] / data.loss) ** 2) / 2 == pytest.approx(value)
 
 
 def test_a_regression_is_ordinary_least_squares() -> None:
