@@ -413,16 +413,21 @@ def test_what_no_run_tells_has_no_width() -> None:
     )
 
 
+GRID = (np.repeat([1e6, 1e7, 1e8], 3).tolist(), np.tile([1e8, 1e9, 1e10], 3).tolist())
+# The cheapest is not what teaches most a FLOP.
+UNEVEN = ([1.5e6, 2.4e7, 2.6e6, 8.8e7, 2.3e7], [4.2e8, 6.8e9, 1.1e8, 2.2e8, 3.1e8])
+
+
+@pytest.mark.parametrize("candidates", [GRID, UNEVEN], ids=["grid", "uneven"])
 @pytest.mark.parametrize("target", ["size_exponent", "frontier_loss"])
-def test_a_design_is_greedy_in_variance_per_flop(target: str) -> None:
+def test_a_design_is_greedy_in_variance_per_flop(target: str, candidates: tuple[list[float], list[float]]) -> None:
     pilot = pilot_at()
-    sizes = np.repeat([1e6, 1e7, 1e8], 3).tolist()
-    tokens = np.tile([1e8, 1e9, 1e10], 3).tolist()
+    sizes, tokens = candidates
     budget, most = 1.2e17, 4
     found = design.design(pilot, sizes, tokens, budget_flops=budget, target=target, evaluations=2, most=most)
     cost = [6 * n * d for n, d in zip(sizes, tokens, strict=True)]
     gradient = differences(target_of(target, pilot, max(c for c in cost if c <= budget)), theta_of(pilot))
-    information, left, waiting, expected = pilot.information, budget, set(range(9)), []
+    information, left, waiting, expected = pilot.information, budget, set(range(len(sizes))), []
     while len(expected) < most and any(cost[i] <= left for i in waiting):
         now = half_width(information, gradient, 0.9)
         after = {
@@ -436,6 +441,8 @@ def test_a_design_is_greedy_in_variance_per_flop(target: str) -> None:
         left -= cost[best]
         waiting.remove(best)
     assert len(found) == len(expected) >= 3
+    if candidates is UNEVEN:
+        assert found[0].flops > min(cost)
     for cell, wanted in zip(found, expected, strict=True):
         assert (cell.size, cell.tokens, cell.flops) == wanted[:3]
         assert (cell.interval_before, cell.interval_after) == pytest.approx(wanted[3:], rel=1e-3)
