@@ -265,6 +265,19 @@ def test_everything_stands_in_laws_json(tmp_path) -> None:
     assert BTT.E == DENSE.E
 
 
+def test_without_drawn_sweeps_the_size_exponent_of_a_frontier_has_the_interval_of_resampled_runs(laws: Laws) -> None:
+    law = replace(laws.frontiers["btt"], size_errors=np.empty(0))
+    plain = replace(laws, frontiers={**laws.frontiers, "btt": law})
+    (row,) = [
+        row
+        for row in agreement.agreement(plain)["btt"]
+        if (row["quantity"], row["approach"]) == ("size exponent", "1 frontier")
+    ]
+    part = laws.points.of("btt").iloc[law.members]
+    assert row["value"] == pytest.approx(linregress(np.log(part["C"]), np.log(part["N"])).slope)
+    assert row["interval"]["low"] < row["value"] < row["interval"]["high"]
+
+
 # ---- agreement ------------------------------------------------------------------------------------------------------
 
 
