@@ -21,6 +21,20 @@ def test_a_pilot_measures_both_noises(run_noise: float, row_noise: float) -> Non
         assert pilot["run_noise"] == pytest.approx(run_noise, rel=0.7)
 
 
+def test_what_is_unknown_yet_is_learnt_from_the_run_that_tells_most() -> None:
+    """Nothing is known of beta: of two runs of one price the one that tells more is taken."""
+    known = np.diag([1e6, 1e6, 1e6, 1e6, 0.0])
+    pilot = next_runs.Pilot(DENSE, known, (np.log(1.6e7), np.log(1e9)), 0.003, 0.001, 6.0)
+    sizes, tokens = [1e7, 1e9, 1e8], [1e10, 1e8, 1e9]
+    widths = {
+        (n, d): next_runs.expected(pilot, [n], [d], evaluations=1)["beta"] for n, d in zip(sizes, tokens, strict=True)
+    }
+    first = next_runs.design(pilot, sizes, tokens, budget_flops=6.1e17, target="beta")[0]
+    assert first.interval_before == np.inf
+    assert (first.size, first.tokens) == min(widths, key=lambda pair: widths[pair])
+    assert first.interval_after == pytest.approx(min(widths.values()), rel=1e-6)
+
+
 def test_one_evaluation_a_run_has_no_noise_within() -> None:
     table = synthetic.isoflop(DENSE, noise=0.002, generator=np.random.default_rng(0))
     laws = laws_of(table, bootstrap=20)
