@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from structlin.errors import UserError
-from structlin.host.files import read_json, write_json
+from structlin.host.files import read_json, write_json, write_sealed
 from structlin.runs import checkpoints
 from structlin.runs.holder import Holder
 from structlin.runs.journal import Journal, Part
@@ -193,7 +193,7 @@ class Attempt:
         comes after our look and the rename finds nothing, or it comes after the rename and has trained nothing yet.
         """
         staged = _staged(self)
-        write_json(staged, result)
+        write_sealed(staged, result)
         try:
             self.check_newest()
             staged.replace(self.path.parent.parent / "result.json")

@@ -22,7 +22,8 @@ from typing import Any
 from structlin.config.identity import ID_LENGTH, run_id, science_from, to_mapping
 from structlin.config.science import SCHEMA, Science
 from structlin.errors import UserError
-from structlin.host.files import read_json, write_json
+from structlin.host.files import Missing, read_json, read_sealed, write_json
+from structlin.host.passed_over import pass_over
 from structlin.runs import checkpoints
 from structlin.runs.attempt import Attempt, numbers, parts
 from structlin.runs.journal import MergedJournal, Row
@@ -90,12 +91,20 @@ class RunFolder:
             write_json(config, to_mapping(science))
 
     def result(self) -> dict[str, Any] | None:
-        """result.json, or None where nothing readable is published."""
+        """result.json, or None where nothing is published that can be read and is what was written."""
+        path = self.path / "result.json"
         try:
-            result = read_json(self.path / "result.json")
-            return result if isinstance(result["evaluations"], list) else None
-        except (UserError, KeyError, TypeError):
+            result: dict[str, Any] = read_sealed(path, sealed_by="digest")
+            check_result(result)
+        except Missing:
             return None
+        except UserError as error:
+            pass_over(path, error)
+            return None
+        except (KeyError, TypeError, ValueError, AttributeError):
+            pass_over(path, "it holds no result")
+            return None
+        return result
 
     def has_published(self, evaluations: Iterable[int]) -> bool:
         """Whether result.json holds an evaluation at each of the steps."""
@@ -170,6 +179,19 @@ class Store:
             found = old_ids(self.root, folders, lambda name: folders[name].stored_id())
             self._old_ids = {identity: self.root / name for identity, name in found.items()}
         return self._old_ids
+
+
+def check_result(result: Any) -> None:
+    """Raise unless a result's evaluations are rows with numbers."""
+    for row in result["evaluations"]:
+        if type(row["step"]) is not int or not isinstance(row["val_loss"], int | float):
+            raise ValueError(f"no evaluation: {row}")
+
+
+def digest_of(evaluations: Iterable[Row]) -> str:
+    """SHA-256 of the numbers of a run alone: step, tokens and loss of each evaluation. Equal runs have equal ones."""
+    numbers = [[row["step"], row["tokens"], row["val_loss"]] for row in evaluations]
+    return hashlib.sha256(json.dumps(numbers, separators=(",", ":")).encode()).hexdigest()
 
 
 def _is_run(root: Path, name: str) -> bool:
