@@ -14,8 +14,9 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,18 @@ class RunFolder:
     def run_id(self) -> str:
         """The folder's name."""
         return self.path.name
+
+    @property
+    def place(self) -> Path:
+        """What of it lies in the store: the folder."""
+        return self.path
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the newest attempt has said how it ended, so that nothing changes unless a file does."""
+        attempts = self.attempts()
+        status = attempts[-1].status() if attempts else None
+        return status is not None and status["state"] in (*SETTLED, "failed")
 
     @property
     def lock(self) -> Path:
@@ -75,10 +88,26 @@ class RunFolder:
 
     def science(self) -> Science:
         """The stored Science, upgraded. UserError for a broken config.json."""
+        return self.science_and_config()[0]
+
+    def science_and_config(self) -> tuple[Science, dict[str, Any]]:
+        """The stored Science, upgraded, and its plain values. UserError for a config.json that is not the run's."""
+        stored = self._config()
         try:
-            return science_from(self._config())
+            science = science_from(stored)
         except UserError as error:
             raise UserError(f"{self.path / 'config.json'}: {error}") from None
+        if stored.get("schema") != SCHEMA:
+            return science, to_mapping(science)
+        if not _names(stored, self.run_id):
+            raise UserError(
+                f"{self.path / 'config.json'} is of the run {run_id(science)}, not of {self.run_id}: was it changed?"
+            )
+        return science, stored
+
+    def at_once(self) -> RunFolder:
+        """The same run as it is at this moment: what was looked at once is not looked at again."""
+        return _Glance(self.path)
 
     def write_config(self, science: Science) -> None:
         """Make config.json; a broken one is put aside and written anew."""
@@ -137,16 +166,43 @@ class RunFolder:
     def stored_id(self) -> str:
         """The run's identity by its config. UserError for a broken config.json."""
         stored = self._config()
-        text = json.dumps(stored, sort_keys=True, separators=(",", ":"))
-        if stored.get("schema") == SCHEMA and hashlib.sha256(text.encode()).hexdigest().startswith(self.run_id):
+        if stored.get("schema") == SCHEMA and _names(stored, self.run_id):
             return self.run_id  # ten times as fast as building what is stored
-        return run_id(self.science())
+        return run_id(self.science())  # which refuses a config of this schema that is another run's
 
     def _config(self) -> dict[str, Any]:
         stored = read_json(self.path / "config.json")
         if not isinstance(stored, dict):
             raise UserError(f"{self.path / 'config.json'} holds no config")
         return stored
+
+
+class _Glance(RunFolder):
+    """A run whose attempts and their last words are read at most once."""
+
+    @cached_property
+    def _attempts(self) -> list[Attempt]:
+        return [_Glimpse(attempt.path) for attempt in super().attempts()]
+
+    def attempts(self) -> list[Attempt]:
+        return self._attempts
+
+
+class _Glimpse(Attempt):
+    """An attempt whose status.json is read at most once."""
+
+    @cached_property
+    def _status(self) -> dict[str, Any] | None:
+        return super().status()
+
+    def status(self) -> dict[str, Any] | None:
+        return None if self._status is None else dict(self._status)
+
+
+def _names(stored: Mapping[str, Any], folder: str) -> bool:
+    """Whether a config of this schema is that of the run which a folder is named by."""
+    text = json.dumps(stored, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest().startswith(folder)
 
 
 class Store:

@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from structlin.errors import UserError
+from structlin.host.files import write_json
 from structlin.runs import table
 from structlin.runs.claim import Claim
 from structlin.runs.journal import Journal
 from structlin.runs.store import Store
+from tests.schemas import stored_by
 from tests.tiny import tiny, train
 
 SCIENCE = tiny()
@@ -165,7 +167,17 @@ def test_two_processes_never_train_one_run(begun, data_root: Path) -> None:
 def test_a_run_of_an_older_id_is_found_through_its_config(begun) -> None:
     old = begun.path.with_name("f" * 16)
     begun.path.rename(old)
+    write_json(old / "config.json", stored_by(3, SCIENCE))
     assert Store(old.parent).folder(SCIENCE).path == old
+
+
+def test_a_changed_config_is_no_other_runs_and_named(begun, data_root: Path, capsys) -> None:
+    """Its numbers are those of the run that the folder is named by: nobody else may find them as his own."""
+    config = json.loads((begun.path / "config.json").read_text())
+    write_json(begun.path / "config.json", config | {"seed": 1})
+    assert Store(begun.path.parent).folder(replace(SCIENCE, seed=1)).path != begun.path
+    assert table.load(begun.path.parent).empty
+    assert "not of " + begun.run_id in capsys.readouterr().err
 
 
 # ---- what a disk has changed -----------------------------------------------------------------------------------------
