@@ -8,13 +8,12 @@ cleaning; a teacher's labels grow in place (data/labels.py).
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from structlin.data import documents as files
 from structlin.data import images, labels, openwebtext, sotu
@@ -23,6 +22,7 @@ from structlin.data.recipe import RECIPE_VERSION, SOURCES, DataRecipe, folder, i
 from structlin.data.tokenizers import Encoder, make_encoder, tokenizer_spec
 from structlin.data.writer import SplitWriter
 from structlin.errors import UserError
+from structlin.host.locks import exclusive
 
 Progress = Callable[[str], None]
 """Is told one line about the state, a few times a second at most."""
@@ -79,25 +79,14 @@ def _make_root(root: Path) -> None:
 
 @contextlib.contextmanager
 def _lock(place: Path, tell: Progress) -> Iterator[None]:
-    """Only one process prepares a folder; the system frees the lock of a killed one."""
-    try:
-        stream = place.with_name(f".{place.name}.lock").open("w")
-    except OSError as error:
-        raise UserError(f"root={place.parent}: cannot write there: {error.strerror}") from error
-    with stream:
-        _acquire(stream, place, tell)
-        yield
-
-
-def _acquire(stream: IO[str], place: Path, tell: Progress) -> None:
-    try:
+    """Only one process prepares a folder; the lock of a killed one is free."""
+    path = place.with_name(f".{place.name}.lock")
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            tell("another process prepares this data: waiting for it")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-    except OSError as error:  # some network file systems have no locks
-        raise UserError(f"root={place.parent}: cannot lock a file there: {error.strerror}; choose another") from error
+            held.enter_context(exclusive(path, lambda line: tell(f"another process prepares this data: {line}")))
+        except OSError as error:
+            raise UserError(f"root={place.parent}: cannot write there: {error.strerror}") from error
+        yield
 
 
 def _build(recipe: DataRecipe, place: Path, tell: Progress) -> None:

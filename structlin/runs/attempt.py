@@ -24,10 +24,10 @@ from typing import Any
 
 from structlin.errors import UserError
 from structlin.host.files import read_json, write_json, write_sealed
+from structlin.host.locks import Hold, reaches_other_hosts
 from structlin.runs import checkpoints
 from structlin.runs.holder import Holder
 from structlin.runs.journal import Journal, Part
-from structlin.runs.lock import Hold, reaches_other_hosts
 
 BEAT_SECONDS = 30.0
 """A trainer shows between two steps that it lives, once so much time has passed."""

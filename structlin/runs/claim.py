@@ -12,9 +12,9 @@ from typing import Self
 
 from structlin.config.science import Science
 from structlin.errors import UserError
+from structlin.host.locks import Hold, Lock
 from structlin.runs.attempt import Attempt
 from structlin.runs.holder import Holder
-from structlin.runs.lock import Hold, Lock
 from structlin.runs.store import RunFolder
 
 

@@ -24,11 +24,11 @@ from structlin.config.identity import ID_LENGTH, run_id, science_from, to_mappin
 from structlin.config.science import SCHEMA, Science
 from structlin.errors import UserError
 from structlin.host.files import Missing, read_json, read_sealed, write_json
+from structlin.host.locks import look
 from structlin.host.passed_over import pass_over
 from structlin.runs import checkpoints
 from structlin.runs.attempt import Attempt, numbers, parts
 from structlin.runs.journal import MergedJournal, Row
-from structlin.runs.lock import look
 from structlin.runs.old_ids import old_ids
 
 SETTLED = ("done", "diverged", "interrupted")
@@ -50,6 +50,10 @@ class RunFolder:
     def place(self) -> Path:
         """What of it lies in the store: the folder."""
         return self.path
+
+    def exists(self) -> bool:
+        """Whether anything was ever trained of it."""
+        return self.path.exists()
 
     @property
     def is_settled(self) -> bool:
@@ -214,7 +218,10 @@ class Store:
 
     def folder(self, science: Science) -> RunFolder:
         """The folder of a run, also one stored under the id of an older schema."""
-        identity = run_id(science)
+        return self.by_id(run_id(science))
+
+    def by_id(self, identity: str) -> RunFolder:
+        """The same by the id that the run has today."""
         path = self.root / identity
         if not path.exists():
             path = self._old_paths().get(identity, path)

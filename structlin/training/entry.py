@@ -14,6 +14,7 @@ from torch import nn
 from structlin.anatomy.ledger import Ledger, ledger
 from structlin.config.placement import Placement
 from structlin.errors import UserError, one_line
+from structlin.host.storage import storage_error
 from structlin.nn.blocks import recompute
 from structlin.runs import checkpoints
 from structlin.runs.attempt import Attempt, Superseded
@@ -170,8 +171,9 @@ def _outcome(trainer: Trainer) -> tuple[str, str]:
 def _failed(job: Job, folder: RunFolder, attempt: Attempt | None, error: BaseException) -> str:
     """Record a failure as well as the disk allows; the journal and older checkpoints stand."""
     reason = f"{type(error).__name__}: {one_line(error)}"
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        reason = f"no space left on the device of {folder.path}; free some and run the same command again"
+    if (broken := storage_error(error)) is not None:
+        what = "no space left on the device" if broken.errno == errno.ENOSPC else broken.strerror
+        reason = f"storage: {what} of {folder.path}; make it writable and run the same command again"
     try:
         if attempt is not None:
             attempt.set_status("failed", target_step=job.target_step, reason=reason[:2000])
