@@ -268,8 +268,8 @@ def _site(config: Mapping[str, Any]) -> Site:
     return build(
         Site,
         {
-            "runs": config["runs"],
-            "data_root": config["data"]["root"],
+            "runs": _path("runs", config["runs"]),
+            "data_root": _path("data.root", config["data"]["root"]),
             "max_epochs": config["data"]["max_epochs"],
             "evals_per_decade": config["evals_per_decade"],
             "umask": config["store"]["umask"],
@@ -277,6 +277,13 @@ def _site(config: Mapping[str, Any]) -> Site:
         },
         "config",
     )
+
+
+def _path(name: str, value: Any) -> Path:
+    """A folder, with ~ for the user's own."""
+    if not isinstance(value, str | int | float) or isinstance(value, bool) or not str(value):
+        raise UserError(f"{name} = {value!r} should be a path")
+    return Path(str(value)).expanduser()
 
 
 def _numbers(name: str, value: Any) -> list[float]:

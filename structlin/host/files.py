@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from structlin.errors import UserError
 
+Read = Callable[[Path], bytes]
 _SEAL = re.compile(r',\n "checksum": "([0-9a-f]{64})"\n\}\n\Z')
 
 
@@ -62,9 +63,9 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, text.encode())
 
 
-def read_json(path: Path) -> Any:
-    """Read one JSON value. UserError names a file that is missing or broken."""
-    return _parsed(path, _text(path))
+def read_json(path: Path, read: Read = Path.read_bytes) -> Any:
+    """Read one JSON value. UserError names a file that is missing or broken. ``read``: how its bytes are come by."""
+    return _parsed(path, _text(path, read))
 
 
 class Missing(UserError):
@@ -73,19 +74,23 @@ class Missing(UserError):
 
 def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON object with the checksum of its text as its last key."""
+    write_atomically(path, sealed_text(value).encode())
+
+
+def sealed_text(value: Mapping[str, Any]) -> str:
+    """A JSON object with the checksum of its text as its last key."""
     text = json.dumps(value, indent=1)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    sealed = text.removesuffix("\n}") + f',\n "checksum": "{digest}"\n}}\n'
-    write_atomically(path, sealed.encode())
+    return text.removesuffix("\n}") + f',\n "checksum": "{digest}"\n}}\n'
 
 
-def read_sealed(path: Path, sealed_by: str = "checksum") -> Any:
+def read_sealed(path: Path, sealed_by: str = "checksum", read: Read = Path.read_bytes) -> Any:
     """Read what ``write_sealed`` wrote, without the checksum. UserError where its text is another than was written.
 
     A value that is no object, or lacks the key ``sealed_by``, was written before there were checksums: it is returned
     as it is.
     """
-    text = _text(path)
+    text = _text(path, read)
     value = _parsed(path, text)
     if not isinstance(value, dict) or sealed_by not in value:
         return value
@@ -96,10 +101,10 @@ def read_sealed(path: Path, sealed_by: str = "checksum") -> Any:
     return value
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, read: Read) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+        return read(path).decode("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
         raise Missing(f"{path} is missing") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not JSON (was it cut short?): {error}") from None

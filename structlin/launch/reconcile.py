@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from structlin.errors import UserError
+from structlin.host.passed_over import pass_over
 from structlin.runs.store import RunFolder, Store
 
 
@@ -59,15 +61,27 @@ def reconcile(jobs: Iterable[W], store: Store) -> list[JobState[W]]:
 
 
 def job_state(job: W, store: Store) -> JobState[W]:
-    """The state of one job; an earlier, shorter request that is done does not make a longer one done."""
-    folder = store.by_id(job.run_id).at_once()
-    if not folder.exists():
+    """The state of one job; an earlier, shorter request that is done does not make a longer one done.
+
+    A run that may not be read is named, and counts as interrupted.
+    """
+    folder = store.by_id(job.run_id)
+    try:
+        return _state(job, folder)
+    except (UserError, OSError) as error:
+        pass_over(folder.path, error)
+        return JobState(job, folder, "interrupted", 0)
+
+
+def _state(job: W, folder: RunFolder) -> JobState[W]:
+    seen = folder.at_once()
+    if not seen.exists():
         return JobState(job, folder, "missing", 0)
-    if folder.has_published(job.evaluations):
+    if seen.has_published(job.evaluations):
         return JobState(job, folder, "done", job.target_step)
-    published = folder.published()
-    evaluated = {row["step"] for row in (folder.journal.evaluations() if published is None else published)}
-    status = folder.status()
+    published = seen.published()
+    evaluated = {row["step"] for row in (seen.journal.evaluations() if published is None else published)}
+    status = seen.status()
     if status["state"] == "running" and evaluated.issuperset(job.evaluations) and _goes_beyond(status, job):
         return JobState(job, folder, "done", job.target_step)
     # "done" was said of fewer evaluations than are wanted now, or its result is not published yet.

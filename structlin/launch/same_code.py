@@ -16,7 +16,7 @@ MOST_NAMED = 5
 def refuse_other_code(states: Sequence[JobState[Any]]) -> None:
     """UserError where a run that is not done was begun by other code, or under another version of torch."""
     ours = _torch()
-    begun = [(state, state.folder.provenance()) for state in states if not state.is_final and state.state != "missing"]
+    begun = [(state, state.folder.provenance()) for state in states if not state.is_final and state.folder.exists()]
     other = [state.job.run_id for state, origins in begun if any(not _is_ours(origin, ours) for origin in origins)]
     if other:
         names = ", ".join(other[:MOST_NAMED]) + (", ..." if len(other) > MOST_NAMED else "")

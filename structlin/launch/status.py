@@ -181,7 +181,7 @@ def _job(job: Wanted) -> Job:
 
 
 def _reason(one: Standing) -> str:
-    return one.reason or str(one.state.folder.status().get("reason", ""))
+    return one.reason or str(one.state.folder.at_once().status().get("reason", ""))
 
 
 def _failed(standings: Sequence[Standing]) -> list[str]:
@@ -198,10 +198,10 @@ def _mixed(standings: Sequence[Standing]) -> list[str]:
     """Runs that several codes or torch versions have trained; runs of one attempt are not opened for it."""
     names = []
     for one in standings:
-        if one.state.state != "missing":
-            attempts = one.state.folder.attempts()
-            if len(attempts) > 1 and is_mixed(one.state.folder.provenance()):
-                names.append(one.state.job.run_id)
+        # An attempt alone is of one code; a folder that is not there has none.
+        folder = one.state.folder.at_once()
+        if len(folder.attempts()) > 1 and is_mixed(folder.provenance()):
+            names.append(one.state.job.run_id)
     if not names:
         return []
     shown = ", ".join(names[:MOST_ROWS]) + (", ..." if len(names) > MOST_ROWS else "")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,14 @@ class Part:
     """Where the attempt went on from: its rows stand for the steps after this one."""
     fence: int | None = None
     """Bytes of the file that count; what a process wrote after it was superseded does not. None for all."""
+    read: Callable[[Path], bytes] = Path.read_bytes
+    """How its bytes are come by: a packed run's lie in an archive."""
 
     def lines(self) -> list[bytes]:
         """Lines that are not blank, none where there is no file."""
         try:
-            with self.path.open("rb") as stream:
-                text = stream.read(-1 if self.fence is None else self.fence)
-        except FileNotFoundError:
+            text = self.read(self.path)[: self.fence]
+        except (FileNotFoundError, NotADirectoryError):
             return []
         return [line for line in text.split(b"\n") if line and not line.isspace()]
 
@@ -91,13 +92,13 @@ class MergedJournal:
 class Journal(MergedJournal):
     """The journal of one attempt, which its process appends to."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__((Part(path),))
+    def __init__(self, path: Path, read: Callable[[Path], bytes] = Path.read_bytes) -> None:
+        super().__init__((Part(path, read=read),))
         self.path = path
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add one row; values that are not finite become null, which JSON can hold."""
-        line = _sealed(json.dumps({key: _finite(value) for key, value in row.items()})) + "\n"
+        line = sealed(json.dumps({key: _finite(value) for key, value in row.items()})) + "\n"
         with self.path.open("ab+") as stream:
             # A torn last line must not swallow this row: begin a new line after it.
             if stream.tell() > 0:
@@ -107,7 +108,7 @@ class Journal(MergedJournal):
             stream.write(line.encode())
 
 
-def _sealed(text: str) -> str:
+def sealed(text: str) -> str:
     """A JSON object with the checksum of its text as its last key."""
     return f'{text[:-1]}, "sum": "{zlib.crc32(text.encode()):08x}"}}'
 

@@ -26,7 +26,7 @@ from structlin.errors import UserError
 from structlin.host.files import Missing, read_json, read_sealed, write_json
 from structlin.host.locks import look
 from structlin.host.passed_over import pass_over
-from structlin.runs import checkpoints
+from structlin.runs import archive, checkpoints
 from structlin.runs.attempt import Attempt, numbers, parts
 from structlin.runs.journal import MergedJournal, Row
 from structlin.runs.old_ids import old_ids
@@ -48,12 +48,16 @@ class RunFolder:
 
     @property
     def place(self) -> Path:
-        """What of it lies in the store: the folder."""
-        return self.path
+        """What of it lies in the store: its folder, or the archive that it was packed into."""
+        return self.path if self.path.exists() else archive.archive_of(self.path)
+
+    def read(self, path: Path) -> bytes:
+        """A file of the run, also of a packed one."""
+        return archive.read_bytes(path, self.path)
 
     def exists(self) -> bool:
         """Whether anything was ever trained of it."""
-        return self.path.exists()
+        return self.path.exists() or archive.archive_of(self.path).exists()
 
     @property
     def is_settled(self) -> bool:
@@ -74,7 +78,7 @@ class RunFolder:
 
     def attempts(self) -> list[Attempt]:
         """All attempts, oldest first; the last one has the run."""
-        return [Attempt(self.attempts_path / str(number)) for number in numbers(self.attempts_path)]
+        return [Attempt(self.attempts_path / str(number)) for number in numbers(self.attempts_path, self.path)]
 
     @property
     def journal(self) -> MergedJournal:
@@ -83,7 +87,8 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> dict[int, Path]:
-        """The checkpoint file of each step that has one, by rising step."""
+        """The checkpoint file of each step that has one, by rising step. A packed run is unpacked for them."""
+        archive.unpack(self.path)
         return checkpoints.merged(attempt.checkpoints for attempt in self.attempts())
 
     def provenance(self) -> list[dict[str, Any]]:
@@ -127,7 +132,7 @@ class RunFolder:
         """result.json, or None where nothing is published that can be read and is what was written."""
         path = self.path / "result.json"
         try:
-            result: dict[str, Any] = read_sealed(path, sealed_by="digest")
+            result: dict[str, Any] = read_sealed(path, sealed_by="digest", read=self.read)
             check_result(result)
         except Missing:
             return None
@@ -162,7 +167,7 @@ class RunFolder:
         attempts = self.attempts()
         status = attempts[-1].status() if attempts else None
         if status is None or status["state"] == "superseded":
-            return {"state": "interrupted" if self.path.exists() else "missing", "step": 0}
+            return {"state": "interrupted" if self.exists() else "missing", "step": 0}
         if status["state"] == "running" and not attempts[-1].lives(look(self.lock)):
             status["state"] = "interrupted"
         return status
@@ -175,7 +180,7 @@ class RunFolder:
         return run_id(self.science())  # which refuses a config of this schema that is another run's
 
     def _config(self) -> dict[str, Any]:
-        stored = read_json(self.path / "config.json")
+        stored = read_json(self.path / "config.json", self.read)
         if not isinstance(stored, dict):
             raise UserError(f"{self.path / 'config.json'} holds no config")
         return stored
@@ -186,7 +191,11 @@ class _Glance(RunFolder):
 
     @cached_property
     def _attempts(self) -> list[Attempt]:
-        return [_Glimpse(attempt.path) for attempt in super().attempts()]
+        try:
+            return [_Glimpse(attempt.path) for attempt in super().attempts()]
+        except UserError as error:
+            pass_over(self.attempts_path, error)
+            return []
 
     def attempts(self) -> list[Attempt]:
         return self._attempts
@@ -223,17 +232,23 @@ class Store:
     def by_id(self, identity: str) -> RunFolder:
         """The same by the id that the run has today."""
         path = self.root / identity
-        if not path.exists():
+        if not path.exists() and not archive.archive_of(path).exists():
             path = self._old_paths().get(identity, path)
         return RunFolder(path)
 
     def folders(self) -> list[RunFolder]:
-        """Every folder that looks like a run; foreign files are left alone."""
+        """Every folder or archive that looks like a run; foreign files are left alone.
+
+        A run that may not be read is named and passed over. UserError where the store itself cannot be listed.
+        """
         try:
-            names = sorted(os.listdir(self.root))
+            names = os.listdir(self.root)
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return [RunFolder(self.root / name) for name in names if _is_run(self.root, name)]
+        except OSError as error:
+            raise UserError(f"{self.root} cannot be listed: {error.strerror}") from None
+        runs = {name.removesuffix(archive.ENDING) for name in names}
+        return [RunFolder(self.root / name) for name in sorted(runs) if _is_run(self.root, name)]
 
     def _old_paths(self) -> dict[str, Path]:
         """Runs whose folder name is not the id of their upgraded config."""
@@ -258,5 +273,14 @@ def digest_of(evaluations: Iterable[Row]) -> str:
 
 
 def _is_run(root: Path, name: str) -> bool:
-    is_id = len(name) == ID_LENGTH and all(character in "0123456789abcdef" for character in name)
-    return is_id and os.path.exists(os.path.join(root, name, "config.json"))
+    if len(name) != ID_LENGTH or any(character not in "0123456789abcdef" for character in name):
+        return False
+    path = os.path.join(root, name)
+    try:
+        os.stat(os.path.join(path, "config.json"))
+        return True
+    except (FileNotFoundError, NotADirectoryError):
+        return not os.path.exists(path) and os.path.exists(path + archive.ENDING)
+    except OSError as error:
+        pass_over(path, f"cannot be read: {error.strerror}")
+        return False
