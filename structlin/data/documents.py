@@ -54,7 +54,7 @@ def kind(path: Path) -> str:
     return next((name for name, endings in KINDS.items() if suffixes and suffixes[-1] in endings), "")
 
 
-def expand(path: str) -> list[Path]:
+def expand(path: str, *, is_text: bool = True) -> list[Path]:
     """The files a path means, sorted by name; ``UserError`` if there are none.
 
     Of a folder only files of known endings count, none that is hidden or below a hidden folder (.ipynb_checkpoints),
@@ -75,7 +75,7 @@ def expand(path: str) -> list[Path]:
             f"{', '.join(COMPRESSED)}), or a glob"
         )
     for file in found:
-        if not kind(file) and file.suffix.lower() in NO_TEXT:
+        if is_text and not kind(file) and file.suffix.lower() in NO_TEXT:
             raise UserError(
                 f"data.path={path}: {file.name} is no text ('{file.suffix}'); unpack it, or give other files"
             )

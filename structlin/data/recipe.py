@@ -147,7 +147,8 @@ class DataRecipe:
         if self.name != "cifar5m":
             return files.expand(self.path)
         try:
-            return files.expand(os.path.join(self.path, "*.npz") if os.path.isdir(self.path) else self.path)
+            path = os.path.join(self.path, "*.npz") if os.path.isdir(self.path) else self.path
+            return files.expand(path, is_text=False)
         except UserError:
             raise UserError(f"data.path={self.path}: no npz file there; {images.CIFAR_ABSENT}") from None
 

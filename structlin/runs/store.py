@@ -122,8 +122,10 @@ class RunFolder:
         """Make config.json; a broken one is put aside and written anew."""
         config = self.path / "config.json"
         try:
-            read_json(config)
-        except UserError:
+            stored = read_json(config)
+            if stored.get("schema") == SCHEMA and not _names(stored, self.run_id):
+                raise UserError(f"{config} is of another run")
+        except (UserError, AttributeError):
             if config.exists():
                 config.replace(config.with_name(f"config.json.broken-{int(time.time())}"))
             write_json(config, to_mapping(science))
