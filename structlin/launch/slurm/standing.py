@@ -128,8 +128,10 @@ def survey(
     """
     seen = _Seen(may_close=must_answer)
     for cluster, several in _by_cluster([record for record in records if record.ends is None]).items():
-        is_own = cluster in ("", controller.cluster) or _own_name(controller) in ("", cluster)
+        is_own = True
         try:
+            # Whether a cluster is ours has to be known: its open submissions would be closed by another one's word.
+            is_own = cluster in ("", controller.cluster) or cluster == controller.name
             seen.look(several, controller if is_own else controller.on(cluster))
         except ControllerError as error:
             if is_own and must_answer:
@@ -148,14 +150,6 @@ def survey(
     return Survey(
         [_standing(state, holders.get(state.job.run_id, ()), seen) for state in states], "; ".join(seen.notes)
     )
-
-
-def _own_name(controller: Controller) -> str:
-    """The name of the cluster that is asked; empty where nobody says."""
-    try:
-        return controller.name
-    except ControllerError:
-        return ""
 
 
 def _by_cluster(records: Sequence[Submission]) -> dict[str, list[Submission]]:
