@@ -5,7 +5,7 @@ python sweep.py structure=btt budget=1e17 dry_run=true      the bill alone
 """
 
 from structlin.config.compose import options
-from structlin.config.doors import sweep_request
+from structlin.config.doors import status_request, sweep_request
 from structlin.errors import door
 
 
@@ -14,6 +14,14 @@ def main(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(f"{__doc__}\n{options('sweep')}")
         return 0
+    if (asked := status_request(arguments)) is not None:
+        from structlin.launch.carry_out import quick_status, show_status
+
+        looked_at, is_this_command = asked
+        if not is_this_command:
+            return show_status(looked_at)
+        if (code := quick_status(arguments, looked_at)) is not None:
+            return code
     request = sweep_request(arguments)
     from structlin.launch.carry_out import run_sweep
 

@@ -31,11 +31,13 @@ from structlin.config.model import Gpt2Config
 from structlin.config.science import Science
 from structlin.config.structure import StructureConfig
 from structlin.errors import asks_help, door, key_values, whole_number
+from structlin.host.files import sealed_text
 from structlin.launch.reconcile import reconcile
 from structlin.runs.attempt import Attempt
 from structlin.runs.holder import Holder
 from structlin.runs.job import Job
-from structlin.runs.store import RunFolder, Store
+from structlin.runs.journal import sealed
+from structlin.runs.store import RunFolder, Store, digest_of
 from structlin.structure import lookup
 
 EVALUATIONS = tuple(range(100, 5_100, 100))
@@ -74,7 +76,7 @@ def write_run(folder: RunFolder, job: Job, evaluations: Sequence[int]) -> None:
     for row in rows:
         lines.append({"kind": "train", "step": row["step"], "tokens": row["tokens"], **trained, "time": 1.8e9})
         lines.append({"kind": "eval", **row, "seconds": 0.5, "time": 1.8e9})
-    attempt.journal.path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    attempt.journal.path.write_text("".join(sealed(json.dumps(line)) + "\n" for line in lines))
     holder = {**Holder.here().to_mapping(), "pid": 2**22 + 1}  # no process has this id
     values: dict[Path, Any] = {
         folder.path / "config.json": to_mapping(job.science),
@@ -93,9 +95,9 @@ def write_run(folder: RunFolder, job: Job, evaluations: Sequence[int]) -> None:
         },
     }
     if state == "done":
-        values[folder.path / "result.json"] = {"run_id": folder.run_id, "state": state, "evaluations": rows}
+        values[folder.path / "result.json"] = {"run_id": folder.run_id, "digest": digest_of(rows), "evaluations": rows}
     for path, value in values.items():
-        path.write_text(json.dumps(value, indent=1))
+        path.write_text(sealed_text(value) if path.name == "result.json" else json.dumps(value, indent=1))
     folder.lock.touch()
 
 

@@ -58,13 +58,16 @@ def is_up(environment: dict[str, str]) -> bool:
 def register(settings: Settings, environment: dict[str, str]) -> None:
     """Tell slurmdbd the cluster's name and, where asked, the limit of submitted jobs."""
     commands = [["add", "cluster", "dev"]]
-    if settings.max_submit:
+    if settings.has_limits:
         user = getpass.getuser()
         commands += [
             ["add", "account", "dev", "Cluster=dev"],
             ["add", "user", user, "Account=dev", "DefaultAccount=dev"],
-            ["modify", "qos", "normal", "set", f"MaxSubmitJobsPerUser={settings.max_submit}"],
         ]
+    if settings.max_submit:
+        commands.append(["modify", "qos", "normal", "set", f"MaxSubmitJobsPerUser={settings.max_submit}"])
+    if settings.max_wall:
+        commands.append(["modify", "qos", "normal", "set", f"MaxWall={settings.max_wall}", "Flags=DenyOnLimit"])
     for words in commands:
         answer = _sacctmgr(environment, *words)
         # What is there from an earlier start is "nothing new" or "already exists", with exit code 1.

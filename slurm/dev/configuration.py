@@ -78,7 +78,7 @@ def _accounting(settings: Settings, state: Path) -> str:
         f"AccountingStoragePass={state}/munge/socket",
         "AccountingStoreFlags=job_comment",
     ]
-    if settings.max_submit:
+    if settings.has_limits:
         lines.append("AccountingStorageEnforce=limits,qos")
     return "\n".join(lines)
 

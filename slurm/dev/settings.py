@@ -39,11 +39,13 @@ class Settings:
     accounting: bool = True
     """Run slurmdbd and its database, so that sacct answers."""
     max_array_size: int = 1001
-    """MaxArraySize: array indices are 0 .. max_array_size - 1."""
+    """MaxArraySize: array indices are 0 .. max_array_size - 1; 0 switches arrays off."""
     max_job_count: int = 10_000
     """MaxJobCount: jobs, array elements counted one by one, that the controller holds."""
     max_submit: int = 0
     """Jobs that a user may have pending or running (QOS MaxSubmitJobsPerUser); 0 sets no limit. Needs accounting."""
+    max_wall: int = 0
+    """Minutes that a job may ask for (QOS MaxWall with DenyOnLimit); 0 sets no limit. Needs accounting."""
     enforce_memory: bool = False
     """Kill a job whose processes exceed its --mem (looked at every second); it ends FAILED by signal 9."""
     node_timeout: int = 20
@@ -52,13 +54,23 @@ class Settings:
     """First of the nodes + 2 ports; 0 takes a free block."""
 
     def __post_init__(self) -> None:
-        for key in ("nodes", "cpus", "memory", "gpus", "max_array_size", "max_job_count", "node_timeout"):
+        for key in ("nodes", "cpus", "memory", "gpus", "max_job_count", "node_timeout"):
             if getattr(self, key) < 1:
                 raise UserError(f"{key}={getattr(self, key)}: write a whole number from 1")
+        for key in ("max_array_size", "max_wall"):
+            if getattr(self, key) < 0:
+                raise UserError(f"{key}={getattr(self, key)}: write a whole number from 0")
         if self.max_submit < 0 or not 0 <= self.port <= 65_535 - self.nodes - 2:
             raise UserError(f"max_submit={self.max_submit} port={self.port}: both are 0 or more, ports below 65,536")
-        if self.max_submit and not self.accounting:
-            raise UserError(f"max_submit={self.max_submit} is a QOS limit and QOS live in accounting: accounting=true")
+        for key in ("max_submit", "max_wall"):
+            if getattr(self, key) and not self.accounting:
+                value = getattr(self, key)
+                raise UserError(f"{key}={value} is a QOS limit and QOS live in accounting: accounting=true")
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether a QOS limits what users submit."""
+        return bool(self.max_submit or self.max_wall)
 
     @property
     def num_ports(self) -> int:

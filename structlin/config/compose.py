@@ -115,6 +115,8 @@ def _protect(argument: str) -> str:
     theta; several are written one after another in parentheses, separated by commas.
     """
     key, _, value = argument.partition("=")
+    if key in PATHS:
+        return f"{key}={_quoted_paths(value)}"
     if key not in ("structure.theta", "structure.rho") or value.startswith(("'", '"')):
         return argument
     is_one = ("=" in value and "(" not in value) or re.fullmatch(rf"{_SIZE}(?:[,|]{_SIZE})*", value)
@@ -124,6 +126,17 @@ def _protect(argument: str) -> str:
     if thetas and re.sub(r"\([^()]*\)", "", value).strip(", ") == "":
         return f"{key}=" + ",".join(f"'{theta}'" for theta in thetas)
     return argument
+
+
+PATHS = ("runs", "data.path", "data.root")
+"""Keys whose values are paths, in which Hydra's grammar refuses what file systems take: ~, =, blanks, brackets."""
+
+
+def _quoted_paths(value: str) -> str:
+    """Paths quoted for Hydra where they need it; commas still divide several."""
+    if not value or value[0] in "'\"[" or re.fullmatch(r"[\w./*?,%+@:-]*", value):
+        return value
+    return ",".join("'" + part.replace("\\", "\\\\").replace("'", "\\'") + "'" for part in value.split(","))
 
 
 def _check_names(root: str, parsed: Iterable[Override]) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from structlin.config.compose import CONFIG_DIR, composed_configs, group_options
 from structlin.config.grid import GridConfig
 from structlin.config.identity import build
 from structlin.config.launch import Action, LaunchConfig, SlurmLaunch, automatic, launch_kind
 from structlin.config.model import MODELS
-from structlin.config.request import Site, SweepRequest, Template, TrainRequest
+from structlin.config.placement import Placement
+from structlin.config.request import Site, StatusRequest, SweepRequest, Template, TrainRequest
 from structlin.config.science import Science
 from structlin.config.study import expand_study
 from structlin.data.recipe import SOURCES, UNKNOWN
@@ -41,6 +46,7 @@ def train_request(arguments: Sequence[str]) -> TrainRequest:
 def sweep_request(arguments: Sequence[str]) -> SweepRequest:
     """The request of ``python sweep.py ARGUMENTS``. UserError for anything that does not compose."""
     templates: dict[Template, None] = {}
+    words = tuple(arguments)
     budgets: dict[float, None] = {}
     plain: list[dict[str, Any]] = []
     arguments = [f"launch={automatic()}" if argument == "launch=auto" else argument for argument in arguments]
@@ -76,7 +82,34 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
         format=str(config["format"]),
         command=shlex.join(["python", "sweep.py", *(lines[0] if len(lines) == 1 else arguments)]),
         study=study,
+        words=words,
     )
+
+
+STATUS_KEYS = ("status", "watch", "format", "runs")
+
+
+def status_request(arguments: Sequence[str]) -> tuple[StatusRequest, bool] | None:
+    """What is asked where only a status is; whether it is that of the sweep that the other words name.
+
+    None where something else is wanted. ``status=NAME`` names a sweep; ``status=true`` without any key of a sweep is
+    the last one. UserError for a name that none can have.
+    """
+    values = {key: value for key, equals, value in (argument.partition("=") for argument in arguments) if equals}
+    wish = values.get("status", "false").strip("'\"")
+    is_flag = wish.lower() in ("true", "false")
+    watches = values.get("watch", "false").lower() == "true"
+    if (is_flag and wish.lower() == "false" and not watches) or {"cancel", "retry", "dry_run"} & set(values):
+        return None
+    runs = Path(values.get("runs", _defaults()["runs"]).strip("'\"")).expanduser()
+    site = Site(runs, Path("data"), 1.0, 1, Placement())
+    request = StatusRequest(site, None if is_flag else wish, watches, values.get("format", "table"))
+    return request, is_flag and not set(values) <= set(STATUS_KEYS)
+
+
+def _defaults() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((CONFIG_DIR / "train.yaml").read_text())
+    return found
 
 
 def _plan_without_files(data: dict[str, Any]) -> None:
@@ -200,7 +233,30 @@ def _sampled(structure: Mapping[str, Any]) -> list[Theta]:
 
 
 def _launch(values: Mapping[str, Any]) -> LaunchConfig:
-    return build(launch_kind(str(values["name"])), values, "launch")
+    minutes = {key: _minutes(f"launch.{key}", values[key]) for key in MINUTES if key in values}
+    return build(launch_kind(str(values["name"])), {**values, **minutes}, "launch")
+
+
+MINUTES = ("time_minutes", "max_minutes", "min_minutes")
+
+
+def _minutes(key: str, value: Any) -> Any:
+    """Minutes of SLURM's d-hh:mm:ss, d-hh, hh:mm:ss or mm:ss; what is no such text as it is."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", value)
+    if found is None:
+        raise UserError(
+            f"{key} = {value!r} should be minutes, or a time such as 2-00:00:00 (days-hours:minutes:seconds)"
+        )
+    days, *clock = found.groups()
+    numbers = [int(number) for number in clock if number is not None]
+    if days is not None or len(numbers) == 3:
+        hours, minutes, seconds = [*numbers, 0, 0][:3]
+    else:
+        hours, minutes, seconds = 0, numbers[0], [*numbers, 0][1]
+    total = int(days or 0) * 1440 + hours * 60 + minutes
+    return total + (1 if seconds else 0)
 
 
 def _site(config: Mapping[str, Any]) -> Site:
@@ -212,14 +268,22 @@ def _site(config: Mapping[str, Any]) -> Site:
     return build(
         Site,
         {
-            "runs": config["runs"],
-            "data_root": config["data"]["root"],
+            "runs": _path("runs", config["runs"]),
+            "data_root": _path("data.root", config["data"]["root"]),
             "max_epochs": config["data"]["max_epochs"],
             "evals_per_decade": config["evals_per_decade"],
+            "umask": config["store"]["umask"],
             "placement": {**placement, "tracking": tracking["name"], "project": tracking["project"]},
         },
         "config",
     )
+
+
+def _path(name: str, value: Any) -> Path:
+    """A folder, with ~ for the user's own."""
+    if not isinstance(value, str | int | float) or isinstance(value, bool) or not str(value):
+        raise UserError(f"{name} = {value!r} should be a path")
+    return Path(str(value)).expanduser()
 
 
 def _numbers(name: str, value: Any) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ class LocalLaunch:
     """Training processes side by side; 0: one per GPU of CUDA_VISIBLE_DEVICES, or one per CPU core."""
     max_hours: float = 8.0
     """A bill above this asks on a terminal and is refused elsewhere."""
+    canary: bool = False
+    """Whether one run goes first, and the rest begins when it has ended well."""
+    same_code: bool = False
+    """Whether a run may only go on with the code and the torch version that it was begun with."""
 
     def __post_init__(self) -> None:
         at_least("launch.workers", self.workers, 0)
@@ -71,6 +76,22 @@ class SlurmLaunch:
     """What ran out of time or memory is submitted again with so many times more."""
     max_hours: float = 10_000.0
     """Hours of GPUs (of elements, without GPUs) that may be asked for without asking on a terminal."""
+    gres: str | None = None
+    """GPUs by their type, such as gpu:a100:{gpus}, in place of --gpus-per-node."""
+    memory_by: str = "node"
+    """node: --mem; cpu: --mem-per-cpu; none: a site that gives memory with the cores."""
+    clusters: str | None = None
+    """The cluster to submit to, where one login node serves several (sbatch -M)."""
+    requeue: bool = True
+    """Whether the site lets jobs be requeued; where not, the same command submits again what was saved."""
+    srun_args: tuple[str, ...] = ()
+    """Further words for srun: ["--container-image=/images/torch.sqsh"]."""
+    container: str | None = None
+    """Words before Python: "apptainer exec --nv --bind /scratch /images/torch.sif"."""
+    canary: bool = False
+    """Whether one run goes first, and the rest begins when it has ended well."""
+    same_code: bool = False
+    """Whether a run may only go on with the code and the torch version that it was begun with."""
 
     def __post_init__(self) -> None:
         for name in ("gpus", "max_running", "max_retries", "signal_seconds", "min_minutes"):
@@ -90,9 +111,24 @@ class SlurmLaunch:
                 f"launch.runs_per_gpu = {self.runs_per_gpu} shares a GPU among runs and launch.gpus_per_run = "
                 f"{self.gpus_per_run} spreads one over several; give one of them"
             )
+        one_of("launch.memory_by", self.memory_by, ("node", "cpu", "none"))
         if not self.grow_on_retry > 1:
             raise UserError(f"launch.grow_on_retry = {self.grow_on_retry} must be above 1")
         _positive("launch.max_hours", self.max_hours)
+
+    @property
+    def own_options(self) -> dict[str, str | bool]:
+        """``options`` by name."""
+        parts = (option.lstrip("-").partition("=") for option in self.options)
+        return {name: value if value else True for name, _, value in parts}
+
+    @property
+    def cluster_names(self) -> list[str]:
+        """The clusters that sbatch may choose from; none: the login node's own."""
+        options = self.own_options
+        given = self.clusters or options.get("clusters") or options.get("cluster") or options.get("M") or ""
+        given = given or os.environ.get("SBATCH_CLUSTERS", "")
+        return [name.strip() for name in str(given).split(",") if name.strip()]
 
     @property
     def is_parallel(self) -> bool:

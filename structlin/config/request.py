@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,6 +11,25 @@ from structlin.config.launch import Action, LaunchConfig
 from structlin.config.placement import Placement
 from structlin.config.science import Science
 from structlin.errors import UserError, suggest
+from structlin.host.umask import umask_of
+
+MOST_NAME_LETTERS = 100
+
+
+def check_name(name: str) -> None:
+    """UserError unless a sweep's name can be that of a file and of a job."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", name) or name in (".", "..") or len(name) > MOST_NAME_LETTERS:
+        raise UserError(
+            f"name = {name!r}: the name of a sweep is made of letters, digits, dot, dash and underscore (at most "
+            f"{MOST_NAME_LETTERS}), and is not '.' or '..'; write {_as_name(name)}"
+        )
+    if name == "lock" or name.startswith("lock.") or name.endswith((".json", ".tmp")):
+        raise UserError(f"name = {name!r} is taken by files of the store; write another, such as name={name}-1")
+
+
+def _as_name(name: str) -> str:
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:MOST_NAME_LETTERS]
+    return f"name={plain or 'sweep'}"
 
 
 @dataclass(frozen=True)
@@ -49,10 +69,13 @@ class Site:
     placement: Placement
     machine: str = ""
     """The name under which measured speeds are kept; empty: that of this machine's hardware."""
+    umask: str | None = None
+    """Of what is made in the store, in octal; null: as the process has it, open to the group in a group's store."""
 
     def __post_init__(self) -> None:
         if not self.max_epochs > 0:
             raise UserError(f"data.max_epochs = {self.max_epochs} must be above 0")
+        umask_of(self.umask)
         if self.evals_per_decade < 1:
             raise UserError(f"evals_per_decade = {self.evals_per_decade} must be at least 1")
 
@@ -72,6 +95,23 @@ class TrainRequest:
 
 
 @dataclass(frozen=True)
+class StatusRequest:
+    """python sweep.py status=NAME, or with no keys of a sweep: how far is that one, or the last one?"""
+
+    site: Site
+    name: str | None
+    """None for the last one."""
+    watch: bool
+    format: str
+
+    def __post_init__(self) -> None:
+        if self.format not in ("table", "json"):
+            raise UserError(f"unknown format '{self.format}'; {suggest(self.format, ('table', 'json'))}")
+        if self.name is not None:
+            check_name(self.name)
+
+
+@dataclass(frozen=True)
 class SweepRequest:
     """python sweep.py: templates x budgets, planned by a grid."""
 
@@ -88,12 +128,16 @@ class SweepRequest:
     """What was asked for, a study spelled out."""
     study: str = ""
     """The study that the command stands for, such as study=regression study.size=small."""
+    words: tuple[str, ...] = ()
+    """The command line as it was typed."""
 
     def __post_init__(self) -> None:
         if self.format not in ("table", "json"):
             raise UserError(f"unknown format '{self.format}'; {suggest(self.format, ('table', 'json'))}")
-        if self.format == "json" and not self.dry_run:
-            raise UserError("format=json prints the bill of a dry run; add dry_run=true")
+        if self.format == "json" and not (self.dry_run or self.action.status):
+            raise UserError("format=json prints the bill of a dry run, or the status; add dry_run=true or status=true")
+        if self.name is not None:
+            check_name(self.name)
         if not self.budgets and self.grid.tokens is None:
             raise UserError("no budget: give training FLOPs as budget=1e15, or grid.widths=[..] and grid.tokens=[..]")
         if self.budgets and self.grid.tokens is not None:

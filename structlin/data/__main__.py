@@ -23,6 +23,7 @@ DEFAULTS = {
     "width": str(WIDTH),
     "depth": str(DEPTH),
     "samples": "0",
+    "version": "0",
     "root": "data",
 }
 
@@ -33,10 +34,12 @@ Makes the token shards (or labels) of NAME, or checks those that are there again
 
   data              {", ".join(sorted(SOURCES))}
   tokenizer         {", ".join(sorted(TOKENIZERS))} (default: char96 for text, pixels for images)
-  path              local files: a text, JSON lines or parquet file, a folder, or a quoted glob
+  path              local files: text, JSON (lines or an array), CSV or parquet, a folder, or a quoted glob
                     (needed by text; npz files for cifar5m; instead of the hub for openwebtext)
-  column            field of a parquet or JSON row that holds the text (default: text)
+  column            field of a parquet, CSV or JSON row that holds the text (default: text)
   validation_every  one document or image in so many is validation (default: the source's own)
+  version           of the recipe: 1 (every n-th document is validation) or 2 (by a hash: copies lie on one side);
+                    default: 2 for text, 1 for published and embedded data
   samples           teacher: training labels needed at least, such as 2e6 (a sweep makes those that it needs)
   seed              teacher: data seed, of its weights and samples (default: 0)
   width             teacher: features of its hidden layers (default: {WIDTH})
@@ -51,7 +54,7 @@ def main(arguments: list[str]) -> None:
         print(HELP, end="")
         return
     values = parse(arguments)
-    root = Path(values["root"])
+    root = Path(values["root"]).expanduser()
     recipe = DataRecipe(
         name=values["data"],
         tokenizer=values["tokenizer"],
@@ -61,6 +64,7 @@ def main(arguments: list[str]) -> None:
         seed=whole_number("seed", values["seed"]),
         width=whole_number("width", values["width"]),
         depth=whole_number("depth", values["depth"]),
+        version=whole_number("version", values["version"]),
     )
     samples = whole_number("samples", values["samples"])
     there = is_prepared(recipe, root, samples)

@@ -162,8 +162,8 @@ class Manifest:
 
 
 def _token_dtype(name: Any) -> str:
-    if name not in ("uint8", "uint16"):  # mapping a file as any other type may be unsafe
-        raise ValueError(f"its dtype is {name!r}, tokens are uint8 or uint16")
+    if name not in ("uint8", "uint16", "uint32"):  # mapping a file as any other type may be unsafe
+        raise ValueError(f"its dtype is {name!r}, tokens are uint8, uint16 or uint32")
     return str(name)
 
 

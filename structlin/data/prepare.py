@@ -8,21 +8,22 @@ cleaning; a teacher's labels grow in place (data/labels.py).
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from structlin.data import documents as files
 from structlin.data import images, labels, openwebtext, sotu
 from structlin.data.manifest import MANIFEST_NAME, SPLITS, Manifest
-from structlin.data.recipe import RECIPE_VERSION, SOURCES, DataRecipe, folder, is_prepared
+from structlin.data.recipe import SOURCES, VERSIONS, DataRecipe, folder, is_prepared
+from structlin.data.split import ByContent
 from structlin.data.tokenizers import Encoder, make_encoder, tokenizer_spec
 from structlin.data.writer import SplitWriter
 from structlin.errors import UserError
+from structlin.host.locks import exclusive
 
 Progress = Callable[[str], None]
 """Is told one line about the state, a few times a second at most."""
@@ -55,9 +56,10 @@ def prepare(recipe: DataRecipe, root: Path | str, progress: Progress | None = No
 
 def _check_source(recipe: DataRecipe) -> None:
     """The recipe is of this code's version, and its files are those it was made from."""
-    if recipe.version != RECIPE_VERSION:
+    if recipe.version not in VERSIONS:
         raise UserError(
-            f"data.version={recipe.version} cannot be prepared: this code cleans and splits by version {RECIPE_VERSION}"
+            f"data.version={recipe.version} cannot be prepared: this code cleans and splits by versions "
+            f"{' and '.join(map(str, VERSIONS))}"
         )
     if recipe.content and not recipe.path:
         raise UserError(
@@ -79,25 +81,14 @@ def _make_root(root: Path) -> None:
 
 @contextlib.contextmanager
 def _lock(place: Path, tell: Progress) -> Iterator[None]:
-    """Only one process prepares a folder; the system frees the lock of a killed one."""
-    try:
-        stream = place.with_name(f".{place.name}.lock").open("w")
-    except OSError as error:
-        raise UserError(f"root={place.parent}: cannot write there: {error.strerror}") from error
-    with stream:
-        _acquire(stream, place, tell)
-        yield
-
-
-def _acquire(stream: IO[str], place: Path, tell: Progress) -> None:
-    try:
+    """Only one process prepares a folder; the lock of a killed one is free."""
+    path = place.with_name(f".{place.name}.lock")
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            tell("another process prepares this data: waiting for it")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-    except OSError as error:  # some network file systems have no locks
-        raise UserError(f"root={place.parent}: cannot lock a file there: {error.strerror}; choose another") from error
+            held.enter_context(exclusive(path, lambda line: tell(f"another process prepares this data: {line}")))
+        except OSError as error:
+            raise UserError(f"root={place.parent}: cannot write there: {error.strerror}") from error
+        yield
 
 
 def _build(recipe: DataRecipe, place: Path, tell: Progress) -> None:
@@ -150,12 +141,17 @@ def _write_images(recipe: DataRecipe, partial: Path, root: Path, tell: Progress)
     spec = tokenizer_spec(recipe.tokenizer)
     writers = {split: SplitWriter(partial, split, spec.dtype) for split in SPLITS}
     first = 0
+    split = ByContent(recipe.validation_every, writers)
     try:
         for batch in images.digits() if recipe.name == "digits" else images.cifar(recipe.files()):
             for index, tokens in enumerate(batch, start=first):
+                if recipe.version > 1:
+                    split.write(tokens)
+                    continue
                 writers["validation" if _is_nth(recipe, index) else "train"].write_document(tokens)
             first += len(batch)
             tell(f"{first:,} images written")
+        split.close()
         splits = {split: writer.close() for split, writer in writers.items()}
     finally:
         for writer in writers.values():
@@ -176,7 +172,7 @@ def _documents(recipe: DataRecipe, provenance: dict[str, Any]) -> Iterator[str]:
         return sotu.documents()
     if recipe.name == "openwebtext":
         return openwebtext.documents(recipe.path, recipe.column, provenance)
-    return files.read_documents(recipe.files(), recipe.column)
+    return files.read_documents(recipe.files(), recipe.column, recipe.version)
 
 
 def _encode_all(
@@ -188,19 +184,23 @@ def _encode_all(
 ) -> None:
     told = time.monotonic()
     first = 0
+    split = ByContent(recipe.validation_every, writers)
     for batch in _batches(documents):
         for index, tokens in enumerate(encoder.encode(batch), start=first):
-            if tokens.size:
-                split = "validation" if is_validation(recipe, index, batch[index - first]) else "train"
-                writers[split].write_document(tokens)
+            if tokens.size and recipe.version > 1:
+                split.write(tokens)
+            elif tokens.size:
+                of = "validation" if is_validation(recipe, index, batch[index - first]) else "train"
+                writers[of].write_document(tokens)
         first += len(batch)
         if time.monotonic() - told > _REPORT_SECONDS:
             told = time.monotonic()
             tell(f"{first:,} documents read, {sum(w.num_tokens for w in writers.values()):,} tokens written")
+    split.close()
 
 
 def is_validation(recipe: DataRecipe, index: int, text: str) -> bool:
-    """Whether a document belongs to validation; a document is never divided.
+    """Whether a document belongs to validation under version 1; a document is never divided.
 
     sotu and text: every n-th document, from the middle of the first n, so the share holds for small data and
     is spread over it. openwebtext: by a hash of the text, whatever order the hub serves, so that copies of a

@@ -25,8 +25,13 @@ from structlin.errors import UserError, suggest
 UNKNOWN = "?"
 """``content`` of files that nobody has named: enough for a plan, whose runs then have no identity yet."""
 
-RECIPE_VERSION = 1
-"""Version of cleaning, cutting and splitting; raise it when any of them changes the tokens."""
+RECIPE_VERSION = 2
+"""Version of cleaning, cutting and splitting; raise it when any of them changes the tokens.
+
+1: every n-th document is validation (openwebtext: by a hash of its text). 2: by a hash of its tokens, so that exact
+copies lie on one side. What was prepared or trained by version 1 stays valid: data.version=1 goes on with it.
+"""
+VERSIONS = range(1, RECIPE_VERSION + 1)
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,9 @@ class SourceSpec:
     task: str = "language"
     """The task that learns from it."""
 
+    version: int = 1
+    """Version of its recipe unless asked otherwise: that of published and embedded data does not change."""
+
     sample_tokens: int = 0
     """Tokens of a sample where all have the same number (images); 0: documents of any length."""
 
@@ -60,7 +68,7 @@ SOURCES = {
     "openwebtext": SourceSpec(openwebtext.VALIDATION_EVERY, whole_documents=True, takes_path=True),
     "sotu": SourceSpec(sotu.VALIDATION_EVERY, whole_documents=False, takes_path=False),
     "teacher": SourceSpec(0, False, takes_path=False, task="regression", sample_tokens=1),
-    "text": SourceSpec(validation_every=20, whole_documents=False, takes_path=True, needs_path=True),
+    "text": SourceSpec(validation_every=20, whole_documents=False, takes_path=True, needs_path=True, version=2),
 }
 
 _TOKENIZERS = {"language": ("char96", "gpt2"), "pixels": ("pixels",), "regression": ("none",)}
@@ -98,12 +106,14 @@ class DataRecipe:
     depth: int = teacher.DEPTH
     """Hidden layers of a teacher."""
 
-    version: int = RECIPE_VERSION
-    """Version of cleaning, cutting and splitting."""
+    version: int = 0
+    """Version of cleaning, cutting and splitting; 0 becomes the source's own."""
 
     def __post_init__(self) -> None:
         if self.name not in SOURCES:
             raise UserError(f"data={self.name}: no such data; {suggest(self.name, SOURCES)}")
+        if self.version == 0:
+            object.__setattr__(self, "version", self.spec.version)
         self._check_tokenizer()
         self._check_teacher()
         self._check_path()
@@ -137,7 +147,8 @@ class DataRecipe:
         if self.name != "cifar5m":
             return files.expand(self.path)
         try:
-            return files.expand(os.path.join(self.path, "*.npz") if os.path.isdir(self.path) else self.path)
+            path = os.path.join(self.path, "*.npz") if os.path.isdir(self.path) else self.path
+            return files.expand(path, is_text=False)
         except UserError:
             raise UserError(f"data.path={self.path}: no npz file there; {images.CIFAR_ABSENT}") from None
 
@@ -193,6 +204,8 @@ class DataRecipe:
             return " ".join([*words, f"seed={self.seed} width={self.width} depth={self.depth} samples=..."])
         if SOURCES[self.name].takes_path and (self.path or self.content):
             words.append(f"path={shlex.quote(self.path) if self.path else '...'}")
+        if self.version != SOURCES[self.name].version:
+            words.append(f"version={self.version}")
         if self.column != "text":
             words.append(f"column={self.column}")
         if self.validation_every != default:

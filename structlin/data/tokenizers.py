@@ -32,6 +32,12 @@ class TokenizerSpec:
     start_tokens: int = 0
     """Ids after the vocabulary that are read but never predicted: 1 where every sample begins with a start token."""
 
+    def __post_init__(self) -> None:
+        if self.vocab_size - 1 > np.iinfo(self.dtype).max:
+            raise UserError(
+                f"tokenizer={self.name} has {self.vocab_size:,} symbols, more than {self.dtype} holds; take uint32"
+            )
+
 
 TOKENIZERS = {
     # 96 symbols: newline and printable ASCII [arXiv 2410.02117, small-vocabulary OpenWebText].

@@ -25,6 +25,7 @@ class SplitWriter:
         self._folder = folder
         self._split = split
         self._dtype = np.dtype(dtype).newbyteorder("<")
+        self._most = int(np.iinfo(self._dtype).max)
         self._shard_tokens = shard_tokens
         self._shards: list[ShardEntry] = []
         self._file: BinaryIO | None = None
@@ -56,6 +57,8 @@ class SplitWriter:
             self._file = None
 
     def _append(self, tokens: Tokens) -> None:
+        if tokens.size and int(tokens.max()) > self._most:
+            raise UserError(f"token {int(tokens.max())} does not fit {self._dtype.name}, the type of these shards")
         data = tokens.astype(self._dtype, copy=False).tobytes()
         try:
             if self._file is None:

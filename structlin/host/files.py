@@ -6,14 +6,19 @@ the machine the name stands for the old or for the new content, never for an emp
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from structlin.errors import UserError
+
+Read = Callable[[Path], bytes]
+_SEAL = re.compile(r',\n "checksum": "([0-9a-f]{64})"\n\}\n\Z')
 
 
 @contextmanager
@@ -58,11 +63,57 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, text.encode())
 
 
-def read_json(path: Path) -> Any:
-    """Read one JSON value. UserError names a file that is missing or broken."""
+def read_json(path: Path, read: Read = Path.read_bytes) -> Any:
+    """Read one JSON value. UserError names a file that is missing or broken. ``read``: how its bytes are come by."""
+    return _parsed(path, _text(path, read))
+
+
+class Missing(UserError):
+    """There is no such file."""
+
+
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object with the checksum of its text as its last key."""
+    write_atomically(path, sealed_text(value).encode())
+
+
+def sealed_text(value: Mapping[str, Any]) -> str:
+    """A JSON object with the checksum of its text as its last key."""
+    text = json.dumps(value, indent=1)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return text.removesuffix("\n}") + f',\n "checksum": "{digest}"\n}}\n'
+
+
+def read_sealed(path: Path, sealed_by: str = "checksum", read: Read = Path.read_bytes) -> Any:
+    """Read what ``write_sealed`` wrote, without the checksum. UserError where its text is another than was written.
+
+    A value that is no object, or lacks the key ``sealed_by``, was written before there were checksums: it is returned
+    as it is.
+    """
+    text = _text(path, read)
+    value = _parsed(path, text)
+    if not isinstance(value, dict) or sealed_by not in value:
+        return value
+    seal = _SEAL.search(text)
+    if seal is None or hashlib.sha256(f"{text[: seal.start()]}\n}}".encode()).hexdigest() != seal[1]:
+        raise UserError(f"{path} has changed since it was written: its checksum is another")
+    del value["checksum"]
+    return value
+
+
+def _text(path: Path, read: Read) -> str:
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return read(path).decode("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        raise Missing(f"{path} is missing") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not JSON (was it cut short?): {error}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _parsed(path: Path, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{path} is not JSON (was it cut short?): {error}") from None

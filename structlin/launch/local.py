@@ -6,6 +6,7 @@ command goes on from there.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -23,7 +24,7 @@ from structlin.launch.worker_process import Worker, WorkerDied
 from structlin.planning.horizon import flops_per_step
 from structlin.runs import devices
 from structlin.runs.job import Job
-from structlin.runs.machine import gpu_names
+from structlin.runs.machine import cores, gpu_names
 from structlin.runs.speeds import Throughputs, shape_key
 from structlin.runs.store import Store
 
@@ -37,8 +38,7 @@ def num_workers(asked: int, site: Site) -> int:
     gpus = gpu_names() if site.placement.device != "cpu" else []
     if gpus:
         return len(gpus)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // site.placement.threads)
+    return max(1, cores() // site.placement.threads)
 
 
 def probe_missing(sciences: Sequence[Science], site: Site, tell: Callable[[str], None]) -> None:
@@ -61,7 +61,7 @@ def probe_missing(sciences: Sequence[Science], site: Site, tell: Callable[[str],
 class Task:
     """A job on its way through the pool."""
 
-    state: JobState
+    state: JobState[Job]
     outcome: str = ""
     """Empty until it ends: done, diverged, interrupted, failed; busy where it was left to another process."""
     reason: str = ""
@@ -148,7 +148,10 @@ class Pool:
         except WorkerDied as error:
             outcome = "interrupted" if self._stopping else "failed"
             reason = str(error)
-        task.state = job_state(job, self.store)
+        except OSError as error:
+            outcome, reason = "failed", f"storage: {error.strerror or error}: {error.filename or self.site.runs}"
+        with contextlib.suppress(OSError):  # a store that has gone: what was known of the run stands
+            task.state = job_state(job, self.store)
         task.outcome, task.reason = outcome, reason
 
     def _next(self) -> Task | None:

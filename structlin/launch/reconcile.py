@@ -8,16 +8,41 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
-from structlin.runs.job import Job
+from structlin.errors import UserError
+from structlin.host.passed_over import pass_over
 from structlin.runs.store import RunFolder, Store
 
 
+class Wanted(Protocol):
+    """A run and the steps at which it is wanted: a Job, or a line of a manifest."""
+
+    @property
+    def run_id(self) -> str:
+        """Identity of the trajectory."""
+
+    @property
+    def title(self) -> str:
+        """The run for people."""
+
+    @property
+    def evaluations(self) -> tuple[int, ...]:
+        """Steps of evaluation, rising."""
+
+    @property
+    def target_step(self) -> int:
+        """The last of them."""
+
+
+W = TypeVar("W", bound=Wanted)
+
+
 @dataclass(frozen=True)
-class JobState:
+class JobState(Generic[W]):
     """A job and how far the store has it."""
 
-    job: Job
+    job: W
     folder: RunFolder
     state: str
     """done, diverged, or what keeps it from that: missing, interrupted, failed, running."""
@@ -30,21 +55,33 @@ class JobState:
         return self.state in ("done", "diverged")
 
 
-def reconcile(jobs: Iterable[Job], store: Store) -> list[JobState]:
+def reconcile(jobs: Iterable[W], store: Store) -> list[JobState[W]]:
     """The state of every job."""
     return [job_state(job, store) for job in jobs]
 
 
-def job_state(job: Job, store: Store) -> JobState:
-    """The state of one job; an earlier, shorter request that is done does not make a longer one done."""
-    folder = store.folder(job.science)
-    if not folder.path.exists():
+def job_state(job: W, store: Store) -> JobState[W]:
+    """The state of one job; an earlier, shorter request that is done does not make a longer one done.
+
+    A run that may not be read is named, and counts as interrupted.
+    """
+    folder = store.by_id(job.run_id)
+    try:
+        return _state(job, folder)
+    except (UserError, OSError) as error:
+        pass_over(folder.path, error)
+        return JobState(job, folder, "interrupted", 0)
+
+
+def _state(job: W, folder: RunFolder) -> JobState[W]:
+    seen = folder.at_once()
+    if not seen.exists():
         return JobState(job, folder, "missing", 0)
-    if folder.has_published(job.evaluations):
+    if seen.has_published(job.evaluations):
         return JobState(job, folder, "done", job.target_step)
-    published = folder.published()
-    evaluated = {row["step"] for row in (folder.journal.evaluations() if published is None else published)}
-    status = folder.status()
+    published = seen.published()
+    evaluated = {row["step"] for row in (seen.journal.evaluations() if published is None else published)}
+    status = seen.status()
     if status["state"] == "running" and evaluated.issuperset(job.evaluations) and _goes_beyond(status, job):
         return JobState(job, folder, "done", job.target_step)
     # "done" was said of fewer evaluations than are wanted now, or its result is not published yet.
@@ -52,7 +89,7 @@ def job_state(job: Job, store: Store) -> JobState:
     return JobState(job, folder, state, min(max(evaluated, default=0), job.target_step))
 
 
-def _goes_beyond(status: dict[str, object], job: Job) -> bool:
+def _goes_beyond(status: dict[str, object], job: Wanted) -> bool:
     """Whether a running process is past all that this job asks for, on its way to more."""
     target = status.get("target_step")
     return isinstance(target, int) and target > job.target_step

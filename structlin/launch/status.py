@@ -1,72 +1,146 @@
 """How far is a sweep? A table from any shell: what waits, what runs with its loss and ETA, what has failed and why.
 
-It is read from the run store and, where runs were submitted to a cluster, from two calls of SLURM.
+It is read from the run store and, where runs were submitted to a cluster, from two calls of SLURM. Reasons are other
+people's text: none of it is markup.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from structlin.config.request import Site
-from structlin.launch.reconcile import reconcile
+from structlin.host.passed_over import summary
+from structlin.launch.listed import Listed, listed
+from structlin.launch.reconcile import Wanted, reconcile
 from structlin.launch.slurm.controller import Controller
 from structlin.launch.slurm.standing import Standing, Survey, survey
 from structlin.launch.slurm.submissions import submissions
 from structlin.planning.bill import count, duration
-from structlin.planning.horizon import flops_per_step
+from structlin.runs.code import is_mixed
 from structlin.runs.job import Job
-from structlin.runs.speeds import shape_key
 from structlin.runs.store import Store
 
 WATCH_SECONDS = 15
 """Between two looks: two calls of SLURM and a walk over the store each."""
+PIPE_SECONDS = 60
+"""Between two lines where nobody looks at a terminal."""
 MOST_ROWS = 20
 PHASES = ("done", "diverged", "running", "waiting", "failed", "interrupted", "missing")
 GONE = ("done", "diverged", "failed", "interrupted", "missing")
 
 
-def look(jobs: Sequence[Job], site: Site) -> Survey:
+def look(jobs: Sequence[Wanted], site: Site) -> Survey:
     """Where every job stands now."""
     return survey(reconcile(jobs, Store(site.runs)), submissions(site.runs), Controller(), must_answer=False)
 
 
-def show(jobs: Sequence[Job], site: Site, console: Console) -> int:
-    """Print the status once: 0 when every run is done, 1 while some are not."""
+def show(jobs: Sequence[Wanted], site: Site, console: Console, style: str = "table") -> int:
+    """Print the status once, as a table or as one JSON object: 0 when every run is done, 1 while some are not."""
     seen = look(jobs, site)
-    console.print(_display(seen), highlight=False)
+    if style == "json":
+        print(json.dumps(_as_json(seen)))
+    else:
+        console.print(_display(seen), highlight=False, markup=False)
+    return _code(seen)
+
+
+def watch(jobs: Sequence[Wanted], site: Site, console: Console, style: str = "table") -> int:
+    """Show the status until nothing waits or runs any more; Ctrl-C ends the watching alone.
+
+    What was not begun yet is waited for. Into a pipe it prints a line a minute.
+    """
+    if console.is_terminal and style == "table":
+        seen = look(jobs, site)
+        with Live(_display(seen), console=console, auto_refresh=False) as live:
+            return _watch(jobs, site, seen, WATCH_SECONDS, lambda now: live.update(_display(now), refresh=True))
+
+    def tell(now: Survey) -> None:
+        line = json.dumps(_as_json(now)) if style == "json" else f"{time.strftime('%H:%M:%S')}  {_line(now)}"
+        print(line, flush=True)
+
+    seen = look(jobs, site)
+    tell(seen)
+    return _watch(jobs, site, seen, PIPE_SECONDS, tell)
+
+
+def _watch(jobs: Sequence[Wanted], site: Site, seen: Survey, pause: float, tell: Callable[[Survey], None]) -> int:
+    has_lived = False
+    while True:
+        lives = any(one.phase not in GONE for one in seen.standings)
+        to_come = any(one.phase in ("missing", "interrupted") for one in seen.standings)
+        has_lived = has_lived or lives
+        if not lives and (has_lived or not to_come):
+            return _code(seen)
+        time.sleep(pause)
+        seen = look(jobs, site)
+        tell(seen)
+
+
+def _code(seen: Survey) -> int:
     return 0 if all(one.state.is_final for one in seen.standings) else 1
 
 
-def watch(jobs: Sequence[Job], site: Site, console: Console) -> int:
-    """Show the status until nothing waits or runs; Ctrl-C ends the watching alone."""
-    seen = look(jobs, site)
-    with Live(_display(seen), console=console, auto_refresh=False) as live:
-        while any(one.phase not in GONE for one in seen.standings):
-            time.sleep(WATCH_SECONDS)
-            seen = look(jobs, site)
-            live.update(_display(seen), refresh=True)
-    return 0 if all(one.state.is_final for one in seen.standings) else 1
+def _counts(seen: Survey) -> str:
+    phases = Counter(one.phase for one in seen.standings)
+    return ", ".join(f"{phases[phase]} {phase}" for phase in PHASES if phases[phase]) or "no runs"
+
+
+def _line(seen: Survey) -> str:
+    """The status in one line."""
+    waiting = Counter(one.reason for one in seen.standings if one.phase == "waiting" and one.reason)
+    why = "".join(f"; {number} wait: {reason}" for reason, number in waiting.most_common(1))
+    return f"{_counts(seen)}; {_share(seen.standings):.1%} of the FLOPs{why}"
+
+
+def _as_json(seen: Survey) -> dict[str, Any]:
+    """The status for programs: counts, the share of the FLOPs, and every run."""
+    return {
+        "counts": {phase: sum(one.phase == phase for one in seen.standings) for phase in PHASES},
+        "share_of_flops": _share(seen.standings),
+        "runs": [_run_as_json(one) for one in seen.standings],
+        "notes": [note for note in (seen.note, summary()) if note],
+    }
+
+
+def _run_as_json(one: Standing) -> dict[str, Any]:
+    phase = one.phase
+    found: dict[str, Any] = {
+        "run_id": one.state.job.run_id,
+        "title": one.state.job.title,
+        "phase": phase,
+        "step": one.state.step,
+        "target_step": one.state.job.target_step,
+    }
+    if phase not in ("done", "missing"):
+        found |= {"where": one.name, "reason": _reason(one), "log": None if one.log is None else str(one.log)}
+    if phase == "running":
+        last = _last_row(one)
+        found |= {"step": last.get("step", one.state.step), "loss": last.get("loss")}
+        found["tokens_per_second"] = last.get("tokens_per_second")
+    return found
 
 
 def _display(seen: Survey) -> Group:
-    phases = Counter(one.phase for one in seen.standings)
-    parts: list[object] = [", ".join(f"{phases[phase]} {phase}" for phase in PHASES if phases[phase])]
+    parts: list[object] = [_counts(seen)]
     running = [one for one in seen.standings if one.phase == "running"]
     if running:
         parts.append(_running(running))
     waiting = Counter(one.reason or "begins soon" for one in seen.standings if one.phase == "waiting")
     parts += [f"{number} waiting: {reason}" for reason, number in waiting.most_common(MOST_ROWS)]
     parts += _failed([one for one in seen.standings if one.phase in ("failed", "interrupted")])
+    parts += _mixed(seen.standings)
     parts.append(f"{_share(seen.standings):.1%} of the FLOPs are done")
-    if seen.note:
-        parts.append(seen.note)
-    return Group(*parts)  # type: ignore[arg-type]
+    parts += [note for note in (seen.note, summary()) if note]
+    return Group(*(Text(part) if isinstance(part, str) else part for part in parts))  # type: ignore[arg-type]
 
 
 def _running(standings: Sequence[Standing]) -> Table:
@@ -74,44 +148,73 @@ def _running(standings: Sequence[Standing]) -> Table:
     for name in ("run", "name", "where", "step", "loss", "tokens/s", "ETA"):
         table.add_column(name, justify="left" if name in ("run", "name", "where") else "right", no_wrap=True)
     for one in standings[:MOST_ROWS]:
-        table.add_row(one.state.job.run_id, one.state.job.title, one.name, *_progress(one))
+        table.add_row(*map(Text, (one.state.job.run_id, one.state.job.title, one.name, *_progress(one))))
     if len(standings) > MOST_ROWS:
         table.add_row(f"and {len(standings) - MOST_ROWS} more")
     return table
 
 
+def _last_row(one: Standing) -> dict[str, Any]:
+    rows = one.state.folder.journal.rows("train")
+    return rows[-1] if rows else {}
+
+
 def _progress(one: Standing) -> tuple[str, str, str, str]:
     """Step, loss, speed and time left of a running run, by its journal."""
     job = one.state.job
-    rows = one.state.folder.journal.rows("train")
-    if not rows:
+    last = _last_row(one)
+    if not last:
         return f"{one.state.step:,}/{job.target_step:,}", "", "", "starting"
-    last = rows[-1]
     speed = float(last.get("tokens_per_second") or 0.0)
-    left = (job.target_step - last["step"]) * job.science.optim.batch_tokens / speed if speed > 0 else None
+    left = (job.target_step - last["step"]) * _light(job).batch_tokens / speed if speed > 0 else None
     loss = "nan" if last.get("loss") is None else f"{last['loss']:.3f}"
     return f"{last['step']:,}/{job.target_step:,}", loss, count(speed), duration(left)
+
+
+def _light(job: Wanted) -> Listed:
+    return job if isinstance(job, Listed) else next(listed([_job(job)]))
+
+
+def _job(job: Wanted) -> Job:
+    assert isinstance(job, Job)
+    return job
+
+
+def _reason(one: Standing) -> str:
+    return one.reason or str(one.state.folder.at_once().status().get("reason", ""))
 
 
 def _failed(standings: Sequence[Standing]) -> list[str]:
     lines = []
     for one in standings[:MOST_ROWS]:
-        reason = one.reason or str(one.state.folder.status().get("reason", ""))
         where = f"\n    log: {one.log}" if one.log else ""
-        lines.append(f"{one.phase} {one.state.job.run_id} {one.state.job.title}: {reason}{where}")
+        lines.append(f"{one.phase} {one.state.job.run_id} {one.state.job.title}: {_reason(one)}{where}")
     if len(standings) > MOST_ROWS:
         lines.append(f"and {len(standings) - MOST_ROWS} more")
     return lines
 
 
+def _mixed(standings: Sequence[Standing]) -> list[str]:
+    """Runs that several codes or torch versions have trained; runs of one attempt are not opened for it."""
+    names = []
+    for one in standings:
+        # An attempt alone is of one code; a folder that is not there has none.
+        folder = one.state.folder.at_once()
+        if len(folder.attempts()) > 1 and is_mixed(folder.provenance()):
+            names.append(one.state.job.run_id)
+    if not names:
+        return []
+    shown = ", ".join(names[:MOST_ROWS]) + (", ..." if len(names) > MOST_ROWS else "")
+    return [f"mixed_code: {len(names)} run(s) were trained by several versions of the code or of torch: {shown}"]
+
+
 def _share(standings: Sequence[Standing]) -> float:
     """Share of all FLOPs that need not be trained again."""
     total = done = 0.0
-    known: dict[str, float] = {}  # thousands of runs have a few shapes
-    for one in standings:
-        science = one.state.job.science
-        shape = shape_key(science)
-        per_step = known[shape] if shape in known else known.setdefault(shape, flops_per_step(science))
-        total += per_step * one.state.job.target_step
+    jobs = [one.state.job for one in standings]
+    light = iter(listed(job for job in jobs if isinstance(job, Job)))
+    for one, job in zip(standings, jobs, strict=True):
+        per_step = job.flops_per_step if isinstance(job, Listed) else next(light).flops_per_step
+        total += per_step * job.target_step
         done += per_step * one.state.step
     return done / max(1.0, total)

@@ -106,6 +106,8 @@ def environment(placement: Placement, gpu: str | None = None) -> dict[str, str]:
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     found = {**os.environ, **_ALLOCATOR, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONPATH": path}
+    # The folder it is started in would come first, and may hold other code than the frozen one.
+    found["PYTHONSAFEPATH"] = "1"
     if gpu is not None:
         found["CUDA_VISIBLE_DEVICES"] = gpu
     return found

@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from structlin.errors import UserError
-from structlin.host.files import read_json, write_json
-from structlin.runs import checkpoints
+from structlin.host.files import Missing, read_json, write_json, write_sealed
+from structlin.host.locks import Hold, reaches_other_hosts
+from structlin.host.passed_over import pass_over
+from structlin.runs import archive, checkpoints
 from structlin.runs.holder import Holder
 from structlin.runs.journal import Journal, Part
-from structlin.runs.lock import Hold, reaches_other_hosts
 
 BEAT_SECONDS = 30.0
 """A trainer shows between two steps that it lives, once so much time has passed."""
@@ -71,10 +72,14 @@ class Attempt:
 
     # ---- reading
 
+    def _read(self, path: Path) -> bytes:
+        """A file of this attempt, also of a packed run."""
+        return archive.read_bytes(path, self.path.parent.parent)
+
     @property
     def journal(self) -> Journal:
         """Its own journal."""
-        return Journal(self.path / "metrics.jsonl")
+        return Journal(self.path / "metrics.jsonl", self._read)
 
     @property
     def checkpoints(self) -> Path:
@@ -84,7 +89,7 @@ class Attempt:
     def record(self) -> Record:
         """attempt.json; nothing known where it is missing (the process is about to write it, or died) or broken."""
         try:
-            stored = read_json(self.path / "attempt.json")
+            stored = read_json(self.path / "attempt.json", self._read)
             fences = {int(number): int(size) for number, size in stored["fences"].items()}
             return Record(stored["resumed_step"], Holder.from_mapping(stored["holder"]), fences)
         except (UserError, KeyError, TypeError, ValueError, AttributeError):
@@ -93,16 +98,24 @@ class Attempt:
     def status(self) -> dict[str, Any] | None:
         """status.json as written, or None where there is none that can be read."""
         try:
-            status = read_json(self.path / "status.json")
+            status = read_json(self.path / "status.json", self._read)
             return status if status["state"] in STATES else None
-        except (UserError, KeyError, TypeError):
+        except Missing:
+            return None
+        except UserError as error:
+            pass_over(self.path / "status.json", error)
+            return None
+        except (KeyError, TypeError):
             return None
 
     def provenance(self) -> dict[str, Any] | None:
         """provenance.json, or None where there is none that can be read."""
         try:
-            record = read_json(self.path / "provenance.json")
-        except UserError:
+            record = read_json(self.path / "provenance.json", self._read)
+        except Missing:
+            return None
+        except UserError as error:
+            pass_over(self.path / "provenance.json", error)
             return None
         return record if isinstance(record, dict) else None
 
@@ -193,7 +206,7 @@ class Attempt:
         comes after our look and the rename finds nothing, or it comes after the rename and has trained nothing yet.
         """
         staged = _staged(self)
-        write_json(staged, result)
+        write_sealed(staged, result)
         try:
             self.check_newest()
             staged.replace(self.path.parent.parent / "result.json")
@@ -212,21 +225,25 @@ class Attempt:
         )
 
 
-def numbers(folder: Path) -> list[int]:
-    """Numbers of the attempts in a folder, rising; foreign names are left alone."""
+def numbers(folder: Path, run: Path | None = None) -> list[int]:
+    """Numbers of the attempts in a folder, rising; foreign names are left alone. ``run``: theirs, also a packed one.
+
+    UserError where the folder cannot be listed.
+    """
     try:
-        return sorted(int(name) for name in os.listdir(folder) if name.isdecimal())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+        names = archive.listed(folder, folder.parent if run is None else run)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be listed: {error.strerror}") from None
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def parts(attempts: Sequence[Attempt]) -> list[Part]:
     """The journals of a run's attempts, oldest first, each as far as it counts."""
     if len(attempts) == 1:  # nobody to be merged with: not even attempt.json has to be read
-        return [Part(attempts[0].journal.path)]
+        return [Part(attempts[0].journal.path, read=attempts[0]._read)]
     records = [attempt.record() for attempt in attempts]
     return [
-        Part(attempt.journal.path, record.resumed_step or 0, _fence(attempt.number, records))
+        Part(attempt.journal.path, record.resumed_step or 0, _fence(attempt.number, records), attempt._read)
         for attempt, record in zip(attempts, records, strict=True)
     ]
 

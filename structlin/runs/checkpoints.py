@@ -16,7 +16,12 @@ from structlin.host.files import replacing
 
 def steps(folder: Path) -> list[int]:
     """Steps that have a checkpoint, rising."""
-    return sorted(int(path.stem.removeprefix("step-")) for path in folder.glob("step-*.pt"))
+    return sorted(step_of(path) for path in folder.glob("step-*.pt"))
+
+
+def step_of(path: Path) -> int:
+    """The step that a file's name says."""
+    return int(path.stem.removeprefix("step-"))
 
 
 def path_of(folder: Path, step: int) -> Path:

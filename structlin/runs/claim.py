@@ -12,9 +12,10 @@ from typing import Self
 
 from structlin.config.science import Science
 from structlin.errors import UserError
+from structlin.host.locks import Hold, Lock
+from structlin.runs import archive
 from structlin.runs.attempt import Attempt
 from structlin.runs.holder import Holder
-from structlin.runs.lock import Hold, Lock
 from structlin.runs.store import RunFolder
 
 
@@ -29,6 +30,7 @@ class Claim:
     def __enter__(self) -> Self:
         self._lock = Lock(self.folder.lock)
         try:
+            archive.unpack(self.folder.path)
             self.folder.path.mkdir(parents=True, exist_ok=True)
             self._hold = self._lock.acquire()
         except OSError as error:

@@ -10,9 +10,9 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
+
+from structlin.host.processes import birth, machine
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Holder:
     """How often SLURM has requeued the job."""
     began: float
     """Seconds since 1970 at which the attempt began; for people to read."""
+    slurm_cluster: str | None = None
+    """Job ids mean something within a cluster only; None outside SLURM and in older records."""
 
     @classmethod
     def here(cls) -> Holder:
@@ -38,12 +40,13 @@ class Holder:
         pid = os.getpid()
         return cls(
             host=os.uname().nodename,
-            machine=_machine(),
+            machine=machine(),
             pid=pid,
-            birth=_birth(pid) or 0,
+            birth=birth(pid) or 0,
             slurm_job=_slurm_job(),
             slurm_restart=int(os.environ.get("SLURM_RESTART_COUNT") or 0),
             began=time.time(),
+            slurm_cluster=os.environ.get("SLURM_CLUSTER_NAME") or None,
         )
 
     def to_mapping(self) -> dict[str, Any]:
@@ -58,23 +61,24 @@ class Holder:
     @property
     def is_near(self) -> bool:
         """Whether it ran where we run, so that looking for its process tells something."""
-        return bool(self.machine) and (self.host, self.machine) == (os.uname().nodename, _machine())
+        return bool(self.machine) and (self.host, self.machine) == (os.uname().nodename, machine())
 
     @property
     def is_this_process(self) -> bool:
         """Whether it is ourselves."""
-        return self.is_near and (self.pid, self.birth) == (os.getpid(), _birth(os.getpid()) or 0)
+        return self.is_near and (self.pid, self.birth) == (os.getpid(), birth(os.getpid()) or 0)
 
     @property
     def is_gone(self) -> bool:
         """Whether it is surely dead; False where nobody here can know."""
-        return self.is_near and _birth(self.pid) != self.birth
+        return self.is_near and birth(self.pid) != self.birth
 
     def is_requeued_as(self, other: Holder) -> bool:
         """Whether ``other`` is the same job started again, so that the batch system holds this process for dead."""
         return (
             self.slurm_job is not None
             and self.slurm_job == other.slurm_job
+            and (self.slurm_cluster or other.slurm_cluster) == (other.slurm_cluster or self.slurm_cluster)
             and self.slurm_restart < other.slurm_restart
         )
 
@@ -82,21 +86,3 @@ class Holder:
 def _slurm_job() -> str | None:
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
-
-
-@cache
-def _machine() -> str:
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:  # no Linux: nobody is near
-        return ""
-
-
-def _birth(pid: int) -> int | None:
-    """Start of a living process in clock ticks after boot; None where there is none, or only its zombie."""
-    try:
-        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if words[0] in "ZX" else int(words[19])

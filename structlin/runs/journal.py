@@ -1,7 +1,8 @@
 """What happened in a run, step by step? metrics.jsonl: one JSON object a line, only ever appended.
 
 Each attempt of a run has a journal of its own, and a reader merges them. A killed attempt leaves at most one torn last
-line; a resumed one writes some steps again. So readers skip what is torn, let the last row of each (kind, step) of an
+line; a resumed one writes some steps again; a disk may change a digit, which the checksum at the end of each row tells.
+So readers skip what is torn or changed, let the last row of each (kind, step) of an
 attempt count, and let a newer attempt count over an older one at the steps that it has trained again.
 """
 
@@ -9,16 +10,16 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
 
-_WHOLE = re.compile(rb'\{"kind": "\w+", "step": \d+[,}][^{}]*\}?')
-"""A row as it is written here: a line cut short does not end with a brace."""
+_SEAL, _SEAL_BYTES = b', "sum": "', 20
+"""How the last key of a row begins, and the bytes from there to its end: 8 hexadecimal digits, a quote and a brace."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,14 @@ class Part:
     """Where the attempt went on from: its rows stand for the steps after this one."""
     fence: int | None = None
     """Bytes of the file that count; what a process wrote after it was superseded does not. None for all."""
+    read: Callable[[Path], bytes] = Path.read_bytes
+    """How its bytes are come by: a packed run's lie in an archive."""
 
     def lines(self) -> list[bytes]:
         """Lines that are not blank, none where there is no file."""
         try:
-            with self.path.open("rb") as stream:
-                text = stream.read(-1 if self.fence is None else self.fence)
-        except FileNotFoundError:
+            text = self.read(self.path)[: self.fence]
+        except (FileNotFoundError, NotADirectoryError):
             return []
         return [line for line in text.split(b"\n") if line and not line.isspace()]
 
@@ -54,7 +56,7 @@ class MergedJournal:
         """
         found: dict[tuple[str, int], Row] = {}
         for part in self.parts:
-            lines = part.lines()
+            lines = _bodies(part.lines())
             if found:
                 # Over rows of all kinds: a step that was trained again counts so, whether it was evaluated or not.
                 last = _last_step(lines)
@@ -70,7 +72,7 @@ class MergedJournal:
         """
         found: dict[tuple[str, int], Row] = {}
         for part in self.parts:
-            for row in _rows(part.lines(), None):
+            for row in _rows(_bodies(part.lines()), None):
                 found[row["kind"], row["step"]] = row
         return list(found.values())
 
@@ -79,20 +81,24 @@ class MergedJournal:
         return [row for row in self.rows("eval") if isinstance(row.get("val_loss"), int | float)]
 
     def torn_lines(self) -> int:
-        """Lines that cannot be read."""
-        return sum(_is_torn(line) for part in self.parts for line in part.lines())
+        """Lines that cannot be read, or are others than were written."""
+        return sum(body is None or _parse(body) is None for part in self.parts for body in _bodies(part.lines()))
+
+    def unsealed_rows(self) -> int:
+        """Rows written before rows had checksums: they are believed."""
+        return sum(not _is_sealed(line) and _parse(line) is not None for part in self.parts for line in part.lines())
 
 
 class Journal(MergedJournal):
     """The journal of one attempt, which its process appends to."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__((Part(path),))
+    def __init__(self, path: Path, read: Callable[[Path], bytes] = Path.read_bytes) -> None:
+        super().__init__((Part(path, read=read),))
         self.path = path
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add one row; values that are not finite become null, which JSON can hold."""
-        line = json.dumps({key: _finite(value) for key, value in row.items()}) + "\n"
+        line = sealed(json.dumps({key: _finite(value) for key, value in row.items()})) + "\n"
         with self.path.open("ab+") as stream:
             # A torn last line must not swallow this row: begin a new line after it.
             if stream.tell() > 0:
@@ -102,26 +108,45 @@ class Journal(MergedJournal):
             stream.write(line.encode())
 
 
-def _rows(lines: Iterable[bytes], kind: str | None) -> Iterator[Row]:
+def sealed(text: str) -> str:
+    """A JSON object with the checksum of its text as its last key."""
+    return f'{text[:-1]}, "sum": "{zlib.crc32(text.encode()):08x}"}}'
+
+
+def _is_sealed(line: bytes) -> bool:
+    return line[-_SEAL_BYTES : len(_SEAL) - _SEAL_BYTES] == _SEAL
+
+
+def _bodies(lines: Iterable[bytes]) -> list[bytes | None]:
+    """Each line without its checksum; None for one that has changed, or lacks the checksum that earlier lines have."""
+    found: list[bytes | None] = []
+    has_sums = False
+    for line in lines:
+        if _is_sealed(line):
+            has_sums = True
+            body = line[:-_SEAL_BYTES] + b"}"
+            found.append(body if b"%08x" % zlib.crc32(body) == line[-10:-2] else None)
+        else:
+            found.append(None if has_sums else line)
+    return found
+
+
+def _rows(lines: Iterable[bytes | None], kind: str | None) -> Iterator[Row]:
     """Parsed rows; a line that does not name the kind is not even parsed."""
     name = b"" if kind is None else json.dumps(kind).encode()
     for line in lines:
-        row = _parse(line) if name in line else None
+        row = _parse(line) if line is not None and name in line else None
         if row is not None and (kind is None or row["kind"] == kind):
             yield row
 
 
-def _last_step(lines: Sequence[bytes]) -> int:
+def _last_step(lines: Sequence[bytes | None]) -> int:
     """The step of the last readable row: steps only rise within an attempt. -1 for none."""
     for line in reversed(lines):
-        row = _parse(line)
+        row = None if line is None else _parse(line)
         if row is not None:
             return int(row["step"])
     return -1
-
-
-def _is_torn(line: bytes) -> bool:
-    return not (line.endswith(b"}") and _WHOLE.fullmatch(line)) and _parse(line) is None
 
 
 def _parse(line: bytes) -> Row | None:

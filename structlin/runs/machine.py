@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from pathlib import Path
@@ -28,6 +29,44 @@ def gpu_names() -> list[str]:
     """
     gpus, names = devices.listed(), devices.here()
     return [devices.model(name, gpus) for name in names] if gpus else []
+
+
+def cores() -> int:
+    """CPU cores that this process may use: those it is bound to, and no more than the quota of its container."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(bound, cpu_quota())))
+
+
+def cpu_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+    """Cores' worth of time a second that the control groups around this process allow; infinite without a quota.
+
+    Version 2 writes "quota period" to cpu.max of every group on the way to the root, version 1 two files in its own
+    hierarchy. A container sees its own group as the root.
+    """
+    try:
+        lines = [line.split(":", 2) for line in own.read_text().splitlines() if line.count(":") >= 2]
+    except OSError:
+        lines = []
+    least = float("inf")
+    for _, kinds, path in lines or [["0", "", "/"]]:
+        bases = [root] if not kinds else [root / kinds, root / "cpu"] if "cpu" in kinds.split(",") else []
+        for base in bases:
+            place = base / path.strip("/")
+            for folder in (place, *place.parents):
+                least = min(least, _quota_of(folder))
+                if folder == base:
+                    break
+    return least if least == float("inf") else max(1.0, least)
+
+
+def _quota_of(folder: Path) -> float:
+    with contextlib.suppress(OSError, ValueError):
+        quota, _, period = (folder / "cpu.max").read_text().strip().partition(" ")
+        return float("inf") if quota == "max" else int(quota) / int(period or 100_000)
+    with contextlib.suppress(OSError, ValueError):
+        quota_us = int((folder / "cpu.cfs_quota_us").read_text())
+        return float("inf") if quota_us <= 0 else quota_us / int((folder / "cpu.cfs_period_us").read_text())
+    return float("inf")
 
 
 def cpu_name() -> str:

@@ -35,7 +35,11 @@ class Throughputs:
 
     def of_machine(self, machine: str, science: Science) -> float | None:
         """The same for a machine by the name that provenance records."""
-        return self._machine(machine).get(shape_key(science))
+        return self.of_shape(machine, shape_key(science))
+
+    def of_shape(self, machine: str, shape: str) -> float | None:
+        """The same by a ``shape_key``."""
+        return self._machine(machine).get(shape)
 
     def keep(self, science: Science, placement: Placement, tokens_per_second: float) -> None:
         """Add one measurement."""

@@ -14,19 +14,21 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from structlin.config.identity import ID_LENGTH, run_id, science_from, to_mapping
 from structlin.config.science import SCHEMA, Science
 from structlin.errors import UserError
-from structlin.host.files import read_json, write_json
-from structlin.runs import checkpoints
+from structlin.host.files import Missing, read_json, read_sealed, write_json
+from structlin.host.locks import look
+from structlin.host.passed_over import pass_over
+from structlin.runs import archive, checkpoints
 from structlin.runs.attempt import Attempt, numbers, parts
 from structlin.runs.journal import MergedJournal, Row
-from structlin.runs.lock import look
 from structlin.runs.old_ids import old_ids
 
 SETTLED = ("done", "diverged", "interrupted")
@@ -45,6 +47,26 @@ class RunFolder:
         return self.path.name
 
     @property
+    def place(self) -> Path:
+        """What of it lies in the store: its folder, or the archive that it was packed into."""
+        return self.path if self.path.exists() else archive.archive_of(self.path)
+
+    def read(self, path: Path) -> bytes:
+        """A file of the run, also of a packed one."""
+        return archive.read_bytes(path, self.path)
+
+    def exists(self) -> bool:
+        """Whether anything was ever trained of it."""
+        return self.path.exists() or archive.archive_of(self.path).exists()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the newest attempt has said how it ended, so that nothing changes unless a file does."""
+        attempts = self.attempts()
+        status = attempts[-1].status() if attempts else None
+        return status is not None and status["state"] in (*SETTLED, "failed")
+
+    @property
     def lock(self) -> Path:
         """The lock file."""
         return self.path / "lock"
@@ -56,7 +78,7 @@ class RunFolder:
 
     def attempts(self) -> list[Attempt]:
         """All attempts, oldest first; the last one has the run."""
-        return [Attempt(self.attempts_path / str(number)) for number in numbers(self.attempts_path)]
+        return [Attempt(self.attempts_path / str(number)) for number in numbers(self.attempts_path, self.path)]
 
     @property
     def journal(self) -> MergedJournal:
@@ -65,7 +87,8 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> dict[int, Path]:
-        """The checkpoint file of each step that has one, by rising step."""
+        """The checkpoint file of each step that has one, by rising step. A packed run is unpacked for them."""
+        archive.unpack(self.path)
         return checkpoints.merged(attempt.checkpoints for attempt in self.attempts())
 
     def provenance(self) -> list[dict[str, Any]]:
@@ -74,28 +97,54 @@ class RunFolder:
 
     def science(self) -> Science:
         """The stored Science, upgraded. UserError for a broken config.json."""
+        return self.science_and_config()[0]
+
+    def science_and_config(self) -> tuple[Science, dict[str, Any]]:
+        """The stored Science, upgraded, and its plain values. UserError for a config.json that is not the run's."""
+        stored = self._config()
         try:
-            return science_from(self._config())
+            science = science_from(stored)
         except UserError as error:
             raise UserError(f"{self.path / 'config.json'}: {error}") from None
+        if stored.get("schema") != SCHEMA:
+            return science, to_mapping(science)
+        if not _names(stored, self.run_id):
+            raise UserError(
+                f"{self.path / 'config.json'} is of the run {run_id(science)}, not of {self.run_id}: was it changed?"
+            )
+        return science, stored
+
+    def at_once(self) -> RunFolder:
+        """The same run as it is at this moment: what was looked at once is not looked at again."""
+        return _Glance(self.path)
 
     def write_config(self, science: Science) -> None:
         """Make config.json; a broken one is put aside and written anew."""
         config = self.path / "config.json"
         try:
-            read_json(config)
-        except UserError:
+            stored = read_json(config)
+            if stored.get("schema") == SCHEMA and not _names(stored, self.run_id):
+                raise UserError(f"{config} is of another run")
+        except (UserError, AttributeError):
             if config.exists():
                 config.replace(config.with_name(f"config.json.broken-{int(time.time())}"))
             write_json(config, to_mapping(science))
 
     def result(self) -> dict[str, Any] | None:
-        """result.json, or None where nothing readable is published."""
+        """result.json, or None where nothing is published that can be read and is what was written."""
+        path = self.path / "result.json"
         try:
-            result = read_json(self.path / "result.json")
-            return result if isinstance(result["evaluations"], list) else None
-        except (UserError, KeyError, TypeError):
+            result: dict[str, Any] = read_sealed(path, sealed_by="digest", read=self.read)
+            check_result(result)
+        except Missing:
             return None
+        except UserError as error:
+            pass_over(path, error)
+            return None
+        except (KeyError, TypeError, ValueError, AttributeError):
+            pass_over(path, "it holds no result")
+            return None
+        return result
 
     def has_published(self, evaluations: Iterable[int]) -> bool:
         """Whether result.json holds an evaluation at each of the steps."""
@@ -120,7 +169,7 @@ class RunFolder:
         attempts = self.attempts()
         status = attempts[-1].status() if attempts else None
         if status is None or status["state"] == "superseded":
-            return {"state": "interrupted" if self.path.exists() else "missing", "step": 0}
+            return {"state": "interrupted" if self.exists() else "missing", "step": 0}
         if status["state"] == "running" and not attempts[-1].lives(look(self.lock)):
             status["state"] = "interrupted"
         return status
@@ -128,16 +177,47 @@ class RunFolder:
     def stored_id(self) -> str:
         """The run's identity by its config. UserError for a broken config.json."""
         stored = self._config()
-        text = json.dumps(stored, sort_keys=True, separators=(",", ":"))
-        if stored.get("schema") == SCHEMA and hashlib.sha256(text.encode()).hexdigest().startswith(self.run_id):
+        if stored.get("schema") == SCHEMA and _names(stored, self.run_id):
             return self.run_id  # ten times as fast as building what is stored
-        return run_id(self.science())
+        return run_id(self.science())  # which refuses a config of this schema that is another run's
 
     def _config(self) -> dict[str, Any]:
-        stored = read_json(self.path / "config.json")
+        stored = read_json(self.path / "config.json", self.read)
         if not isinstance(stored, dict):
             raise UserError(f"{self.path / 'config.json'} holds no config")
         return stored
+
+
+class _Glance(RunFolder):
+    """A run whose attempts and their last words are read at most once."""
+
+    @cached_property
+    def _attempts(self) -> list[Attempt]:
+        try:
+            return [_Glimpse(attempt.path) for attempt in super().attempts()]
+        except UserError as error:
+            pass_over(self.attempts_path, error)
+            return []
+
+    def attempts(self) -> list[Attempt]:
+        return self._attempts
+
+
+class _Glimpse(Attempt):
+    """An attempt whose status.json is read at most once."""
+
+    @cached_property
+    def _status(self) -> dict[str, Any] | None:
+        return super().status()
+
+    def status(self) -> dict[str, Any] | None:
+        return None if self._status is None else dict(self._status)
+
+
+def _names(stored: Mapping[str, Any], folder: str) -> bool:
+    """Whether a config of this schema is that of the run which a folder is named by."""
+    text = json.dumps(stored, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest().startswith(folder)
 
 
 class Store:
@@ -149,19 +229,28 @@ class Store:
 
     def folder(self, science: Science) -> RunFolder:
         """The folder of a run, also one stored under the id of an older schema."""
-        identity = run_id(science)
+        return self.by_id(run_id(science))
+
+    def by_id(self, identity: str) -> RunFolder:
+        """The same by the id that the run has today."""
         path = self.root / identity
-        if not path.exists():
+        if not path.exists() and not archive.archive_of(path).exists():
             path = self._old_paths().get(identity, path)
         return RunFolder(path)
 
     def folders(self) -> list[RunFolder]:
-        """Every folder that looks like a run; foreign files are left alone."""
+        """Every folder or archive that looks like a run; foreign files are left alone.
+
+        A run that may not be read is named and passed over. UserError where the store itself cannot be listed.
+        """
         try:
-            names = sorted(os.listdir(self.root))
+            names = os.listdir(self.root)
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return [RunFolder(self.root / name) for name in names if _is_run(self.root, name)]
+        except OSError as error:
+            raise UserError(f"{self.root} cannot be listed: {error.strerror}") from None
+        runs = {name.removesuffix(archive.ENDING) for name in names}
+        return [RunFolder(self.root / name) for name in sorted(runs) if _is_run(self.root, name)]
 
     def _old_paths(self) -> dict[str, Path]:
         """Runs whose folder name is not the id of their upgraded config."""
@@ -172,6 +261,28 @@ class Store:
         return self._old_ids
 
 
+def check_result(result: Any) -> None:
+    """Raise unless a result's evaluations are rows with numbers."""
+    for row in result["evaluations"]:
+        if type(row["step"]) is not int or not isinstance(row["val_loss"], int | float):
+            raise ValueError(f"no evaluation: {row}")
+
+
+def digest_of(evaluations: Iterable[Row]) -> str:
+    """SHA-256 of the numbers of a run alone: step, tokens and loss of each evaluation. Equal runs have equal ones."""
+    numbers = [[row["step"], row["tokens"], row["val_loss"]] for row in evaluations]
+    return hashlib.sha256(json.dumps(numbers, separators=(",", ":")).encode()).hexdigest()
+
+
 def _is_run(root: Path, name: str) -> bool:
-    is_id = len(name) == ID_LENGTH and all(character in "0123456789abcdef" for character in name)
-    return is_id and os.path.exists(os.path.join(root, name, "config.json"))
+    if len(name) != ID_LENGTH or any(character not in "0123456789abcdef" for character in name):
+        return False
+    path = os.path.join(root, name)
+    try:
+        os.stat(os.path.join(path, "config.json"))
+        return True
+    except (FileNotFoundError, NotADirectoryError):
+        return not os.path.exists(path) and os.path.exists(path + archive.ENDING)
+    except OSError as error:
+        pass_over(path, f"cannot be read: {error.strerror}")
+        return False

@@ -9,14 +9,16 @@ Laws and figures read this table and nothing else, so they work as well on a fil
 from __future__ import annotations
 
 import ast
+import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from structlin.anatomy.ledger import ledger
@@ -25,23 +27,88 @@ from structlin.config.optim import OptimConfig, ScheduleConfig
 from structlin.config.science import SCHEMA, EvaluationConfig, Science
 from structlin.errors import UserError, asks_help, door, key_values, suggest
 from structlin.host.files import write_atomically
+from structlin.host.passed_over import pass_over
+from structlin.runs import cache
+from structlin.runs.code import is_mixed
 from structlin.runs.machine import BACKEND
-from structlin.runs.speeds import Throughputs
+from structlin.runs.speeds import Throughputs, shape_key
 from structlin.runs.store import RunFolder, Store
 from structlin.structure import Theta, factorise
 from structlin.tracker.history import flat
 
 T = TypeVar("T")
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 def load(runs: Path) -> pd.DataFrame:
     """The table of a run store, sorted by run and step; empty (with its columns) where nothing was evaluated.
 
-    A run folder that cannot be read is passed over with one line on stderr. UserError where the store is missing.
+    A run folder that cannot be read is passed over with one line on stderr. What has not changed since the last reading
+    comes from the store's cache (runs/cache.py). UserError where the store is missing.
     """
     if not runs.is_dir():
         raise UserError(f"no run store at {runs}; train something first (python sweep.py ...), or name it: runs=...")
-    return table_of(Store(runs).folders(), _measured, Throughputs(runs).of_machine)
+    throughputs = Throughputs(runs)
+    rows = _Rows()
+    for record in _records(runs):
+        if record.torn:
+            pass_over(runs / record.run["run_id"], f"{record.torn} torn or changed line(s) of its journal")
+        rows.add(record, throughputs.of_shape(record.machine, record.shape))
+    return rows.table()
+
+
+def _records(runs: Path) -> Iterator[_Record]:
+    """What the table shows of every run, from the cache where no file has changed; what is new is kept there."""
+    known = cache.read(runs)
+    keeper = cache.Keeper(known)
+    for folder in Store(runs).folders():
+        try:
+            entry, record = _read(folder.at_once(), known.get(folder.run_id))
+        except UserError as error:
+            pass_over(folder.path, error)
+            continue
+        if entry is not None:
+            keeper.add(folder.run_id, entry)
+        yield record
+    keeper.write(runs)
+
+
+def _read(folder: RunFolder, known: cache.Entry | None) -> tuple[cache.Entry | None, _Record]:
+    """A run, from its folder or as it was read before, and what may be kept of it."""
+    try:
+        key = cache.key_of(str(folder.place))
+    except OSError as error:
+        raise UserError(f"{folder.path} cannot be read: {error.strerror}") from None
+    if known is not None and known.key == key:
+        return known, _recalled(known)
+    record = _record(_measured(folder))
+    if key is None or not folder.is_settled:
+        return None, record
+    flat_record = record.run | record.config
+    names = [len(record.run), *_OWN, *flat_record]
+    values = [*(getattr(record, name) for name in _OWN), *flat_record.values()]
+    return cache.Entry(key, json.dumps(names), json.dumps(values), record.steps, record.losses), record
+
+
+_OWN = ("recomputed_macs", "batch_tokens", "warmup_steps", "machine", "shape", "torn")
+"""What a record has beside its columns and its evaluations."""
+
+
+@lru_cache(maxsize=1024)
+def _named(text: str) -> tuple[int, tuple[str, ...]]:
+    """How many of the columns are the run's own, and their names."""
+    number, *names = json.loads(text)
+    return number, tuple(names)
+
+
+def _recalled(entry: cache.Entry) -> _Record:
+    number, names = _named(entry.names)
+    values = json.loads(entry.values)
+    first = len(_OWN)
+    columns = list(zip(names[first:], values[first:], strict=True))
+    own = dict(zip(_OWN, values, strict=False))
+    return _Record(dict(columns[:number]), dict(columns[number:]), **own, steps=entry.steps, losses=entry.losses)
 
 
 def export(table: pd.DataFrame, path: Path) -> None:
@@ -66,6 +133,10 @@ class Measured:
     """Provenance of its newest attempt; empty where it is not known."""
     evaluations: Sequence[Mapping[str, Any]]
     """Step and val_loss of each, by step."""
+    torn: int = 0
+    """Lines of its journal that could not be read."""
+    config: dict[str, Any] | None = None
+    """The science as plain values, where they are known already."""
 
 
 def table_of(
@@ -75,27 +146,25 @@ def table_of(
 
     A run that ``read`` refuses with a UserError is passed over with one line on stderr.
     """
-    records = []
+    rows = _Rows()
     for run in runs:
         try:
-            records.append(_record(read(run), speed))
+            measured = read(run)
+            rows.add(_record(measured), speed(str(measured.origin.get("machine")), measured.science))
         except UserError as error:
             print(f"passed over: {error}", file=sys.stderr)
-    records = [record for record in records if record.steps]
-    if not records:
-        return pd.DataFrame(columns=["run_id", "step", "val_loss"])
-    return _rows(records).sort_values(["run_id", "step"], ignore_index=True)
+    return rows.table()
 
 
 def _measured(folder: RunFolder) -> Measured:
-    evaluations = folder.published()
+    evaluations, torn = folder.published(), 0
     if evaluations is None:
-        evaluations = folder.journal.evaluations()
-        torn = folder.journal.torn_lines()
-        if torn:
-            print(f"{folder.path}: {torn} torn line(s) of its journal passed over", file=sys.stderr)
-    origin = (folder.provenance() or [{}])[-1]
-    return Measured(folder.run_id, folder.science(), folder.status()["state"], origin, evaluations)
+        journal = folder.journal
+        evaluations, torn = journal.evaluations(), journal.torn_lines()
+    origins = folder.provenance()
+    origin = {**(origins or [{}])[-1], "mixed_code": is_mixed(origins)}
+    science, config = folder.science_and_config()
+    return Measured(folder.run_id, science, folder.status()["state"], origin, evaluations, torn, config)
 
 
 @dataclass(frozen=True)
@@ -108,51 +177,148 @@ class _Record:
     """Forward MACs per token that its steps spend again."""
     batch_tokens: int
     warmup_steps: int
-    steps: list[int]
-    losses: list[float]
+    machine: str
+    shape: str
+    """With the machine: what its speed depends on."""
+    torn: int
+    steps: Ints
+    losses: Floats
 
 
-def _record(run: Measured, speed: Callable[[str, Science], float | None]) -> _Record:
+def _record(run: Measured) -> _Record:
     science = run.science
-    measured = speed(str(run.origin.get("machine")), science)
     origin = {name: run.origin.get(name) for name in BACKEND}
     fused = str(origin["backend"]).startswith(("cpp", "triton"))
     recompute = bool(run.origin.get("recompute"))
+    evaluations = sorted(run.evaluations, key=lambda row: int(row["step"]))
     return _Record(
-        _run_columns(run)
-        | _cost_columns(science, fused=fused, recompute=recompute)
-        | {"tokens_per_second": float("nan") if measured is None else measured, **origin},
-        {f"config.{name}": value for name, value in flat(to_mapping(science))},
+        _run_columns(run) | _cost_columns(science, fused=fused, recompute=recompute) | origin,
+        {f"config.{name}": value for name, value in flat(to_mapping(science) if run.config is None else run.config)},
         ledger(science).recomputed_macs_per_token if recompute else 0,
         science.optim.batch_tokens,
         science.schedule.warmup_steps,
-        [row["step"] for row in run.evaluations],
-        [row["val_loss"] for row in run.evaluations],
+        str(run.origin.get("machine")),
+        shape_key(science),
+        run.torn,
+        np.asarray([row["step"] for row in evaluations], dtype=np.int64),
+        np.asarray([row["val_loss"] for row in evaluations], dtype=float),
     )
 
 
-def _rows(records: Sequence[_Record]) -> pd.DataFrame:
-    """A row per evaluation."""
-    counts = [len(record.steps) for record in records]
-    of_run = np.repeat(np.arange(len(records)), counts)
-    runs = pd.DataFrame([record.run for record in records]).take(of_run).reset_index(drop=True)
-    config = pd.DataFrame([record.config for record in records]).take(of_run).reset_index(drop=True)
-    steps = np.concatenate([record.steps for record in records])
-    tokens = steps * np.repeat([record.batch_tokens for record in records], counts)
-    macs = runs["macs_per_token"].astype(float)
-    rows = pd.DataFrame(
-        {
-            "step": steps,
-            "tokens": tokens,
-            "in_warmup": steps <= np.repeat([record.warmup_steps for record in records], counts),
-            "val_loss": np.concatenate([np.asarray(record.losses, dtype=float) for record in records]),
-            "training_flops": 6.0 * macs * tokens,
-            "paper_flops": macs * tokens,
-            "logged_flops": runs["logged_macs_per_token"].astype(float) * tokens,
-            "recomputed_flops": 2.0 * np.repeat([record.recomputed_macs for record in records], counts) * tokens,
+class _Rows:
+    """Gathers runs column by column and repeats what a run's rows have in common only at the end.
+
+    Hundreds of thousands of rows have a few values a column: texts become categories, which take a byte or two a row,
+    and whole numbers of the config the smallest type that holds them.
+    """
+
+    def __init__(self) -> None:
+        self._kinds: dict[tuple[str, ...], list[tuple[int, tuple[Any, ...]]]] = {}
+        """By the names of their columns: the number of each run and its values. A store has few kinds of runs."""
+        self._own: dict[str, list[Any]] = {name: [] for name in ("batch_tokens", "warmup_steps", "recomputed_macs")}
+        self._steps: list[Ints] = []
+        self._losses: list[Floats] = []
+        self._shared: dict[str, str] = {}
+        """One object for all equal texts."""
+
+    def add(self, record: _Record, tokens_per_second: float | None) -> None:
+        """Add a run; one that was never evaluated has no rows."""
+        if not len(record.steps):
+            return
+        speed = float("nan") if tokens_per_second is None else tokens_per_second
+        names = (*record.run, "tokens_per_second", *record.config)
+        shared = self._shared
+        values = tuple(
+            shared.setdefault(value, value) if type(value) is str else value
+            for value in (*record.run.values(), speed, *record.config.values())
+        )
+        self._kinds.setdefault(names, []).append((len(self._steps), values))
+        for name, column in self._own.items():
+            column.append(getattr(record, name))
+        self._steps.append(record.steps)
+        self._losses.append(record.losses)
+
+    def table(self) -> pd.DataFrame:
+        """A row per evaluation, sorted by run and step."""
+        if not self._steps:
+            return pd.DataFrame(columns=["run_id", "step", "val_loss"])
+        columns = self._gathered()
+        ids = columns["run_id"].tolist()
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+        of_run = np.repeat(np.asarray(order), [len(self._steps[run]) for run in order])
+        parts = [_texts(columns, of_run), *_numbers(columns, of_run), self._of_evaluations(columns, order, of_run)]
+        return pd.concat([part for part in parts if part.shape[1]], axis=1)
+
+    def _gathered(self) -> dict[str, pd.Series[Any]]:
+        """Every column with a value a run, NaN where a run has none."""
+        columns: dict[str, list[Any]] = {}
+        for names, runs in self._kinds.items():
+            numbers = [number for number, _ in runs]
+            by_column = map(list, zip(*(values for _, values in runs), strict=True))
+            if len(self._kinds) == 1:
+                columns = dict(zip(names, by_column, strict=True))
+                break
+            for name, values in zip(names, by_column, strict=True):
+                column = columns.setdefault(name, [float("nan")] * len(self._steps))
+                for number, value in zip(numbers, values, strict=True):
+                    column[number] = value
+        self._kinds.clear()
+        return {name: _series(name, values) for name, values in columns.items()}
+
+    def _of_evaluations(
+        self, columns: Mapping[str, pd.Series[Any]], order: Sequence[int], of_run: Ints
+    ) -> pd.DataFrame:
+        """What differs from row to row."""
+        own = {name: np.asarray(values)[of_run] for name, values in self._own.items()}
+        costs = {
+            name: columns[name].to_numpy(dtype=float)[of_run] for name in ("macs_per_token", "logged_macs_per_token")
         }
-    )
-    return pd.concat([runs, rows, config], axis=1)
+        steps = np.concatenate([self._steps[run] for run in order])
+        tokens = steps * own["batch_tokens"]
+        return pd.DataFrame(
+            {
+                "step": steps,
+                "tokens": tokens,
+                "in_warmup": steps <= own["warmup_steps"],
+                "val_loss": np.concatenate([self._losses[run] for run in order]),
+                "training_flops": 6.0 * costs["macs_per_token"] * tokens,
+                "paper_flops": costs["macs_per_token"] * tokens,
+                "logged_flops": costs["logged_macs_per_token"] * tokens,
+                "recomputed_flops": 2.0 * own["recomputed_macs"] * tokens,
+            }
+        )
+
+
+def _series(name: str, values: list[Any]) -> pd.Series[Any]:
+    found = pd.Series(values)
+    if pd.api.types.is_string_dtype(found.dtype):
+        return found.astype("category")
+    if found.dtype == "int64" and name.startswith("config."):
+        return pd.to_numeric(found, downcast="integer")
+    return found
+
+
+def _is_number(series: pd.Series[Any]) -> bool:
+    return pd.api.types.is_numeric_dtype(series.dtype) and series.dtype != bool
+
+
+def _texts(columns: Mapping[str, pd.Series[Any]], of_run: Ints) -> pd.DataFrame:
+    """Everything that is no number, a row per evaluation."""
+    found = {name: series.take(of_run).array for name, series in columns.items() if not _is_number(series)}
+    return pd.DataFrame(found, copy=False)
+
+
+def _numbers(columns: Mapping[str, pd.Series[Any]], of_run: Ints) -> Iterator[pd.DataFrame]:
+    """The numbers, a row per evaluation: one block a type."""
+    kinds: dict[Any, dict[str, Any]] = {}
+    for name, series in columns.items():
+        if _is_number(series):
+            kinds.setdefault(series.dtype, {})[name] = series.to_numpy()
+    for dtype, values in kinds.items():
+        block = np.empty((len(values), len(of_run)), dtype=dtype)
+        for row, column in zip(block, values.values(), strict=True):
+            np.take(column, of_run, out=row)
+        yield pd.DataFrame(block.T, columns=list(values), copy=False)
 
 
 def _run_columns(run: Measured) -> dict[str, Any]:
@@ -182,6 +348,7 @@ def _run_columns(run: Measured) -> dict[str, Any]:
         "warmup_steps": schedule.warmup_steps,
         "horizon_steps": float("nan") if schedule.horizon_steps is None else float(schedule.horizon_steps),
         "status": run.status,
+        "mixed_code": bool(run.origin.get("mixed_code")),
     }
 
 

@@ -14,12 +14,13 @@ from torch import nn
 from structlin.anatomy.ledger import Ledger, ledger
 from structlin.config.placement import Placement
 from structlin.errors import UserError, one_line
+from structlin.host.storage import storage_error
 from structlin.nn.blocks import recompute
 from structlin.runs import checkpoints
 from structlin.runs.attempt import Attempt, Superseded
 from structlin.runs.claim import Claim
 from structlin.runs.job import Job
-from structlin.runs.store import RunFolder, Store
+from structlin.runs.store import RunFolder, Store, digest_of
 from structlin.runs.tracking.mirror import open_mirror
 from structlin.tasks.catalogue import open_task
 from structlin.training import checkpoint
@@ -105,7 +106,7 @@ def _train(
     record = provenance(device, placement, job.science, task.manifest_hash, unbuilt, world)
     world.from_first(lambda: _record_provenance(folder, attempt, record))
     optimizer = make_optimizer(model, job.science.optim)
-    evaluated = world.from_first(lambda: {row["step"] for row in folder.journal.evaluations()})
+    evaluated = world.from_first(lambda: _evaluated(folder))
     start = world.from_first(lambda: _resume(job, attempt, store, model, optimizer, evaluated))
     costs = ledger(job.science)
     world.from_first(lambda: _tell_start(job, attempt, start))
@@ -131,6 +132,16 @@ def _train(
         # Before the mirror closes: a dead network may hold that up, and what was trained stands by then.
         world.from_first(lambda: _tell_end(job, folder, attempt, costs, trainer.step, state, reason))
     return state
+
+
+def _evaluated(folder: RunFolder) -> set[int]:
+    """Steps that need not be evaluated again; says how far older rows can be trusted."""
+    journal = folder.journal
+    if changed := journal.torn_lines():
+        print(f"{folder.run_id}: {changed} torn or changed line(s) of its journal passed over", flush=True)
+    if unsealed := journal.unsealed_rows():
+        print(f"{folder.run_id}: {unsealed} rows were written without a checksum and are believed", flush=True)
+    return {row["step"] for row in journal.evaluations()}
 
 
 def _tell_start(job: Job, attempt: Attempt, step: int) -> None:
@@ -160,8 +171,9 @@ def _outcome(trainer: Trainer) -> tuple[str, str]:
 def _failed(job: Job, folder: RunFolder, attempt: Attempt | None, error: BaseException) -> str:
     """Record a failure as well as the disk allows; the journal and older checkpoints stand."""
     reason = f"{type(error).__name__}: {one_line(error)}"
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        reason = f"no space left on the device of {folder.path}; free some and run the same command again"
+    if (broken := storage_error(error)) is not None:
+        what = "no space left on the device" if broken.errno == errno.ENOSPC else broken.strerror
+        reason = f"storage: {what} of {folder.path}; make it writable and run the same command again"
     try:
         if attempt is not None:
             attempt.set_status("failed", target_step=job.target_step, reason=reason[:2000])
@@ -221,7 +233,10 @@ def _resume(
     latest = min(missing, default=job.target_step)
     for path in _candidates(job, attempt, store, latest):
         try:
-            return checkpoint.restore(path, model, optimizer)
+            step = checkpoint.restore(path, model, optimizer)
+            if not checkpoint.has_checksum(path):
+                print(f"{attempt.run_id}: {path.name} was written without a checksum and is believed", flush=True)
+            return step
         except Exception as error:  # a torn file can raise anything; an older one, or a fresh start, gives the same run
             print(
                 f"{attempt.run_id}: cannot use {path.name} ({one_line(error)[:200]}); going back further",
@@ -261,6 +276,7 @@ def make_result(job: Job, folder: RunFolder, costs: Ledger, state: str) -> dict[
     tokens = step * job.science.optim.batch_tokens
     return {
         "run_id": folder.run_id,
+        "digest": digest_of(evaluations),
         "state": state,
         "step": step,
         "tokens": tokens,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,9 +15,9 @@ from structlin.anatomy.kinds import rounding_of
 from structlin.config.placement import Placement
 from structlin.config.science import Science
 from structlin.errors import UserError
-from structlin.host.files import read_json
 from structlin.kernels import compiler
 from structlin.kernels.backends import backend_name
+from structlin.runs.code import code_state, own_hash
 from structlin.runs.devices import VARIABLE
 from structlin.runs.machine import cpu_name, machine_key
 from structlin.tasks.protocol import Learner
@@ -85,31 +83,10 @@ def provenance(
         "recompute": placement.recompute,
         "structlin": __version__,
         "code": code_state(),
+        "code_hash": own_hash(),
         "python": platform.python_version(),
         "host": platform.node(),
         "machine": machine_key(placement),
         "data_manifest": manifest_hash,
         "rounding": rounding_of(science),
     }
-
-
-def code_state() -> str:
-    """The commit of the code and whether it was changed since; unknown outside a git checkout.
-
-    Code frozen for a submission carries its state in code.json beside the package.
-    """
-    root = Path(__file__).resolve().parents[2]
-    if (root / "code.json").exists():
-        frozen = read_json(root / "code.json")
-        return f"{frozen['commit']}, frozen with the changes {frozen['diff_sha256'][:12]}"
-    try:
-        commit = _git(root, "rev-parse", "HEAD")
-        changed = bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return f"{commit}{' with changes' if changed else ''}"
-
-
-def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=True)
-    return done.stdout.strip()

@@ -75,7 +75,7 @@ def test_laws_of_kept_runs_are_those_of_the_store(study: Path, tmp_path: Path) -
     lacking = set(whole) - set(found)
     assert lacking <= {"macs_linear", "macs_router", "params_linear", "params_norm", "params_router", "device",
                        "device_name", "threads", "backend", "torch_version", "world_size", "logged_macs_per_token",
-                       "recomputed_flops"}  # fmt: skip
+                       "mixed_code", "recomputed_flops"}  # fmt: skip
     pd.testing.assert_frame_equal(found, whole[list(found)])
 
 

@@ -70,6 +70,7 @@ def test_defaults() -> None:
     assert parse(["data=sotu"]) == {
         "data": "sotu", "tokenizer": "", "path": "", "column": "text", "validation_every": "0", "root": "data",
         "samples": "0", "seed": "0", "width": "1024", "depth": "6",
+        "version": "0",
     }  # fmt: skip
 
 

@@ -145,7 +145,7 @@ def write_json(place: Path) -> Path:
 @pytest.mark.parametrize("write", [write_text_folder, write_parquet, write_json])
 def test_local_files_of_every_kind_give_the_same_tokens(tmp_path: Path, write: object) -> None:
     assert callable(write)
-    place = prepare(DataRecipe("text", path=str(write(tmp_path / "source"))), tmp_path / "data")
+    place = prepare(DataRecipe("text", version=1, path=str(write(tmp_path / "source"))), tmp_path / "data")
     held_out = {10, 30, 50}  # one in 20, from the 11th
     assert text_of(place, "validation") == "".join(CLEAN[i] for i in sorted(held_out))
     assert text_of(place, "train") == "".join(CLEAN[i] for i in range(60) if i not in held_out)
@@ -191,7 +191,7 @@ def test_a_wrong_file_is_named_and_leaves_nothing_behind(tmp_path: Path, name: s
 
 def test_two_documents_are_enough_if_every_second_is_validation(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"text": "one"}\n{"text": null}\n{"text": "  "}\n{"text": "two"}\n')
-    place = prepare(DataRecipe("text", path=str(tmp_path / "rows.jsonl"), validation_every=2), tmp_path)
+    place = prepare(DataRecipe("text", path=str(tmp_path / "rows.jsonl"), validation_every=2, version=1), tmp_path)
     assert (text_of(place, "train"), text_of(place, "validation")) == ("one\n", "two\n")
 
 
@@ -305,8 +305,8 @@ def test_content_without_its_files_asks_for_them(tmp_path: Path) -> None:
 
 
 def test_a_recipe_of_another_version_is_not_prepared(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data.version=0 cannot be prepared: .* version 1"):
-        prepare(DataRecipe("sotu", version=0), tmp_path)
+    with pytest.raises(UserError, match=r"data.version=3 cannot be prepared: .* versions 1 and 2"):
+        prepare(DataRecipe("sotu", version=3), tmp_path)
 
 
 def test_a_root_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -154,3 +154,33 @@ def test_dry_run_json_is_one_object_and_nothing_else(tmp_path: Path, capsys) -> 
         assert cell["params"]["total"] == sum(count for name, count in cell["params"].items() if name != "total")
         assert cell["budget_flops"] == float(SMALL)
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+def test_a_canary_goes_first(ends_well: bool, runs: Path, data_root: Path, monkeypatch, capsys) -> None:
+    """One run alone, the cheapest; the others only when it has ended well."""
+    order: list[str] = []
+    whole = Here.train
+
+    def train(self: Here, job: Job, store: Path, root: Path) -> str:
+        order.append(job.run_id)
+        return whole(self, job, store, root) if ends_well else "failed"
+
+    monkeypatch.setattr(Here, "train", train)
+    code = run(runs, data_root, f"budget={SMALL}", "launch.canary=true")
+    assert code == (0 if ends_well else 1)
+    assert len(order) == (4 if ends_well else 1)
+    assert Store(runs).root.exists()
+    if not ends_well:
+        assert "canary has not ended well" in capsys.readouterr().out
+
+
+def test_a_line_of_a_reason_is_no_markup(runs: Path, data_root: Path, monkeypatch, capsys) -> None:
+    reason = "terminate at [/usr/include/c++/12/vector:3] [bold]x[/bold]"
+
+    def fail(self: Here, job: Job, store: Path, root: Path) -> str:
+        raise UserError(reason)
+
+    monkeypatch.setattr(Here, "train", fail)
+    assert run(runs, data_root, f"budget={SMALL}") == 1
+    assert reason in capsys.readouterr().out.replace("\n", " ")

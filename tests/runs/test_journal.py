@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -45,8 +46,36 @@ def test_a_row_is_a_line_and_nothing_else_is_written(journal: Journal) -> None:
     for step in (1, 2, 3):
         row = {"kind": "train", "step": step, "loss": 0.5}
         journal.append(row)
-        lines.append(json.dumps(row) + "\n")
+        text = json.dumps(row)
+        lines.append(f'{text[:-1]}, "sum": "{zlib.crc32(text.encode()):08x}"}}\n')
         assert journal.path.read_text() == "".join(lines)
+
+
+@given(st.integers(0, 10**6), st.integers(0, 7))
+def test_no_changed_bit_changes_a_number(place: int, bit: int) -> None:
+    rows = [{"kind": "eval", "step": step, "tokens": 64 * step, "val_loss": 1 / step} for step in (1, 2, 3)]
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Journal(Path(folder) / "metrics.jsonl")
+        for row in rows:
+            journal.append(row)
+        content = bytearray(journal.path.read_bytes())
+        content[place % len(content)] ^= 1 << bit
+        journal.path.write_bytes(content)
+        for row in journal.evaluations():
+            assert {key: row[key] for key in rows[0]} in rows
+        assert journal.torn_lines() or len(journal.evaluations()) == 3
+
+
+def test_rows_of_older_versions_have_no_checksum_and_count(journal: Journal) -> None:
+    journal.path.write_text('{"kind": "eval", "step": 1, "val_loss": 1.0}\n')
+    assert [row["step"] for row in journal.evaluations()] == [1]
+    assert (journal.unsealed_rows(), journal.torn_lines()) == (1, 0)
+    journal.append({"kind": "eval", "step": 2, "val_loss": 2.0})
+    with journal.path.open("a") as stream:
+        stream.write('{"kind": "eval", "step": 3, "val_loss": 1.0}\n')
+    # Whoever writes checksums writes them to every row from then on.
+    assert [row["step"] for row in journal.evaluations()] == [1, 2]
+    assert journal.torn_lines() == 1
 
 
 def test_a_line_that_lacks_its_end_alone_is_whole(journal: Journal) -> None:
@@ -54,7 +83,8 @@ def test_a_line_that_lacks_its_end_alone_is_whole(journal: Journal) -> None:
     whole = journal.path.read_text()
     journal.path.write_text(whole.rstrip("\n"))
     journal.append({"kind": "eval", "step": 2, "val_loss": 2.0})
-    assert journal.path.read_text() == whole + json.dumps({"kind": "eval", "step": 2, "val_loss": 2.0}) + "\n"
+    assert journal.path.read_text().startswith(whole + '{"kind": "eval", "step": 2, "val_loss": 2.0, "sum": ')
+    assert [row["step"] for row in journal.evaluations()] == [1, 2]
 
 
 def test_what_is_not_finite_is_kept_as_null_and_is_no_evaluation(journal: Journal) -> None:

@@ -124,3 +124,30 @@ def variant(request: pytest.FixtureRequest) -> Iterator[Callable[..., DevCluster
     """``variant("max_array_size=11", "accounting=false")`` starts a cluster of its own, down after the test."""
     with contextlib.ExitStack() as stack:
         yield lambda *settings: stack.enter_context(running_cluster(request, *settings))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Path]:
+    """A run store on a small disk of its own (needs root)."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "none", str(folder)], check=True)
+    try:
+        yield folder / "runs"
+    finally:
+        # What was killed may still hold a file.
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextlib.contextmanager
+def full(runs: Path) -> Iterator[None]:
+    """Fill the disk of a store for a while."""
+    filler = runs.parent / "filler"
+    with filler.open("wb") as stream, contextlib.suppress(OSError):
+        while True:
+            stream.write(bytes(1 << 16))
+            stream.flush()
+    try:
+        yield
+    finally:
+        filler.unlink()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.slurm.conftest import DevCluster, wait_until
+from tests.slurm.conftest import DevCluster, full, wait_until
 from tests.slurm.sweeps import ROOT, Sweep, attempts, holders, kill_job, local, results, trained_twice, without_wandb
 
 pytestmark = pytest.mark.slurm
@@ -101,33 +100,6 @@ def test_whatever_happens_to_a_cluster(cluster: DevCluster, store: Path, tmp_pat
     assert sum(sweep.finish(seconds=300) for sweep in sweeps.values()) > len(waves)
     assert results(store) == results(undisturbed)
     assert "6 done" in sweeps["ended"].type("status=true")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Path]:
-    """A run store on a small disk of its own (needs root)."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "none", str(folder)], check=True)
-    try:
-        yield folder / "runs"
-    finally:
-        # What was killed may still hold a file.
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-@contextlib.contextmanager
-def full(runs: Path) -> Iterator[None]:
-    """Fill the disk of a store for a while."""
-    filler = runs.parent / "filler"
-    with filler.open("wb") as stream, contextlib.suppress(OSError):
-        while True:
-            stream.write(bytes(1 << 16))
-            stream.flush()
-    try:
-        yield
-    finally:
-        filler.unlink()
 
 
 def options(text: str) -> set[str]:

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from structlin.host.locks import Hold, Lock
 from structlin.launch.reconcile import job_state
 from structlin.runs import attempt as attempts
 from structlin.runs import checkpoints
 from structlin.runs.attempt import STALE_SECONDS, Attempt, Superseded
 from structlin.runs.claim import Claim
 from structlin.runs.job import Job
-from structlin.runs.lock import Hold, Lock
 from structlin.runs.store import RunFolder, Store
 from tests.tiny import PLACEMENT, tiny, train
 from tests.training.contender import Contender

@@ -23,6 +23,7 @@ from structlin.errors import UserError
 from structlin.runs.job import Job
 from structlin.runs.store import RunFolder, Store
 from structlin.tasks.shared import mean_over, share
+from structlin.training import checkpoint
 from structlin.training.rank import choose_sharding, needed_bytes
 from structlin.training.world import ONE_PROCESS
 from tests.shared import made_once
@@ -151,7 +152,7 @@ def test_one_process_goes_on_from_the_checkpoint_of_ranks(
 def test_a_checkpoint_of_ranks_is_one_of_one_process(sharding: str, ran: Ran, alone) -> None:
     """The same names, shapes and, to rounding, values."""
     left, right = (
-        torch.load(folder.checkpoints[50], weights_only=True)
+        checkpoint.read(folder.checkpoints[50])
         for folder in (ran.folder(f"exact-{sharding}", ranks.EXACT), alone[ranks.EXACT])
     )
     assert list(left["model"]) == list(right["model"])

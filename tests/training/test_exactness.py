@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from structlin.config.moe import MoeConfig
+from structlin.training import checkpoint
 from tests.tiny import PLACEMENT, tiny, train
 
 
@@ -15,7 +16,7 @@ def result(folder) -> bytes:
 
 
 def tensors(folder, step: int) -> dict:
-    state = torch.load(folder.checkpoints[step], weights_only=True)
+    state = checkpoint.read(folder.checkpoints[step])
     flat = dict(state["model"])
     for index, values in state["optimizer"]["state"].items():
         flat |= {f"{index}.{name}": value for name, value in values.items()}

@@ -10,10 +10,12 @@ from rich.console import Console
 
 from structlin.config.launch import SlurmLaunch
 from structlin.config.request import Site, SweepRequest
+from structlin.errors import UserError
 from structlin.launch.agreement import agree
 from structlin.launch.preparation import prepare_data
 from structlin.launch.reconcile import reconcile
-from structlin.launch.slurm.controller import Controller, ControllerError
+from structlin.launch.same_code import refuse_other_code
+from structlin.launch.slurm.controller import Controller, ControllerError, Label
 from structlin.launch.slurm.packs import Pack, packs
 from structlin.launch.slurm.standing import Standing, survey
 from structlin.launch.slurm.submissions import submissions
@@ -34,17 +36,20 @@ def absolute(site: Site) -> Site:
 def launch(plan: Plan, request: SweepRequest, name: str, console: Console) -> int:
     """Submit what is missing: 0 when it is on its way or done, 1 where SLURM never takes something as it is."""
     site = absolute(request.site).grouped(name)
-    submitter = Submitter(name, site, _config(request), Controller())
+    submitter = Submitter(name, site, _config(request), _controller(request))
     bills.check_epochs(plan, site)  # before the lock is taken
     with submission_lock(site.runs):
         standings, missing = submitter.missing(plan.jobs, retry_failed=request.action.retry == "failed")
+        if submitter.launch.same_code:
+            refuse_other_code([one.state for one in missing])
         first, branches = submitter.orders(standings, missing)
         found = packs([*first, *branches], submitter.launch, site.placement)
         _show_bill(plan, site, submitter.launch, found, console)
         hours = _hours(found, submitter.launch)
         agree(f"this asks for {hours:,.1f} {_unit(submitter.launch)}", hours, submitter.launch.max_hours)
         prepare_data((one.state.job for one in missing), site, console)
-        result = submitter.submit(first, branches)
+        is_first = not any(one.state.is_final or one.live is not None for one in standings)
+        result = submitter.submit(first, branches, canary=submitter.launch.canary and is_first)
     _report(standings, missing, result, request, console)
     return 1 if result.refused else 0
 
@@ -52,7 +57,7 @@ def launch(plan: Plan, request: SweepRequest, name: str, console: Console) -> in
 def show_dry(plan: Plan, request: SweepRequest, name: str, console: Console) -> None:
     """The bill, and below it what sbatch would read."""
     site = absolute(request.site).grouped(name)
-    submitter = Submitter(name, site, _config(request), Controller())
+    submitter = Submitter(name, site, _config(request), _controller(request))
     standings, missing, size = _dry_standings(plan, submitter)
     first, branches = submitter.orders(standings, missing)
     found = packs([*first, *branches], submitter.launch, site.placement)
@@ -64,16 +69,32 @@ def show_dry(plan: Plan, request: SweepRequest, name: str, console: Console) -> 
 def cancel(plan: Plan, request: SweepRequest, console: Console) -> int:
     """Cancel the living elements that have runs of this sweep, in one call."""
     site = absolute(request.site)
-    controller = Controller()
+    controller = _controller(request)
     with submission_lock(site.runs):
         states = reconcile(plan.jobs, Store(site.runs))
-        standings = survey(states, submissions(site.runs), controller, must_answer=True).standings
-        names = sorted({one.name for one in standings if one.live is not None})
-        if names:
-            controller.cancel(names)
-    runs = sum(one.live is not None for one in standings)
-    console.print(f"cancelled {len(names)} elements with {runs} runs; the same command without cancel goes on")
+        seen = survey(states, submissions(site.runs), controller, must_answer=True)
+        # Only what SLURM shows under our own token, or name and time: another job may have the number by now.
+        living = [one for one in seen.standings if one.live is not None and one.live.label != Label()]
+        names: dict[str, set[str]] = {}
+        for one in living:
+            names.setdefault(one.cluster, set()).add(one.name)
+        own = controller.name if any(names) else ""  # records of older versions name no cluster
+        for cluster, elements in names.items():
+            (controller if cluster in ("", own) else controller.on(cluster)).cancel(sorted(elements))
+    number = sum(map(len, names.values()))
+    console.print(f"cancelled {number} elements with {len(living)} runs; the same command without cancel goes on")
+    if left := sum(one.live is not None for one in seen.standings) - len(living):
+        console.print(f"{left} runs could not be cancelled from here: {seen.note}", markup=False)
+        return 1
     return 0
+
+
+def _controller(request: SweepRequest) -> Controller:
+    """The commands of the cluster that the profile names, or of the login node's own."""
+    names = _config(request).cluster_names
+    if len(names) > 1:
+        raise UserError(f"launch.clusters = {','.join(names)} names several clusters; submit to one of them at a time")
+    return Controller(cluster=names[0] if names else "")
 
 
 def _config(request: SweepRequest) -> SlurmLaunch:
@@ -134,6 +155,8 @@ def _report(
     say(f"{done} of {len(standings)} runs are done, {underway} on their way, {len(result.runs)} submitted now")
     if result.runs:
         say(f"{result.elements} elements in arrays {', '.join(dict.fromkeys(result.runs.values()))}")
+    if result.canary:
+        say(f"array {result.canary} goes first; the others begin when it has ended well (launch.canary)")
     if result.waiting:
         say(f"{len(result.waiting)} runs are for the same command later: {result.reason or 'their trunks wait'}")
     for reason in dict.fromkeys(result.refused.values()):

@@ -1,7 +1,8 @@
 """What does SLURM say? One call for all jobs: squeue for what lives, sacct for how the rest has ended.
 
 Thousands of jobs asked one by one trip the controller's limits. An element is named as SLURM names it: ``17_3`` is
-task 3 of array 17, ``17`` a job without an array.
+task 3 of array 17, ``17`` a job without an array. Sites print banners and notes among the answers: a line counts where
+it begins with a word that we asked for, or has the form of a record; what does not is skipped, and said.
 """
 
 from __future__ import annotations
@@ -11,20 +12,35 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from structlin.errors import UserError, one_line
 
 CALL_SECONDS = 60
+SBATCH_SECONDS = 300
+"""sbatch itself tries for minutes to reach a controller that is busy."""
 WAIT_FOR_CONTROLLER_SECONDS = 60
 MOST_IDS = 500
 """Job ids in one call, so that the command line stays short."""
+MARK = "structlin"
+"""How each line of squeue begins that we have asked for, and each comment of a job of ours."""
 
 Run = Callable[[Sequence[str]], str]
+
+_QUEUE_FORMAT = f"{MARK}|%i|%T|%V|%k|%j|%r"
+_QUEUE_LINE = re.compile(rf"{MARK}\|([^|]+)\|([A-Z_]+)\|([^|]*)\|(.*)\|([^|]*)\|([^|]*)")
+_SACCT_FIELDS = "JobID,State,ExitCode,MaxRSS,Submit,JobName,NodeList,Comment"
+_JOB = re.compile(r"(\d+(?:_(?:\d+|\[[\d,:%\-]+\]))?)(?:\+\d+)?(?:\.(\S+))?")
+_STATE = re.compile(r"([A-Z_]+)(?: by \S+)?\+?")
+_TOKEN = re.compile(rf"{MARK}:([0-9a-f]{{8,}})")
 
 
 class ControllerError(UserError):
     """SLURM does not answer, or refuses."""
+
+
+class NoAnswer(ControllerError):
+    """The call was broken off: whether it has had an effect is not known."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +48,20 @@ class Limits:
     """What one cluster takes."""
 
     array_size: int
-    """Tasks of one array at most."""
+    """Tasks of one array at most; 1 where arrays are switched off."""
     max_jobs: int
     """Jobs and array tasks of all users that the controller holds at most."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """What tells a job from another of the same number."""
+
+    job_name: str = ""
+    submitted: float | None = None
+    """Seconds since 1970; a requeued job counts from its requeue."""
+    token: str = ""
+    """Of its comment; empty where the site keeps none, or it is nobody's of ours."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +72,16 @@ class Live:
     """PENDING, RUNNING, ..."""
     reason: str
     """Why it waits, in SLURM's words."""
+    label: Label = field(default=Label(), compare=False)
 
     @property
     def is_waiting(self) -> bool:
         """Whether it has not begun, or waits to begin again."""
-        return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "CONFIGURING")
+        return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "CONFIGURING", ELSEWHERE)
+
+
+ELSEWHERE = "ELSEWHERE"
+"""The state of an element of a cluster that does not answer here."""
 
 
 @dataclass(frozen=True)
@@ -62,51 +94,117 @@ class End:
     """code:signal"""
     max_rss_bytes: int
     """The largest resident memory of its steps; 0 where none was recorded."""
+    node: str = field(default="", compare=False)
+    """Where it ran."""
+    label: Label = field(default=Label(), compare=False)
 
 
 class Controller:
-    """The SLURM commands of this machine."""
+    """The SLURM commands of this machine, for its own cluster or another one that it reaches (-M)."""
 
-    def __init__(self, run: Run | None = None) -> None:
-        self._run = run or _run
+    def __init__(self, run: Run | None = None, cluster: str = "") -> None:
+        self._run_command = run or _run
+        self.cluster = cluster
+        """The cluster that is asked; empty for the machine's own."""
+        self._config = ""
+        self.skipped: list[str] = []
+        """Lines of answers that could not be read."""
+
+    def on(self, cluster: str) -> Controller:
+        """The same commands for another cluster."""
+        if cluster in ("", self.cluster):
+            return self
+        other = Controller(self._run_command, cluster)
+        other.skipped = self.skipped
+        return other
+
+    def _run(self, command: Sequence[str]) -> str:
+        where = [f"--clusters={self.cluster}"] if self.cluster else []
+        return self._run_command([command[0], *where, *command[1:]])
+
+    @property
+    def name(self) -> str:
+        """The name of the cluster; empty where SLURM does not say."""
+        if self.cluster:
+            return self.cluster
+        found = re.search(r"^ClusterName\s*=\s*(\S+)", self._configuration(), re.MULTILINE)
+        return found[1] if found else ""
 
     def limits(self) -> Limits:
         """Read from ``scontrol show config``."""
-        text = self._run(["scontrol", "show", "config"])
+        text = self._configuration()
         found = {
             name: re.search(rf"^{name}\s*=\s*(\d+)", text, re.MULTILINE) for name in ("MaxArraySize", "MaxJobCount")
         }
         size, jobs = found["MaxArraySize"], found["MaxJobCount"]
-        return Limits(int(size[1]) if size else 1, int(jobs[1]) if jobs else 10_000)
+        # Whoever switches arrays off says 0.
+        return Limits(max(1, int(size[1])) if size else 1, int(jobs[1]) if jobs else 10_000)
+
+    def _configuration(self) -> str:
+        self._config = self._config or self._run(["scontrol", "show", "config"])
+        return self._config
 
     def room(self, limits: Limits) -> int:
         """Array tasks that the controller still has room for; beyond, sbatch would wait for minutes and give up."""
-        held = self._run(["squeue", "--noheader", "--array", "--states=all", "--format=%i"]).split()
-        return max(0, limits.max_jobs - len(held) - 1)
+        text = self._run(["squeue", "--noheader", "--array", "--states=all", f"--format={MARK}|%i"])
+        held = sum(line.strip().startswith(f"{MARK}|") for line in text.splitlines())
+        return max(0, limits.max_jobs - held - 1)
 
     def live(self, users: Iterable[str]) -> dict[str, Live]:
         """Elements of these users that wait or run."""
-        text = self._run(["squeue", "--noheader", f"--user={','.join(sorted(set(users)))}", "--format=%i|%T|%r"])
+        wanted = ",".join(sorted(set(users)))
+        text = self._run(["squeue", "--noheader", f"--user={wanted}", f"--format={_QUEUE_FORMAT}"])
         found = {}
-        for line in text.splitlines():
-            name, state, reason = line.strip().split("|", 2)
+        for line in self._lines(text):
+            parsed = _QUEUE_LINE.fullmatch(line)
+            if parsed is None or _JOB.fullmatch(parsed[1]) is None:
+                self.skipped.append(line)
+                continue
+            name, state, submitted, comment, job_name, reason = parsed.groups()
+            label = Label(job_name, _seconds(submitted), token_of(comment))
             for element in elements(name):
-                found[element] = Live(state, reason)
+                found[element] = Live(state, reason, label)
         return found
 
     def ends(self, job_ids: Sequence[str]) -> dict[str, list[End]]:
         """Every end of every element of these jobs, the oldest first; {} where sacct cannot tell."""
         found: dict[str, list[End]] = {}
         for first in range(0, len(job_ids), MOST_IDS):
-            wanted = ",".join(job_ids[first : first + MOST_IDS])
-            fields = "JobID,State,ExitCode,MaxRSS"
+            wanted = f"--jobs={','.join(job_ids[first : first + MOST_IDS])}"
             try:
-                text = self._run(["sacct", "-D", "--noheader", "--parsable2", f"--jobs={wanted}", f"--format={fields}"])
+                text = self._run(["sacct", "-D", "--noheader", "--parsable2", wanted, f"--format={_SACCT_FIELDS}"])
             except ControllerError:
                 return {}
-            for element, end in _parse_sacct(text.splitlines()):
+            for element, end in self._accounts(text):
                 found.setdefault(element, []).append(end)
         return found
+
+    def named(self, job_name: str, user: str, since: float) -> dict[str, list[End]]:
+        """The same of all jobs of a name that a user has submitted since a moment; {} where sacct cannot tell."""
+        start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since))
+        words = [f"--name={job_name}", f"--user={user}", f"--starttime={start}", "--endtime=now"]
+        try:
+            text = self._run(["sacct", "-D", "--noheader", "--parsable2", *words, f"--format={_SACCT_FIELDS}"])
+        except ControllerError:
+            return {}
+        found: dict[str, list[End]] = {}
+        for element, end in self._accounts(text):
+            found.setdefault(element, []).append(end)
+        return found
+
+    def submit(self, script: str) -> tuple[str, str]:
+        """Give a script to sbatch; the job's id, and its cluster where sbatch names it.
+
+        ControllerError in sbatch's words where it refuses, NoAnswer where nobody knows whether it took the script.
+        """
+        text = self._run(["sbatch", "--parsable", script])
+        for line in reversed(text.splitlines()):
+            parsed = re.fullmatch(r"(\d+)(?:;(\S+))?", line.strip()) or re.fullmatch(
+                r"Submitted batch job (\d+)(?: on cluster (\S+))?", line.strip()
+            )
+            if parsed is not None:
+                return parsed[1], parsed[2] or ""
+        raise NoAnswer(f"sbatch names no job: {one_line(Exception(text))[:300]}")
 
     def cancel(self, names: Sequence[str]) -> None:
         """Cancel jobs, arrays or elements."""
@@ -115,8 +213,9 @@ class Controller:
 
     def state_of(self, name: str) -> str:
         """The state of one element that was running a moment ago."""
-        text = self._run(["squeue", "--noheader", "--states=all", f"--jobs={name}", "--format=%T"]).split()
-        return text[0] if text else "UNKNOWN"
+        text = self._run(["squeue", "--noheader", "--states=all", f"--jobs={name}", f"--format={MARK}|%T"])
+        found = [line.strip().removeprefix(f"{MARK}|") for line in text.splitlines() if line.strip().startswith(MARK)]
+        return found[0] if found else "UNKNOWN"
 
     def requeue(self, name: str, patience: float = WAIT_FOR_CONTROLLER_SECONDS) -> None:
         """Put our own element back into the queue, waiting for a controller that is being restarted.
@@ -136,6 +235,36 @@ class Controller:
                     raise
                 time.sleep(2)
 
+    def _lines(self, text: str) -> Iterator[str]:
+        """Lines that may be answers; what begins without our mark is a site's own word."""
+        for line in map(str.strip, text.splitlines()):
+            if line.startswith(f"{MARK}|"):
+                yield line
+            elif line and not line.startswith("CLUSTER:"):
+                self.skipped.append(line)
+
+    def _accounts(self, text: str) -> Iterator[tuple[str, End]]:
+        """Each line of a job, with the largest memory of the lines of its steps, which follow it."""
+        jobs: list[tuple[str, list[str]]] = []
+        rss: list[int] = []
+        for line in map(str.strip, text.splitlines()):
+            fields = line.split("|")
+            parsed = _JOB.fullmatch(fields[0])
+            if parsed is None or not _is_account(fields):
+                self.skipped += [line] if line and not line.startswith("CLUSTER:") else []
+            elif parsed[2] is None:
+                jobs.append((parsed[1], fields))
+                rss.append(0)
+            elif jobs:
+                rss[-1] = max(rss[-1], _bytes(_field(fields, 3)))
+        for (name, fields), most in zip(jobs, rss, strict=True):
+            state = _STATE.fullmatch(fields[1])
+            assert state is not None
+            label = Label(_field(fields, 5), _seconds(_field(fields, 4)), token_of("|".join(fields[7:])))
+            end = End(state[1], fields[2], most, _field(fields, 6), label)
+            for element in elements(name):
+                yield element, end
+
 
 def own_name() -> str:
     """The element we are in. The bare job id will not do: that of an array's last task is the whole array's."""
@@ -145,6 +274,12 @@ def own_name() -> str:
 
 class _Refused(ControllerError):
     """Asking again would not help."""
+
+
+def token_of(comment: str) -> str:
+    """The token in a job's comment; empty where there is none of ours."""
+    found = _TOKEN.search(comment)
+    return found[1] if found else ""
 
 
 def elements(name: str) -> Iterator[str]:
@@ -160,28 +295,25 @@ def elements(name: str) -> Iterator[str]:
             yield f"{waiting[1]}_{task}"
 
 
-def _parse_sacct(lines: Sequence[str]) -> Iterator[tuple[str, End]]:
-    """Each line of a job, with the largest memory of the lines of its steps, which follow it."""
-    jobs: list[tuple[str, list[str]]] = []
-    rss: list[int] = []
-    for line in lines:
-        fields = line.split("|")
-        name, _, step = fields[0].partition(".")
-        if not step:
-            jobs.append((name, fields))
-            rss.append(0)
-        elif jobs:
-            rss[-1] = max(rss[-1], _bytes(fields[3]))
-    for (name, fields), most in zip(jobs, rss, strict=True):
-        # "CANCELLED by 0"
-        end = End(fields[1].split()[0], fields[2], most)
-        for element in elements(name):
-            yield element, end
+def _is_account(fields: Sequence[str]) -> bool:
+    return len(fields) >= 3 and bool(_STATE.fullmatch(fields[1]) and re.fullmatch(r"\d+:\d+", fields[2]))
+
+
+def _field(fields: Sequence[str], index: int) -> str:
+    return fields[index].strip() if index < len(fields) else ""
+
+
+def _seconds(text: str) -> float | None:
+    """Seconds since 1970 of a time of this machine's zone; None for N/A and what is no time."""
+    try:
+        return time.mktime(time.strptime(text.strip(), "%Y-%m-%dT%H:%M:%S"))
+    except (ValueError, OverflowError):
+        return None
 
 
 def _bytes(text: str) -> int:
     number = re.match(r"([\d.]+)([KMGT]?)", text)
-    if number is None or not number[1]:
+    if number is None or not number[1].strip("."):
         return 0
     return int(float(number[1]) * 1024 ** " KMGT".index(number[2] or " "))
 
@@ -189,21 +321,34 @@ def _bytes(text: str) -> int:
 def environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of a SLURM command: array ranges in full, and no wish of an allocation around us."""
     inherited = os.environ if base is None else base
-    kept = {key: value for key, value in inherited.items() if not key.startswith(("SLURM_", "SBATCH_", "SQUEUE_"))}
-    if "SLURM_CONF" in inherited:
-        kept["SLURM_CONF"] = inherited["SLURM_CONF"]
+    foreign = ("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SRUN_", "SUBMITIT_")
+    kept = {key: value for key, value in inherited.items() if not key.startswith(foreign)}
+    for key in ("SLURM_CONF", "SLURM_CONF_SERVER"):
+        if key in inherited:
+            kept[key] = inherited[key]
     return {**kept, "SLURM_BITSTR_LEN": "0", "SLURM_TIME_FORMAT": "standard"}
 
 
 def _run(command: Sequence[str]) -> str:
+    seconds = SBATCH_SECONDS if command[0] == "sbatch" else CALL_SECONDS
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=CALL_SECONDS, env=environment(), check=False
+            command, capture_output=True, text=True, errors="replace", timeout=seconds, env=environment(), check=False
         )
     except FileNotFoundError:
         raise ControllerError(f"{command[0]} is not on this machine; use launch=local, or a login node") from None
     except subprocess.TimeoutExpired:
-        raise ControllerError(f"{command[0]} has not answered for {CALL_SECONDS} s; try again later") from None
+        raise NoAnswer(f"{command[0]} has not answered for {seconds} s; try again later") from None
     if done.returncode != 0:
-        raise ControllerError(f"{' '.join(command[:2])}: {one_line(Exception(done.stderr or done.stdout))[:500]}")
+        words = one_line(Exception(done.stderr or done.stdout))
+        kind = NoAnswer if _BROKEN_OFF.search(words) else ControllerError
+        raise kind(f"{' '.join(command[:2])}: {words[:1000]}")
     return done.stdout
+
+
+_BROKEN_OFF = re.compile(
+    r"Socket timed out|Zero Bytes were transmitted|Connection (?:reset|timed out)|Message receive failure|"
+    r"Transport endpoint is not connected|Send/Recv operation",
+    re.IGNORECASE,
+)
+"""What a client says that has sent its request and got no answer: it may have been granted."""

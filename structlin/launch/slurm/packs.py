@@ -27,6 +27,7 @@ class Pack:
     orders: tuple[Order, ...]
     resources: Resources
     after: tuple[str, ...]
+    exclude: tuple[str, ...] = ()
 
     @property
     def jobs(self) -> list[Job]:
@@ -45,6 +46,7 @@ class _Need:
     more_time: float
     more_memory: float
     after: tuple[str, ...]
+    exclude: tuple[str, ...]
 
 
 def packs(orders: Iterable[Order], launch: SlurmLaunch, placement: Placement) -> list[Pack]:
@@ -56,18 +58,18 @@ def packs(orders: Iterable[Order], launch: SlurmLaunch, placement: Placement) ->
     for order in orders:
         groups.setdefault(_need(order, launch, placement), []).append(order)
     found = [
-        Pack(tuple(members), _resources(need, len(members), launch, placement), need.after)
+        Pack(tuple(members), _resources(need, len(members), launch, placement), need.after, need.exclude)
         for need, orders_of_need in groups.items()
         for members in _evenly(orders_of_need, launch.lanes * need.rounds)
     ]
-    return sorted(found, key=lambda pack: (pack.after, pack.resources))
+    return sorted(found, key=lambda pack: (pack.after, pack.exclude, pack.resources))
 
 
 def arrays(found: Sequence[Pack], most: int) -> Iterator[list[Pack]]:
     """Packs of equal resources and dependencies, in arrays of at most ``most`` elements."""
-    groups: dict[tuple[tuple[str, ...], Resources], list[Pack]] = {}
+    groups: dict[tuple[object, ...], list[Pack]] = {}
     for pack in found:
-        groups.setdefault((pack.after, pack.resources), []).append(pack)
+        groups.setdefault((pack.after, pack.exclude, pack.resources), []).append(pack)
     for members in groups.values():
         yield from _evenly(members, most)
 
@@ -77,7 +79,7 @@ def _need(order: Order, launch: SlurmLaunch, placement: Placement) -> _Need:
     # Only what was measured is queued up: a wrong guess would not add up over a whole lane.
     rounds = max(1, int(launch.min_minutes // minutes)) if order.is_measured else 1
     memory = _rung(run_bytes(order, launch, placement) / 1e9)
-    return _Need(minutes, memory, rounds, order.more_time, order.more_memory, order.after)
+    return _Need(minutes, memory, rounds, order.more_time, order.more_memory, order.after, order.exclude)
 
 
 def _resources(need: _Need, jobs: int, launch: SlurmLaunch, placement: Placement) -> Resources:

@@ -55,6 +55,8 @@ class Order:
     """Factor after it ran out of memory."""
     after: tuple[str, ...] = ()
     """Arrays that have to end before it: its trunk, or a shorter request for the same run."""
+    exclude: tuple[str, ...] = ()
+    """Nodes that have failed it lately."""
 
     @property
     def is_measured(self) -> bool:

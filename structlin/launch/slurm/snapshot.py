@@ -15,9 +15,7 @@ import subprocess
 from pathlib import Path
 
 from structlin.host.files import write_json
-
-PACKAGE = Path(__file__).resolve().parents[2]
-HASH_LENGTH = 12
+from structlin.runs.code import PACKAGE, code_hash, code_state, git, own_commit, package_files
 
 
 def freeze(sweep: Path, package: Path = PACKAGE) -> Path:
@@ -27,7 +25,7 @@ def freeze(sweep: Path, package: Path = PACKAGE) -> Path:
         return folder
     # A folder, and the first of two to end keeps its place: a rename onto a filled folder fails.
     beside = folder.with_name(f".{folder.name}.{os.uname().nodename}.{os.getpid()}.tmp")
-    for path in _files(package):
+    for path in package_files(package):
         copy = beside / package.name / path.relative_to(package)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
@@ -41,29 +39,14 @@ def freeze(sweep: Path, package: Path = PACKAGE) -> Path:
     return folder
 
 
-def code_hash(package: Path) -> str:
-    """Of the names and bytes of all files of a package."""
-    digest = hashlib.sha256()
-    for path in _files(package):
-        digest.update(f"{path.relative_to(package)}\0{path.stat().st_size}\0".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:HASH_LENGTH]
-
-
-def _files(package: Path) -> list[Path]:
-    return sorted(path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-
-
 def _state(root: Path) -> tuple[str, bytes]:
-    """The commit and the difference from it, new files included; unknown outside a checkout."""
+    """The package's own commit and the difference from it, new files included; unknown outside its checkout."""
+    commit = own_commit(root, PACKAGE.name)
+    if commit is None:
+        return code_state(root / PACKAGE.name), b""
     try:
-        commit = _git(root, "rev-parse", "HEAD").decode().strip()
-        diff = _git(root, "diff", "--binary", "HEAD", "--", PACKAGE.name)
-        new = _git(root, "ls-files", "--others", "--exclude-standard", "--", PACKAGE.name).decode()
+        diff = git(root, "diff", "--binary", "HEAD", "--", PACKAGE.name)
+        new = git(root, "ls-files", "--others", "--exclude-standard", "--", PACKAGE.name).decode()
     except (OSError, subprocess.SubprocessError):
         return "unknown", b""
     return commit, diff + "".join(f"new file {name}\n" for name in new.splitlines()).encode()
-
-
-def _git(root: Path, *arguments: str) -> bytes:
-    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, timeout=30, check=True).stdout

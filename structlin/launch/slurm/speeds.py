@@ -13,19 +13,20 @@ from statistics import median
 from structlin.config.request import Site
 from structlin.launch.reconcile import JobState
 from structlin.launch.slurm.submissions import Submission
+from structlin.runs.job import Job
 from structlin.runs.speeds import Throughputs, shape_key
 
 MOST_JOURNALS = 3
 """Journals read for one shape."""
 
 
-def harvest(states: Sequence[JobState], records: Sequence[Submission], site: Site) -> int:
+def harvest(states: Sequence[JobState[Job]], records: Sequence[Submission], site: Site) -> int:
     """Keep the speed of every shape that this profile has trained and nobody has measured; how many there were."""
     throughputs = Throughputs(site.runs, site.machine)
     trained = {
         run for record in records if record.speed_key == site.machine for wanted in record.elements for run in wanted
     }
-    found: dict[str, list[tuple[JobState, float]]] = {}
+    found: dict[str, list[tuple[JobState[Job], float]]] = {}
     for state in states:
         if state.step == 0 or state.job.run_id not in trained:
             continue
@@ -40,7 +41,7 @@ def harvest(states: Sequence[JobState], records: Sequence[Submission], site: Sit
     return len(measured)
 
 
-def _speed(state: JobState) -> float | None:
+def _speed(state: JobState[Job]) -> float | None:
     """Tokens a second, the median over the rows of a journal; the first row holds the start and is left out."""
     speeds = [row.get("tokens_per_second") for row in state.folder.journal.rows("train")[1:]]
     good = [float(speed) for speed in speeds if isinstance(speed, int | float) and math.isfinite(speed) and speed > 0]

@@ -7,47 +7,29 @@ counts, and what the cluster did (preemption, a dead node, a cancellation) does 
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from structlin.launch.reconcile import JobState
-from structlin.launch.slurm.controller import Controller, ControllerError, End, Live
-from structlin.launch.slurm.submissions import Submission
+from structlin.launch.slurm.causes import COUNTED, cause_of
+from structlin.launch.slurm.controller import ELSEWHERE, Controller, ControllerError, End, Live
+from structlin.launch.slurm.submissions import Submission, submitted
 
-COUNTED = ("time", "memory", "crash")
-"""Causes that may be the run's own fault; each is tried again at most ``launch.max_retries`` times."""
-TAIL_BYTES = 8192
-NEAR_ASKED = 0.95
-"""A dead job whose memory had come so near to what it asked for died of it."""
 GB = 1024**3
 """A gigabyte of sbatch."""
+DOUBT_SECONDS = 60
+"""An array that SLURM has not shown so long after its submission was never taken."""
+NODE_SECONDS = 24 * 3600
+"""A run keeps away from a sick node for so long."""
+MOST_NODES = 16
+"""And from so many at most: somewhere it has to run."""
 _UNFINISHED = ("PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "RESIZING", "REQUEUED")
-_BY_STATE = {
-    "TIMEOUT": "time",
-    "DEADLINE": "time",
-    "OUT_OF_MEMORY": "memory",
-    "NODE_FAIL": "node",
-    "BOOT_FAIL": "node",
-    "PREEMPTED": "preempted",
-    "CANCELLED": "cancelled",
-    "REVOKED": "cancelled",
-    "COMPLETED": "left",
-}
-_MEMORY_WORDS = re.compile(
-    r"oom.kill|out of memory|OutOfMemory|OOM Killed|MemoryError|bad_alloc|cannot allocate memory|"
-    r"exceeded (?:job |step )?memory limit",
-    re.IGNORECASE,
-)
-_BY_LOG = (
-    ("time", re.compile(r"DUE TO TIME LIMIT|^out of time", re.MULTILINE)),
-    ("preempted", re.compile(r"DUE TO PREEMPTION")),
-    ("node", re.compile(r"DUE TO NODE FAILURE|NODE_FAIL")),
-    ("memory", _MEMORY_WORDS),
-    ("cancelled", re.compile(r"CANCELLED AT")),
-)
+_ON_NODE = re.compile(r" \[node (\S+)\]$")
+"""How an element ends a reason that its node is to blame for."""
 
 
 @dataclass(frozen=True)
@@ -55,21 +37,27 @@ class Past:
     """An element that had a run and has ended without finishing it."""
 
     cause: str
-    """time, memory, crash, or what does not count: disk, node, preempted, cancelled, left, unknown."""
+    """A name of causes.CAUSES."""
     reason: str
     """One line for people."""
     log: Path
+    node: str = ""
+    """The node that was to blame."""
+    when: float = 0.0
+    """Seconds since 1970 of its submission, or of the word that it left."""
 
 
 @dataclass(frozen=True)
 class Standing:
     """One run of a sweep."""
 
-    state: JobState
+    state: JobState[Any]
     live: Live | None = None
     """The element that has it, if one lives."""
     name: str = ""
     """That element's name."""
+    cluster: str = ""
+    """The cluster that has it; empty where none was recorded."""
     log: Path | None = None
     """Where its newest element writes."""
     extends: str = ""
@@ -83,6 +71,16 @@ class Standing:
     def is_given_up(self, max_retries: int) -> bool:
         """Whether it has failed by one cause too often."""
         return self.is_open and any(self.count(cause) > max_retries for cause in COUNTED)
+
+    def sick_nodes(self, now: float) -> tuple[str, ...]:
+        """Nodes that have failed it lately."""
+        lately = [past.node for past in reversed(self.past) if past.node and now - past.when < NODE_SECONDS]
+        return tuple(sorted(list(dict.fromkeys(lately))[:MOST_NODES]))
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it is left to a cluster that does not answer here."""
+        return self.live is not None and self.live.state == ELSEWHERE
 
     @property
     def is_open(self) -> bool:
@@ -99,7 +97,7 @@ class Standing:
             return "waiting" if self.live.is_waiting else "running"
         if self.state.state == "running":
             return "running"
-        if self.past and self.past[-1].cause in (*COUNTED, "disk"):
+        if self.past and self.past[-1].cause in (*COUNTED, "storage", "node"):
             return "failed"
         return self.state.state
 
@@ -121,49 +119,108 @@ class Survey:
 
 
 def survey(
-    states: Sequence[JobState], records: Sequence[Submission], controller: Controller, *, must_answer: bool
+    states: Sequence[JobState[Any]], records: Sequence[Submission], controller: Controller, *, must_answer: bool
 ) -> Survey:
     """Two calls of SLURM for everything; submissions of which nothing lives are closed.
 
-    ControllerError where the controller does not answer and ``must_answer``; else what the store alone knows.
+    ControllerError where the controller does not answer and ``must_answer``; else what the store alone knows. Another
+    cluster that does not answer leaves its submissions open: whatever they hold is left to them.
     """
-    open_records = [record for record in records if record.ends is None]
-    note = ""
-    live: Mapping[str, Live] = {}
-    ends = {record.folder: record.ends for record in records if record.ends is not None}
-    if open_records:
+    seen = _Seen(may_close=must_answer)
+    for cluster, several in _by_cluster([record for record in records if record.ends is None]).items():
+        is_own = True
         try:
-            live = controller.live(_users(open_records))
-            ends |= _look_back(open_records, live, controller)
+            # Whether a cluster is ours has to be known: its open submissions would be closed by another one's word.
+            is_own = cluster in ("", controller.cluster) or cluster == controller.name
+            seen.look(several, controller if is_own else controller.on(cluster))
         except ControllerError as error:
-            if must_answer:
+            if is_own and must_answer:
                 raise
-            note = f"SLURM does not answer, the run store alone speaks: {error}"
-    holders = _holders(states, records)
-    return Survey([_standing(state, holders.get(state.job.run_id, ()), live, ends) for state in states], note)
-
-
-def _users(records: Iterable[Submission]) -> set[str]:
-    return {record.user for record in records}
-
-
-def _look_back(
-    records: Sequence[Submission], live: Mapping[str, Live], controller: Controller
-) -> dict[Path, Mapping[int, Sequence[End]]]:
-    """How dead elements of open submissions have ended; those without a living element are closed for good."""
-    by_name = controller.ends([record.job_id for record in records if record.job_id])
-    found: dict[Path, Mapping[int, Sequence[End]]] = {}
+            if is_own:
+                seen.notes.append(f"SLURM does not answer, the run store alone speaks: {error}")
+            else:
+                seen.leave(several, cluster)
     for record in records:
-        names = {index: record.name_of(index) for index in range(len(record.elements))}
-        ends = {index: by_name.get(name, []) for index, name in names.items() if name not in live}
-        found[record.folder] = ends
-        # sacct lags behind the controller by seconds: a record that still says RUNNING is not the last word.
-        if len(ends) == len(names) and not any(end and end[-1].state in _UNFINISHED for end in ends.values()):
-            record.close(ends)
+        if record.ends is not None:
+            seen.ends[record.folder] = record.ends
+    if skipped := controller.skipped:
+        seen.notes.append(f"{len(skipped)} line(s) of SLURM's answers are none and were skipped, such as: {skipped[0]}")
+    current = [seen.adopted.get(record.folder, record) for record in records]
+    holders = _holders(states, current)
+    return Survey(
+        [_standing(state, holders.get(state.job.run_id, ()), seen) for state in states], "; ".join(seen.notes)
+    )
+
+
+def _by_cluster(records: Sequence[Submission]) -> dict[str, list[Submission]]:
+    found: dict[str, list[Submission]] = {}
+    for record in records:
+        found.setdefault(record.cluster, []).append(record)
     return found
 
 
-def _holders(states: Sequence[JobState], records: Sequence[Submission]) -> dict[str, list[tuple[Submission, int]]]:
+class _Seen:
+    """What SLURM has said of the submissions of a store."""
+
+    def __init__(self, *, may_close: bool) -> None:
+        self.may_close = may_close
+        self.live: dict[Path, dict[int, Live]] = {}
+        self.ends: dict[Path, Mapping[int, Sequence[End]]] = {}
+        self.adopted: dict[Path, Submission] = {}
+        self.notes: list[str] = []
+
+    def look(self, records: Sequence[Submission], controller: Controller) -> None:
+        """Ask one cluster about its open submissions, and close those without a living element for good."""
+        queue = controller.live({record.user for record in records})
+        known = [one for record in records if (one := self._found(record, queue, controller)) is not None]
+        accounts = controller.ends([record.job_id for record in known if record.job_id])
+        for record in known:
+            names = {index: record.name_of(index) for index in range(len(record.elements))}
+            live = {index: queue[name] for index, name in names.items() if name in queue}
+            self.live[record.folder] = {index: one for index, one in live.items() if record.owns(one.label)}
+            ends = {
+                index: [end for end in accounts.get(name, []) if record.owns(end.label)]
+                for index, name in names.items()
+                if index not in self.live[record.folder]
+            }
+            self.ends[record.folder] = ends
+            # sacct lags behind the controller by seconds: a record that still says RUNNING is not the last word.
+            if len(ends) == len(names) and not any(end and end[-1].state in _UNFINISHED for end in ends.values()):
+                record.close(ends)
+
+    def _found(self, record: Submission, queue: Mapping[str, Live], controller: Controller) -> Submission | None:
+        """A submission whose array is known: where sbatch's answer was lost, SLURM shows it by its token."""
+        if record.job_id is not None:
+            return record
+        names = [name for name, one in queue.items() if one.label.token == record.token]
+        if not names:
+            accounts = controller.named(record.job_name or record.sweep, record.user, record.submitted - 60)
+            names = [name for name, ends in accounts.items() if any(end.label.token == record.token for end in ends)]
+        if names:
+            found = submitted(record, names[0].split("_")[0], controller.cluster)
+            self.adopted[record.folder] = found
+            self.notes.append(f"array {found.job_id} was submitted by a command that lost sbatch's answer; adopted")
+            return found
+        # Whoever only looks may have found a command that is waiting for sbatch: he closes nothing.
+        if self.may_close and time.time() - record.submitted > DOUBT_SECONDS:
+            self.ends[record.folder] = {}
+            record.close({})
+        else:
+            doubt = Live(
+                "PENDING", "sbatch's answer was lost a moment ago: in a minute SLURM will show whether it took it"
+            )
+            self.live[record.folder] = dict.fromkeys(range(len(record.elements)), doubt)
+        return None
+
+    def leave(self, records: Sequence[Submission], cluster: str) -> None:
+        """Leave submissions to a cluster that does not answer here."""
+        for record in records:
+            left = Live(ELSEWHERE, f"on cluster {cluster}, which does not answer here")
+            self.live[record.folder] = dict.fromkeys(range(len(record.elements)), left)
+        self.notes.append(f"{len(records)} submission(s) are left to cluster {cluster}, which does not answer here")
+
+
+def _holders(states: Sequence[JobState[Any]], records: Sequence[Submission]) -> dict[str, list[tuple[Submission, int]]]:
     """The elements that have or had each run, the oldest first."""
     wanted = {state.job.run_id for state in states}
     holders: dict[str, list[tuple[Submission, int]]] = {}
@@ -175,33 +232,28 @@ def _holders(states: Sequence[JobState], records: Sequence[Submission]) -> dict[
     return holders
 
 
-def _standing(
-    state: JobState,
-    holders: Sequence[tuple[Submission, int]],
-    live: Mapping[str, Live],
-    ends: Mapping[Path, Mapping[int, Sequence[End]]],
-) -> Standing:
+def _standing(state: JobState[Any], holders: Sequence[tuple[Submission, int]], seen: _Seen) -> Standing:
     log = holders[-1][0].log_of(holders[-1][1]) if holders else None
     extends = ""
     for record, index in holders:
-        name = record.name_of(index)
-        if name in live and not state.is_final:
+        live = seen.live.get(record.folder, {}).get(index)
+        if live is not None and not state.is_final:
             covered = record.elements[index][state.job.run_id].issuperset(state.job.evaluations)
             if covered:
-                return Standing(state, live[name], name, record.log_of(index))
+                return Standing(state, live, record.name_of(index), record.cluster, record.log_of(index))
             extends = record.job_id or ""
     if state.is_final:
         return Standing(state, log=log)
     # Nothing is known of the end of an element that SLURM could not be asked about.
     past = tuple(
-        _past(state, record, index, ends[record.folder].get(index, ()))
+        _past(state, record, index, seen.ends[record.folder].get(index, ()))
         for record, index in holders
-        if record.name_of(index) not in live and record.folder in ends
+        if index not in seen.live.get(record.folder, {}) and seen.ends.get(record.folder)
     )
     return Standing(state, log=log, extends=extends, past=past)
 
 
-def _past(state: JobState, record: Submission, index: int, ends: Sequence[End]) -> Past:
+def _past(state: JobState[Any], record: Submission, index: int, ends: Sequence[End]) -> Past:
     log = record.log_of(index)
     failure = record.failures(index).get(state.job.run_id, "")
     end = ends[-1] if ends else None
@@ -210,42 +262,13 @@ def _past(state: JobState, record: Submission, index: int, ends: Sequence[End]) 
     words = {
         "time": f"out of time ({minutes} minutes)",
         "memory": f"out of memory ({gigabytes} GB)",
-        "disk": failure,
+        "storage": failure or "nothing could be written (its exit code tells)",
         "crash": failure or f"the element ended {end.state if end else 'without a word'}",
-        "node": "its node failed",
+        "node": failure or "its node failed",
+        "saved": "saved before its end, and to be submitted again",
+        "setup": "launch.setup failed on the node; its log says how",
         "left": "left to another process",
         "unknown": "ended without a trace",
     }
-    return Past(cause, words.get(cause, cause), log)
-
-
-def cause_of(end: End | None, failure: str, log: Path, asked_bytes: int) -> str:
-    """Why an element did not finish a run, by what the element wrote, by sacct and by its log, in this order."""
-    if failure:
-        if "no space left" in failure.lower():
-            return "disk"
-        if failure.startswith("out of time"):
-            return "time"
-        if _MEMORY_WORDS.search(failure):
-            return "memory"
-    if end is not None and end.state in _BY_STATE and not (end.state == "COMPLETED" and failure):
-        return _BY_STATE[end.state]
-    if end is not None and end.max_rss_bytes >= NEAR_ASKED * asked_bytes:
-        return "memory"
-    tail = _tail(log)
-    # A requeued element appends to its log: the last word counts.
-    said = {found.start(): cause for cause, words in _BY_LOG for found in words.finditer(tail)}
-    if said:
-        return said[max(said)]
-    # Without accounting and without output nothing says that it ever began.
-    return "crash" if failure or end is not None or tail else "unknown"
-
-
-def _tail(log: Path) -> str:
-    try:
-        with log.open("rb") as stream:
-            stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, stream.tell() - TAIL_BYTES))
-            return stream.read().decode(errors="replace")
-    except OSError:
-        return ""
+    blamed = _ON_NODE.search(failure)
+    return Past(cause, words.get(cause, cause), log, blamed[1] if blamed else "", record.said_at(index))

@@ -3,8 +3,9 @@
 runs/sweeps/<sweep>/submissions/<n>/   n taken by an exclusive mkdir
     packs.jsonl       a line per element: the jobs it trains
     setting.json      where and how (element.Setting)
-    submission.json   what was asked for, and the runs of every element
-    array.json        the array's job id, once sbatch has given it
+    submission.json   what was asked for, the runs of every element, and what its array is known by: its cluster, its
+                      name, a token in its comment
+    array.json        the array's job id, once sbatch has given it or SLURM was seen to have it
     ends.json         how its elements have ended, once all have
     failures/<i>.json why runs of element i have failed, written by the element
     log/              submitit's files: the script, a pickle and the output of every element
@@ -14,19 +15,24 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from structlin.errors import UserError
-from structlin.host.files import read_json, write_json
-from structlin.launch.slurm.controller import End
+from structlin.host.files import Missing, read_json, write_json
+from structlin.host.passed_over import pass_over
+from structlin.launch.slurm.controller import End, Label
 from structlin.launch.slurm.resources import Resources
 from structlin.runs.job import Job
 
+_KEPT = ("state", "exit_code", "max_rss_bytes", "node")
 Wanted = dict[str, frozenset[int]]
 """Runs of an element: run id -> the steps at which it is evaluated."""
+CLOCKS_DIFFER_SECONDS = 300
+"""A job submitted so long before our record, by SLURM's clock, may still be ours."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +47,24 @@ class Submission:
     resources: Resources
     elements: tuple[Wanted, ...]
     job_id: str | None
-    """None where sbatch refused, or the submitting command died."""
+    """None where the answer of sbatch was lost: SLURM may have the array or not."""
     ends: Mapping[int, Sequence[End]] | None
     """By element, once nothing of the array lives."""
+    token: str = ""
+    """In the comment of the array's jobs; empty in older records."""
+    cluster: str = ""
+    """Empty in older records: the cluster that is asked."""
+    job_name: str = ""
+    """The job's name in SLURM, where it is another than the sweep's."""
+
+    def owns(self, label: Label) -> bool:
+        """Whether a job of our array's number is our array: numbers begin anew with a rebuilt cluster, and wrap."""
+        if label.token:
+            return label.token == self.token
+        # The site keeps no comments, or the record is older than tokens.
+        if label.submitted is not None and label.submitted < self.submitted - CLOCKS_DIFFER_SECONDS:
+            return False
+        return label.job_name in ("", self.job_name or self.sweep)
 
     @property
     def sweep(self) -> str:
@@ -52,7 +73,8 @@ class Submission:
 
     def name_of(self, element: int) -> str:
         """The element as SLURM names it."""
-        assert self.job_id is not None
+        if self.job_id is None:
+            return f"array of {self.folder}"
         return f"{self.job_id}_{element}" if len(self.elements) > 1 else self.job_id
 
     def log_of(self, element: int) -> Path:
@@ -65,18 +87,37 @@ class Submission:
             found = read_json(self.folder / "failures" / f"{element}.json")
         except UserError:
             return {}
-        return found if isinstance(found, dict) else {}
+        return {str(run): str(reason) for run, reason in found.items()} if isinstance(found, dict) else {}
+
+    def said_at(self, element: int) -> float:
+        """When the element wrote down its failures; when it was submitted, where it did not."""
+        try:
+            return (self.folder / "failures" / f"{element}.json").stat().st_mtime
+        except OSError:
+            return self.submitted
 
     def close(self, ends: Mapping[int, Sequence[End]]) -> None:
         """Keep how everything has ended, so that SLURM is never asked again."""
-        values = {str(index): [asdict(end) for end in several] for index, several in ends.items()}
+        values = {
+            str(index): [{name: getattr(end, name) for name in _KEPT} for end in several]
+            for index, several in ends.items()
+        }
         # Whoever may not write here, or finds the disk full, asks again next time.
         with contextlib.suppress(OSError):
             write_json(self.folder / "ends.json", values)
 
 
 def begin(
-    sweep: Path, packs: Sequence[Sequence[Job]], resources: Resources, speed_key: str, user: str, now: float
+    sweep: Path,
+    packs: Sequence[Sequence[Job]],
+    resources: Resources,
+    speed_key: str,
+    user: str,
+    now: float,
+    *,
+    token: str = "",
+    cluster: str = "",
+    job_name: str = "",
 ) -> Submission:
     """Take the next folder below ``sweep`` and write what is going to be submitted."""
     folder = _next_folder(sweep / "submissions")
@@ -89,16 +130,21 @@ def begin(
             "speed_key": speed_key,
             "user": user,
             "submitted": now,
+            "token": token,
+            "cluster": cluster,
+            "job_name": job_name,
             "resources": asdict(resources),
             "elements": [{run: sorted(steps) for run, steps in wanted.items()} for wanted in elements],
         },
     )
-    return Submission(folder, speed_key, user, now, resources, elements, None, None)
+    return Submission(folder, speed_key, user, now, resources, elements, None, None, token, cluster, job_name)
 
 
-def submitted(submission: Submission, job_id: str) -> None:
-    """Write down the array's job id."""
-    write_json(submission.folder / "array.json", {"job_id": job_id})
+def submitted(submission: Submission, job_id: str, cluster: str = "") -> Submission:
+    """Write down the array's job id, and its cluster where sbatch chose one."""
+    known = replace(submission, job_id=job_id, cluster=cluster or submission.cluster)
+    write_json(submission.folder / "array.json", {"job_id": job_id, "cluster": known.cluster})
+    return known
 
 
 def jobs_of(packs: Path, element: int) -> list[Job]:
@@ -111,16 +157,37 @@ def jobs_of(packs: Path, element: int) -> list[Job]:
 
 
 def submissions(runs: Path) -> list[Submission]:
-    """All submissions of a store, of every sweep, the oldest first."""
-    found = (read(path.parent) for path in runs.glob("sweeps/*/submissions/*/submission.json"))
-    return sorted((one for one in found if one is not None), key=lambda one: one.submitted)
+    """All submissions of a store, of every sweep, the oldest first; what cannot be read is named and passed over."""
+    found = []
+    for sweep in _listed(runs / "sweeps"):
+        for folder in _listed(sweep / "submissions"):
+            if folder.name.isdigit() and (one := read(folder)) is not None:
+                found.append(one)
+    return sorted(found, key=lambda one: one.submitted)
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return [folder / name for name in sorted(os.listdir(folder))]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        # What was submitted there is not known: somebody has to hear of it.
+        pass_over(folder, f"cannot be listed: {error.strerror}")
+        return []
 
 
 def read(folder: Path) -> Submission | None:
-    """A submission of its folder; None for one that is broken or was never submitted."""
+    """A submission of its folder; None for one that is broken (which is named) or was never submitted."""
     try:
         values = read_json(folder / "submission.json")
-        job_id = str(read_json(folder / "array.json")["job_id"])
+        token = str(values.get("token", ""))
+        try:
+            array = read_json(folder / "array.json")
+        except Missing:
+            if not token:
+                return None  # of a version that took such a folder away where sbatch refused
+            array = {"job_id": None}
         return Submission(
             folder,
             values["speed_key"],
@@ -128,18 +195,38 @@ def read(folder: Path) -> Submission | None:
             float(values["submitted"]),
             Resources(**values["resources"]),
             tuple({run: frozenset(steps) for run, steps in wanted.items()} for wanted in values["elements"]),
-            job_id,
+            None if array["job_id"] is None else str(array["job_id"]),
             _ends(folder / "ends.json"),
+            token,
+            str(array.get("cluster") or values.get("cluster", "")),
+            str(values.get("job_name", "")),
         )
-    except (UserError, KeyError, TypeError, ValueError):
-        return None
+    except Missing:
+        return None  # begun by a command that died, or is at it
+    except UserError as error:
+        pass_over(folder, error)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        pass_over(folder, "it holds no submission")
+    return None
 
 
 def _ends(path: Path) -> dict[int, list[End]] | None:
-    if not path.exists():
+    """How everything has ended; None where it has not, or the file cannot be read: SLURM is then asked again."""
+    try:
+        values = read_json(path)
+        return {int(index): [_end(end) for end in several] for index, several in values.items()}
+    except Missing:
         return None
-    values: dict[str, list[dict[str, Any]]] = read_json(path)
-    return {int(index): [End(**end) for end in several] for index, several in values.items()}
+    except UserError as error:
+        pass_over(path, error)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        pass_over(path, "it holds no ends")
+    return None
+
+
+def _end(values: Mapping[str, Any]) -> End:
+    state, exit_code, most = values["state"], values["exit_code"], values["max_rss_bytes"]
+    return End(str(state), str(exit_code), int(most), str(values.get("node", "")))
 
 
 def _next_folder(parent: Path) -> Path:

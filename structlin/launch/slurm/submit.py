@@ -6,28 +6,32 @@ SLURM does not take now (limits of a QOS or of the controller) is reported, and 
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import getpass
+import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from structlin.config.identity import run_id
 from structlin.config.launch import SlurmLaunch
 from structlin.config.request import Site
+from structlin.host.locks import exclusive
+from structlin.host.storage import why_not_writable
 from structlin.launch.reconcile import reconcile
-from structlin.launch.slurm.arrays import LimitReached, Refused, parameters, script, submit
-from structlin.launch.slurm.controller import Controller
+from structlin.launch.slurm.arrays import InDoubt, LimitReached, Refused, parameters, script, submit
+from structlin.launch.slurm.controller import Controller, ControllerError
 from structlin.launch.slurm.element import Setting
 from structlin.launch.slurm.packs import Pack, arrays, packs, shares
-from structlin.launch.slurm.resources import Order
+from structlin.launch.slurm.resources import Order, run_seconds
 from structlin.launch.slurm.snapshot import freeze
 from structlin.launch.slurm.speeds import harvest
 from structlin.launch.slurm.standing import Standing, survey
-from structlin.launch.slurm.submissions import begin, submissions, submitted
+from structlin.launch.slurm.submissions import Submission, begin, submissions, submitted
 from structlin.planning.bill import trained_steps
 from structlin.runs.job import Job
 from structlin.runs.speeds import Throughputs
@@ -49,6 +53,8 @@ class Submitted:
     """Why something waits."""
     room: int = 0
     """Elements that the controller still has room for."""
+    canary: str = ""
+    """The array that has to end well before the others begin."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,11 @@ class Submitter:
     """With absolute paths: elements start elsewhere."""
     launch: SlurmLaunch
     controller: Controller
+
+    @cached_property
+    def cluster(self) -> str:
+        """The cluster that arrays go to, where there is one to name."""
+        return self.controller.name
 
     @property
     def folder(self) -> Path:
@@ -75,7 +86,7 @@ class Submitter:
         if not dry:
             harvest(states, records, self.site)
         standings = survey(states, records, self.controller, must_answer=True).standings
-        open_ones = [one for one in standings if one.is_open]
+        open_ones = [one for one in standings if one.is_open or (retry_failed and one.is_elsewhere)]
         return standings, [one for one in open_ones if retry_failed or not one.is_given_up(self.launch.max_retries)]
 
     def orders(self, standings: Sequence[Standing], missing: Sequence[Standing]) -> tuple[list[Order], list[Order]]:
@@ -91,7 +102,7 @@ class Submitter:
             trunk = None if job.trunk is None else run_id(job.trunk)
             # An element that trains the run to fewer steps still has it: beside it this order would find it taken.
             after = [one.extends] if one.extends else []
-            if trunk in on_their_way:
+            if trunk in on_their_way and on_their_way[trunk].cluster in ("", self.cluster):
                 # 12 of 12_3: whole arrays are waited for.
                 after.append(on_their_way[trunk].name.split("_")[0])
             order = Order(
@@ -101,17 +112,30 @@ class Submitter:
                 more_time=self.launch.grow_on_retry ** one.count("time"),
                 more_memory=self.launch.grow_on_retry ** one.count("memory"),
                 after=tuple(after),
+                exclude=one.sick_nodes(time.time()),
             )
             (branches if trunk in missing_runs else first).append(order)
         return first, branches
 
-    def submit(self, first: Sequence[Order], branches: Sequence[Order]) -> Submitted:
-        """Submit everything that SLURM takes; a branch waits for its trunk's array."""
+    def submit(self, first: Sequence[Order], branches: Sequence[Order], *, canary: bool = False) -> Submitted:
+        """Submit everything that SLURM takes; a branch waits for its trunk's array.
+
+        ``canary``: the cheapest run goes first, and the rest begins only when it has ended well.
+        """
         result = Submitted()
+        waiting = [order.job.run_id for order in (*first, *branches)]
+        if waiting and (reason := why_not_writable(self.site.runs)):
+            # What failed for want of space would fail again.
+            return Submitted(waiting=waiting, reason=f"nothing can be written to {self.site.runs}: {reason}")
         if first or branches:
             snapshot = freeze(self.folder)
             limits = self.controller.limits()
             most, result.room = limits.array_size, self.controller.room(limits)
+            if canary and len(waiting) > 1 and first:
+                first = self._send_ahead(first, most, snapshot, result)
+                if not result.canary:
+                    result.waiting += [order.job.run_id for order in (*first, *branches)]
+                    return result
             self._submit_all(packs(first, self.launch, self.site.placement), most, snapshot, result)
             following = []
             for order in branches:
@@ -123,6 +147,13 @@ class Submitter:
             self._submit_all(packs(following, self.launch, self.site.placement), most, snapshot, result)
         return result
 
+    def _send_ahead(self, first: Sequence[Order], most: int, snapshot: Path, result: Submitted) -> list[Order]:
+        """Submit the cheapest order alone; the others."""
+        one = min(first, key=lambda order: run_seconds(order, self.launch, self.site.placement))
+        self._submit_all(packs([one], self.launch, self.site.placement), most, snapshot, result)
+        result.canary = result.runs.get(one.job.run_id, "")
+        return [order for order in first if order is not one]
+
     def scripts(self, first: Sequence[Order], branches: Sequence[Order], most: int) -> Iterator[str]:
         """What sbatch would read, for a dry run; numbers of arrays that do not exist yet are left out."""
         found = list(arrays(packs([*first, *branches], self.launch, self.site.placement), most))
@@ -131,9 +162,26 @@ class Submitter:
             folder = self.folder / "submissions" / f"{number:04d}"
             yield script(self.launch, self._parameters(group[0], at_once, "SNAPSHOT", ()), folder / "log", len(group))
 
-    def _parameters(self, pack: Pack, at_once: int, snapshot: Path | str, after: Sequence[str]) -> dict[str, object]:
-        path = self.folder / "snapshot" / snapshot
-        return parameters(self.launch, pack.resources, self.sweep, path, at_once, [*pack.after, *after])
+    def _parameters(
+        self,
+        pack: Pack,
+        at_once: int,
+        snapshot: Path | str,
+        after: Sequence[str],
+        token: str = "",
+        canary: str = "",
+    ) -> dict[str, object]:
+        return parameters(
+            self.launch,
+            pack.resources,
+            self.sweep,
+            self.folder / "snapshot" / snapshot,
+            at_once,
+            [*pack.after, *after],
+            token=token,
+            after_success=canary,
+            exclude=pack.exclude,
+        )
 
     def _submit_all(self, found: Sequence[Pack], most: int, snapshot: Path, result: Submitted) -> None:
         groups = list(arrays(found, most))
@@ -163,7 +211,10 @@ class Submitter:
         while size and left:
             part, rest = left[:size], left[size:]
             try:
-                job_id = self._submit_array(part, min(len(part), at_once), snapshot, after)
+                job_id = self._submit_array(part, min(len(part), at_once), snapshot, after, result.canary)
+            except InDoubt as error:
+                result.reason = str(error)
+                return left
             except LimitReached as error:
                 result.reason = str(error)
             except Refused as error:
@@ -179,7 +230,8 @@ class Submitter:
             size = min(size // 2, result.room)
         return left
 
-    def _submit_array(self, part: list[Pack], at_once: int, snapshot: Path, after: Sequence[str]) -> str:
+    def _submit_array(self, part: list[Pack], at_once: int, snapshot: Path, after: Sequence[str], canary: str) -> str:
+        token = secrets.token_hex(8)
         record = begin(
             self.folder,
             [pack.jobs for pack in part],
@@ -187,31 +239,47 @@ class Submitter:
             self.site.machine,
             getpass.getuser(),
             time.time(),
+            token=token,
+            cluster=self.cluster,
+            job_name=str(self.launch.own_options.get("job-name", self.sweep)),
         )
         try:
             Setting(self.site, self.launch, part[0].resources.minutes).write(record.folder)
-            values = self._parameters(part[0], at_once, snapshot, after)
-            job_id = submit(self.launch, values, record.folder, len(part))
-        except BaseException:
+            values = self._parameters(part[0], at_once, snapshot, after, token, canary)
+            job_id, cluster = submit(self.launch, values, record.folder, len(part), self.controller)
+        except InDoubt as error:
+            return self._adopted(record, error)
+        except (Refused, OSError):
             shutil.rmtree(record.folder, ignore_errors=True)
             raise
+        # Whatever else ends us here leaves a record that the next command finds its array by.
         try:
-            submitted(record, job_id)
+            submitted(record, job_id, cluster)
         except OSError:  # a full disk: nobody would know of this array
             self.controller.cancel([job_id])
             raise
         return job_id
 
+    def _adopted(self, record: Submission, error: InDoubt) -> str:
+        """The job id of an array whose answer was lost, if SLURM shows it within seconds."""
+        for seconds in (0, 2, 5):
+            time.sleep(seconds)
+            with contextlib.suppress(ControllerError):
+                queue = self.controller.live([record.user])
+                names = [name for name, one in queue.items() if one.label.token == record.token]
+                if names:
+                    job_id = names[0].split("_")[0]
+                    submitted(record, job_id, self.cluster)
+                    return job_id
+        raise InDoubt(f"{error}; in a minute the same command finds out whether SLURM took the array")
 
-@contextmanager
-def submission_lock(runs: Path) -> Iterator[None]:
+
+def submission_lock(runs: Path) -> AbstractContextManager[None]:
     """One submission to a store at a time; others say that they wait, and wait."""
-    path = runs / "sweeps" / "lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"another command submits to {runs}; waiting for it", flush=True)
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+    folder = runs / "sweeps"
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def tell(line: str) -> None:
+        print(f"another command submits to {runs}; {line}", flush=True)
+
+    return exclusive(folder / "lock", tell)
