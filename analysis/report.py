@@ -18,9 +18,6 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import published
-from analysis.catalogue import FIGURES, Figure
-from analysis.make import Maker, maker_of
 from structlin.drawing import charts as page
 from structlin.drawing.drawing import Drawing
 from structlin.drawing.names import readable
@@ -33,6 +30,10 @@ from structlin.laws.approaches.multiplier import MEANS
 from structlin.laws.report import laws_json as record
 from structlin.laws.report.page import more_tables, tables, warnings
 from structlin.laws.run import enrich
+
+from . import published
+from .catalogue import FIGURES, Figure
+from .make import Maker, maker_of
 
 # Of a variant in a chart: fewer than on a figure's own page, for all figures together should open on a phone.
 MOST_RUNS_ON_PAGE = 12

@@ -9,13 +9,14 @@ from functools import partial
 
 import pandas as pd
 
-from analysis.figures.diagram import paint_diagram
-from analysis.figures.thetas import thetas_of
 from structlin.drawing.drawing import Drawing, Panel
 from structlin.drawing.names import readable
 from structlin.drawing.style import ordered
 from structlin.laws.approaches.fit import Laws
 from structlin.laws.report.curves import frontier_panel, runs_said, without_law
+
+from .diagram import paint_diagram
+from .thetas import thetas_of
 
 SHOWN = ("dense", "btt", "low_rank", "tensor_train")
 """Those shown where the runs have them; else the first four."""

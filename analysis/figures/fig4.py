@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.figures.thetas import places_of
 from structlin.drawing.drawing import Drawing, Panel
 from structlin.drawing.style import ordered, shade
 from structlin.laws.approaches.fit import Laws
 from structlin.laws.report.curves import by_number, compute_label, loss_label, runs_said, without_law
+
+from .thetas import places_of
 
 NEAR = 1e-6
 
