@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 
 from rich.console import Console
 
 from structlin.config.identity import run_id
 from structlin.config.launch import LocalLaunch, SlurmLaunch
 from structlin.config.request import Site, SweepRequest, TrainRequest
+from structlin.drawing.terminal import terminal
 from structlin.errors import UserError
 from structlin.host.files import write_json
 from structlin.launch import status
@@ -19,7 +19,7 @@ from structlin.launch.preparation import prepare_data
 from structlin.launch.progress import watch
 from structlin.launch.reconcile import reconcile
 from structlin.planning import bill as bills
-from structlin.planning.grid import Plan, plan_run, plan_sweep
+from structlin.planning.grid import Cell, Plan, plan_run, plan_sweep
 from structlin.runs.store import Store
 
 
@@ -75,25 +75,22 @@ def run_training(request: TrainRequest) -> int:
     return launch(plan, request.site, LocalLaunch(workers=1, max_hours=float("inf")), terminal())
 
 
-def terminal() -> Console:
-    """stdout: as wide as the terminal, and wide enough for a whole table where it is none."""
-    return Console() if sys.stdout.isatty() else Console(width=160)
-
-
 def launch(plan: Plan, site: Site, config: LocalLaunch, console: Console) -> int:
     """Train what is missing of a plan on this machine. UserError where the bill is refused or data cannot be had."""
     states = reconcile(plan.jobs, Store(site.runs))
     pending = [state.job for state in states if not state.is_final]
     workers = min(num_workers(config.workers, site), max(1, len(pending)))
-    if pending:
-        bills.check_epochs(plan, site)  # before anything is prepared
-        prepare_data(pending, site, console)
-        probe_missing([job.science for job in pending], site, lambda line: console.print(line, highlight=False))
+    # Before anything is prepared or measured, so that it stands there at once; it refuses what reads data too often.
     bill = bills.make_bill(plan, site, workers, pending)
     bills.show(bill, console)
     if len(pending) < len(states):
-        console.print(f"{len(states) - len(pending)} of {len(states)} runs are done already", highlight=False)
+        done = len(states) - len(pending)
+        console.print(f"{done} of {bills.counted(len(states), 'run')} are done already", highlight=False)
     if pending:
+        prepare_data(pending, site, console)
+        if probe_missing([job.science for job in pending], site, lambda line: console.print(line, highlight=False)):
+            bill = bills.make_bill(plan, site, workers, pending)
+            console.print(f"by measured speeds: {bills.total_said(bill)}", highlight=False)
         hours = (bill.total_seconds or 0.0) / 3600
         agree(f"this takes about {hours:,.1f} hours on this machine", hours, config.max_hours)
         pool = Pool(plan.jobs, site, workers)
@@ -107,8 +104,8 @@ def summarise(plan: Plan, site: Site, console: Console) -> int:
     unfinished = [state for state in states if not state.is_final]
     diverged = sum(state.state == "diverged" for state in states)
     console.print(
-        f"{len(states) - len(unfinished) - diverged} runs done, {diverged} diverged, {len(unfinished)} not finished "
-        f"in {site.runs}",
+        f"{bills.counted(len(states) - len(unfinished) - diverged, 'run')} done, {diverged} diverged, "
+        f"{len(unfinished)} not finished in {site.runs}",
         highlight=False,
     )
     if unfinished:
@@ -126,9 +123,20 @@ def write_manifest(plan: Plan, request: SweepRequest, name: str) -> None:
 
 
 def _name(plan: Plan) -> str:
-    """A name for an unnamed sweep: its structures and a hash of its cells."""
-    structures = list(dict.fromkeys(cell.science.structure.name for cell in plan.cells))
-    words = "-".join(structures) if len(structures) <= 3 else f"{len(structures)}-structures"
+    """A name for an unnamed sweep: its structures and mixtures as asked for, and a hash of its cells."""
+    kinds = list(dict.fromkeys(_kind(cell) for cell in plan.cells))
+    words = "-".join(kinds) if len(kinds) <= 3 else f"{len(kinds)}-structures"
     cells = "".join(f"{run_id(cell.science)}@{cell.step}" for cell in plan.cells)
     safe = "".join(character if character.isalnum() or character in "-_" else "_" for character in words)
     return f"{safe}-{hashlib.sha256(cells.encode()).hexdigest()[:8]}"
+
+
+def _kind(cell: Cell) -> str:
+    """The structure by the name that it was asked for, and the mixture: moe-btt8, btt-moe-ffn8."""
+    science = cell.science
+    structure = cell.alias or science.structure.name
+    if science.moe.kind == "none":
+        return structure
+    return (
+        science.moe.label if science.structure_is_idle or structure == "dense" else f"{structure}-{science.moe.label}"
+    )
