@@ -95,7 +95,19 @@ def launch(plan: Plan, site: Site, config: LocalLaunch, console: Console) -> int
         agree(f"this takes about {hours:,.1f} hours on this machine", hours, config.max_hours)
         pool = Pool(plan.jobs, site, workers)
         watch(pool, console)
-    return summarise(plan, site, console)
+    code = summarise(plan, site, console)
+    if pending and code == 0:
+        _publish(site)
+    return code
+
+
+def _publish(site: Site) -> None:
+    """Give W&B the table of a sweep that has ended, where it has copies of its runs."""
+    from structlin.runs.tracking import evaluations, mirror
+
+    name, mode = site.placement.group, mirror.wandb_mode(site.placement)
+    if name and mode:
+        evaluations.publish(site.runs, name, site.placement.project, mode, mirror.CLOSE_SECONDS)
 
 
 def summarise(plan: Plan, site: Site, console: Console) -> int:
