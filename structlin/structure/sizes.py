@@ -304,10 +304,6 @@ def _near(
     """
     head, rest = targets[0], targets[1:]
     open_targets = [target for target in targets if target is not None]
-    if not open_targets:
-        if size == 1:
-            yield round(so_far, 9), tuple(1 for _ in targets)
-        return
     if head is None:
         for distance, tail in _near(size, rest, best, so_far):
             yield distance, (1, *tail)

@@ -7,6 +7,7 @@ killed) ends the file quietly.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,12 @@ def messages(path: Path) -> Iterator[Any]:
         except DecodeError:
             return
         yield record
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the client has written its last message, the run's end."""
+    last = deque(messages(path), maxlen=1)
+    return bool(last) and last[0].WhichOneof("record_type") == "exit"
 
 
 def history_row(record: Any) -> dict[str, Any]:

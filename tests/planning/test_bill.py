@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from structlin.anatomy.kinds import rounding_of
 from structlin.anatomy.ledger import ledger
 from structlin.config.doors import sweep_request
 from structlin.config.identity import run_id
 from structlin.config.request import Site
 from structlin.errors import UserError
+from structlin.planning import bill
 from structlin.planning.bill import check_epochs, count, duration, make_bill, show, size, to_json
 from structlin.planning.grid import Plan, plan_sweep
 from structlin.planning.guess import guessed_seconds
@@ -218,8 +220,25 @@ def test_an_empty_plan_costs_nothing(site: Site) -> None:
     assert (bill.total_flops, bill.total_seconds) == (0, 0)
 
 
+@pytest.mark.parametrize(("epochs", "text"), [(None, "?"), (0, "fresh"), (0.5, "0.50"), (12.345, "12.35")])
+def test_passes_over_the_data(epochs: float | None, text: str) -> None:
+    assert bill._passes(epochs) == text
+
+
+def test_what_rounding_changed_most_is_said_above_a_limit(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_sweep(request("frontier", BUDGETS, widths=(80,)))
+    lines = make_bill(plan, site, 1).lines
+    changes = [one for line in lines for shape in rounding_of(line.cell.science).values() for one in shape.values()]
+    worst = max(max(asked / size, size / asked) for asked, size in changes)
+    assert worst > 1
+    for limit, said in ((worst * 0.999, 1), (worst, 0)):
+        monkeypatch.setattr(bill, "FAR_ROUNDED", limit)
+        assert len(list(bill._most_rounded(lines))) == said
+
+
 @pytest.mark.parametrize(
-    ("number", "text"), [(950, "950"), (1234, "1.23k"), (1234567, "1.23M"), (2e9, "2B"), (3.5e12, "3.5T")]
+    ("number", "text"),
+    [(950, "950"), (1000, "1k"), (1234, "1.23k"), (1e6, "1M"), (1234567, "1.23M"), (2e9, "2B"), (3.5e12, "3.5T")],
 )
 def test_counts(number: float, text: str) -> None:
     assert count(number) == text

@@ -183,6 +183,8 @@ WRONG = {
     "structure=monarch blocks=2.5": "structure.blocks = 2.5 must be a whole number",
     "structure=monarch blocks=inf": "structure.blocks = inf must be a whole number",
     "structure=btt factors=5": "structure.factors = 5 must be a whole number from 2 to 4",
+    "structure=btt factors=1": "structure.factors = 1 must be a whole number from 2 to 4",
+    "structure=kronecker_sum terms=1": "structure.terms = 1 must be a whole number of at least 2",
     "structure=mpo cores=1 bond=4": "structure.cores = 1 must be a whole number from 2 to 4",
     "structure=monarch rank=4": "structure=monarch takes no structure.rank; it takes structure.blocks",
     "structure=btt7 factors=3": "structure=btt7 takes no structure.factors; it takes structure.rank",

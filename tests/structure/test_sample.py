@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import qmc
 
 from structlin.errors import UserError
-from structlin.structure import Theta
+from structlin.structure import Theta, sample
 from structlin.structure.sample import sample_thetas
 
 FIRST = {
@@ -146,6 +146,15 @@ def test_three_factors_are_useful_distinct_and_can_be_typed_again(of_three: list
         assert sum(theta.exponents[:7]) == sum(theta.exponents[7:14]) == 1
         assert sum(theta.exponents[14:]) <= 1
         assert Theta.parse(str(theta)) == theta
+
+
+@pytest.mark.parametrize("base", sample._BASES)
+def test_a_digit_becomes_another_and_zero_stays(base: int) -> None:
+    for seed in range(3):
+        become = list(map(sample._digits(seed, base, plain=False), range(base)))
+        assert become[0] == 0
+        assert sorted(become) == list(range(base))
+        assert list(map(sample._digits(seed, base, plain=True), range(base))) == list(range(base))
 
 
 def test_a_longer_sample_of_three_contains_the_shorter_one(of_three: list[Theta]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from structlin.errors import UserError
 from structlin.structure import Sizes, Term, Theta, factorise, lookup
-from structlin.structure.sizes import UnservedWidth, nearest_divisors
+from structlin.structure.sizes import UnservedWidth, _disproportion, nearest_divisors
 from tests.strategies import maps, thetas
 
 WIDTHS = st.one_of(st.integers(1, 1500), st.sampled_from([2, 7, 97, 127, 509, 997, 768, 1024, 2048, 50_304]))
@@ -127,6 +127,24 @@ def test_nearest_divisors_are_those_of_trying_all(seed: int) -> None:
         found = nearest_divisors(size, terms)
         assert list(found) == sorted(set(found))
         assert set(found) == by_trying_all(size, terms), (size, list(map(str, terms)))
+
+
+def test_among_equally_near_sizes_of_three_factors_the_most_proportionate_is_taken() -> None:
+    """An input size counts where its index ends, an output size where its index begins; the closest ratios win."""
+    theta = Theta.parse("x1=1/2 x12=1/2 y123=1/4 y23=1/4 y3=1/2 r12=1/4 r23=1/4")
+    for width in (32, 128, 512, 2048):
+        sizes = factorise(theta, width, width)
+
+        def moved(sizes: Sizes, width: int = width) -> float:
+            logs = {index.name: math.log(size) for index, size in sizes.items()}
+            asked = {name: theta[name].log_size(math.log(width)) for name in logs}
+            change = {name: logs[name] - asked[name] for name in logs}
+            first = change["x1"] - change["y123"]
+            second = change["x12"] - change["y23"]
+            third = -change["y3"]
+            return round(abs(first) + abs(second) + abs(third), 9)
+
+        assert _disproportion(theta, sizes) == moved(sizes)
 
 
 def test_ties_are_found_whatever_their_number() -> None:

@@ -103,6 +103,8 @@ def test_a_torn_tail_ends_a_file_quietly(logged: Path, tmp_path: Path) -> None:
     whole = as_table(offline(file.parent))
     data = file.read_bytes()
     (tmp_path / "run-torn.wandb").write_bytes(data[: len(data) * 2 // 3])
+    assert wandb_file.is_whole(file)
+    assert not wandb_file.is_whole(tmp_path / "run-torn.wandb")
     torn = as_table(offline(tmp_path))
     assert 0 < len(torn) < len(whole)
     shared = ["tokens", "val_loss"]

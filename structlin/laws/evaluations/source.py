@@ -116,7 +116,6 @@ def match_columns(table: pd.DataFrame, wanted: dict[str, str]) -> dict[str, str]
         names = [plain[s] for s in spellings if s in plain and plain[s] not in taken]
         if key not in found and names:
             found[key] = names[0]
-            taken.add(names[0])
     return found
 
 

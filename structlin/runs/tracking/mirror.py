@@ -40,6 +40,8 @@ Mode = Literal["online", "offline", ""]
 PROBE_SECONDS = 3.0
 CLOSE_SECONDS = 15.0
 """The longest that a run waits for W&B at its end."""
+WRITE_SECONDS = 10.0
+"""The longest that the client's process may take to write its file after the end."""
 LIMITS = {"WANDB_INIT_TIMEOUT": "10", "WANDB_FINISH_TIMEOUT": "10", "WANDB_FINISH_TIMEOUT_RAISES": "true"}
 QUIET = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}
 SILENCE_SECONDS = 300.0
@@ -107,6 +109,7 @@ class Mirror(Copier):
 
     def _end(self, place: Any) -> None:
         place.finish()
+        self._await_file()
 
     def _open(self) -> tuple[Any, int]:
         """A run of W&B's client, and how many rows W&B (or, offline, the files of earlier attempts) holds."""
@@ -146,6 +149,20 @@ class Mirror(Copier):
             reinit="create_new",
             settings=wandb.Settings(console="off"),
         )
+
+    def _await_file(self) -> None:
+        """The client's finish() returns before its own process has written the end of the file.
+
+        The next attempt, in this process perhaps, reads from it what it need not send.
+        """
+        from structlin.tracker.wire import is_whole
+
+        files = [path for path in files_of(self._folder) if path.is_relative_to(self._place)]
+        until = time.monotonic() + WRITE_SECONDS
+        while not all(map(is_whole, files)):
+            if time.monotonic() > until:
+                raise TimeoutError(f"the client's file is not whole after {WRITE_SECONDS:.0f} s")
+            time.sleep(0.02)
 
     def _failed(self, stage: str, reason: str) -> None:
         if self._is_online:

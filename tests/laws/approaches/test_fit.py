@@ -247,6 +247,24 @@ def test_what_a_fit_cannot_tell_is_said() -> None:
     assert "bound" in names(laws_of(down, bootstrap=40))
 
 
+def test_a_frontier_without_a_floor_is_said_unless_it_was_asked_for() -> None:
+    x = np.linspace(0, 10, 60)
+    # Ever steeper: no E above 0 bends like this.
+    steep = pd.DataFrame({"flops": 1e15 * np.exp(x), "loss": 8 * np.exp(-0.05 * x - 0.002 * x**2)})
+    table = steep.assign(params=1e6, run=[f"r{k // 6}" for k in range(60)])
+    for offset, said in (("fit", True), ("zero", False)):
+        found = laws_of(table, bootstrap=20, offset=offset)
+        assert any("the frontier's E ended at 0" in caution.text for caution in found.cautions) == said
+
+
+def test_a_floor_above_the_lowest_loss_is_said_and_has_no_law() -> None:
+    table = two()
+    lowest = table.loc[table["variant"] == "btt", "loss"].min()
+    found = laws_of(table, bootstrap=20, E=f"{lowest + 1e-6:.6f}")
+    assert "btt" not in found.parametrics
+    assert any(c.name == "bound" and "is not below the lowest loss" in c.text for c in found.cautions)
+
+
 def test_few_rows_have_no_parametric_law() -> None:
     table = synthetic.isoflop(DENSE, budgets=(1e16, 1e17), ratios=(0.5, 1.0, 2.0), generator=np.random.default_rng(0))
     assert "dense" in laws_of(table, bootstrap=40).parametrics

@@ -6,7 +6,7 @@ import pytest
 from scipy.optimize import least_squares
 
 from structlin.errors import UserError
-from structlin.laws.approaches.multiplier import MEANS, Multiplier
+from structlin.laws.approaches.multiplier import MEANS, Multiplier, average
 from structlin.laws.choices import Choices, help_text, parse
 from tests.laws.approaches.test_frontier import hull_height
 from tests.laws.tables import laws_of, two
@@ -67,6 +67,20 @@ def test_the_published_mean_follows_the_crowd_where_the_multiplier_grows() -> No
     assert late.mean > 1.5 * early.mean
     mean, _ = planted_mean("growing", late)
     assert early.mean < mean < late.mean
+
+
+def test_the_published_mean_is_that_of_the_observations_in_the_shared_range() -> None:
+    """With the spread of a sample; one observation has none, and none at all leaves the curve."""
+    found = laws_of(sweep("growing"), bootstrap=20).frontiers
+    law, base = found["x"], found["dense"]
+    losses = np.linspace(law.losses[1], max(law.losses[0], base.losses[0]) + 1e-9, 4)[1:]
+    flops = 0.5 * base.flops(losses) * np.array([1.0, 0.8, 1.3])
+    ratios = base.flops(losses) / flops
+    assert average(law, (flops, losses), base, "published") == pytest.approx((ratios.mean(), ratios.std(ddof=1)))
+    assert average(law, (flops[:1], losses[:1]), base, "published") == pytest.approx((2.0, 0.0))
+    mean, std = average(law, (flops, losses + 100), base, "published")
+    assert std == 0
+    assert 1.2 < mean < average(law, (flops, losses), base, "uniform")[0]
 
 
 @pytest.mark.parametrize("name", PLANTED)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import least_squares
 from scipy.stats import chi2, linregress, norm
 from scipy.stats import t as student
 
@@ -412,16 +413,21 @@ def test_what_no_run_tells_has_no_width() -> None:
     )
 
 
+GRID = (np.repeat([1e6, 1e7, 1e8], 3).tolist(), np.tile([1e8, 1e9, 1e10], 3).tolist())
+# The cheapest is not what teaches most a FLOP.
+UNEVEN = ([1.5e6, 2.4e7, 2.6e6, 8.8e7, 2.3e7], [4.2e8, 6.8e9, 1.1e8, 2.2e8, 3.1e8])
+
+
+@pytest.mark.parametrize("candidates", [GRID, UNEVEN], ids=["grid", "uneven"])
 @pytest.mark.parametrize("target", ["size_exponent", "frontier_loss"])
-def test_a_design_is_greedy_in_variance_per_flop(target: str) -> None:
+def test_a_design_is_greedy_in_variance_per_flop(target: str, candidates: tuple[list[float], list[float]]) -> None:
     pilot = pilot_at()
-    sizes = np.repeat([1e6, 1e7, 1e8], 3).tolist()
-    tokens = np.tile([1e8, 1e9, 1e10], 3).tolist()
+    sizes, tokens = candidates
     budget, most = 1.2e17, 4
     found = design.design(pilot, sizes, tokens, budget_flops=budget, target=target, evaluations=2, most=most)
     cost = [6 * n * d for n, d in zip(sizes, tokens, strict=True)]
     gradient = differences(target_of(target, pilot, max(c for c in cost if c <= budget)), theta_of(pilot))
-    information, left, waiting, expected = pilot.information, budget, set(range(9)), []
+    information, left, waiting, expected = pilot.information, budget, set(range(len(sizes))), []
     while len(expected) < most and any(cost[i] <= left for i in waiting):
         now = half_width(information, gradient, 0.9)
         after = {
@@ -435,6 +441,8 @@ def test_a_design_is_greedy_in_variance_per_flop(target: str) -> None:
         left -= cost[best]
         waiting.remove(best)
     assert len(found) == len(expected) >= 3
+    if candidates is UNEVEN:
+        assert found[0].flops > min(cost)
     for cell, wanted in zip(found, expected, strict=True):
         assert (cell.size, cell.tokens, cell.flops) == wanted[:3]
         assert (cell.interval_before, cell.interval_after) == pytest.approx(wanted[3:], rel=1e-3)
@@ -603,6 +611,39 @@ def test_nested_laws_are_counted_and_weighed(laws: Laws) -> None:
         for name, value in values.items():
             assert value == pytest.approx(getattr(alone, name), rel=0.02), (variant, name)
     assert joint._aicc(1.0, 8.0, 6) == np.inf
+    # Two structures are too few for a line, whatever varies between them.
+    assert found["taxonomy"] == {"note": "2 structures are too few for a regression on nu"}
+
+
+def test_the_condition_is_that_of_the_unit_columns(laws: Laws) -> None:
+    data = joint._data(laws)
+    model, (theta, _) = joint._model("free", data), joint._fit(laws, "free", data)
+    step = 1e-6
+    predicted = model.predict(theta[None])[0]
+    columns = [
+        (model.predict((theta + step * unit)[None])[0] - model.predict((theta - step * unit)[None])[0]) / predicted
+        for unit in np.eye(len(theta))
+    ]
+    unit = np.stack([column / np.linalg.norm(column) for column in columns], axis=1)
+    expected = np.linalg.cond(unit.T @ unit)
+    assert joint._condition(model, theta) == pytest.approx(expected, rel=1e-2)
+    # A term that has vanished has no column.
+    _, a, *_ = joint._columns("free", len(data.names))
+    gone = theta.copy()
+    gone[a[0]] = -60.0
+    assert joint._condition(model, gone) == np.inf
+
+
+def test_a_nested_law_is_the_least_squares_one(laws: Laws) -> None:
+    data = joint._data(laws)
+    for name in ("shared", "floor"):
+        model, (theta, value) = joint._model(name, data), joint._fit(laws, name, data)
+        best = least_squares(
+            lambda t, model=model: np.log(model.predict(t[None])[0] / data.loss), theta + 1e-3, xtol=1e-14, ftol=1e-14,
+            gtol=1e-14, x_scale="jac", max_nfev=2000,
+        )  # fmt: skip
+        assert value <= best.cost * (1 + 1e-9)
+        assert np.sum(np.log(model.predict(theta[None])[0] / data.loss) ** 2) / 2 == pytest.approx(value)
 
 
 def test_a_regression_is_ordinary_least_squares() -> None:

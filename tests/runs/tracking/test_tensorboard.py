@@ -17,7 +17,7 @@ from tests.tiny import PLACEMENT, tiny, train
 
 __all__ = ["no_key"]
 BOARD = replace(PLACEMENT, tracking="tensorboard")
-# Written by tensorboard 2.20's own writer: tag "eval/val_loss", step 300, value 2.5, wall time 1.0.
+# Written by tensorboard 2.21's own writer: tag "eval/val_loss", step 300, value 2.5, wall time 1.0.
 KNOWN = bytes.fromhex("09000000000000f03f10ac022a160a140a0d6576616c2f76616c5f6c6f73731500002040")
 
 
