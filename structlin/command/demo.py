@@ -21,10 +21,10 @@ from structlin.errors import UserError, asks_help, key_values
 from structlin.laws.choices import Choices
 
 MOST_WARNINGS = 3
-MATTER = ("one_curve", "few_runs", "misfit", "edge_of_grid", "short_range", "frontier_bias", "few_points")
+MATTER = ("one_curve", "few_runs", "misfit", "edge_of_grid", "few_points")
 """Warnings that change how a verdict is read, the gravest first."""
-STUDY = "regression"
-SHOWN = ("dense", "btt", "low_rank")
+STUDY = "pixels"
+SHOWN = ("dense", "btt")
 AHEAD = 4.0
 """The forecast is made from runs below the largest compute over this."""
 

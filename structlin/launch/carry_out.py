@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 from rich.console import Console
 
@@ -19,6 +20,7 @@ from structlin.launch.preparation import prepare_data
 from structlin.launch.progress import watch
 from structlin.launch.reconcile import reconcile
 from structlin.planning import bill as bills
+from structlin.planning import decide, missing
 from structlin.planning.grid import Cell, Plan, plan_run, plan_sweep
 from structlin.runs.store import Store
 
@@ -39,7 +41,7 @@ def run_sweep(request: SweepRequest) -> int:
         from structlin.launch.slurm.carry_out import launch as submit  # submitit is for clusters alone
 
         return submit(plan, request, name, console)
-    return launch(plan, request.site.grouped(name), request.launch, console)
+    return launch(plan, request.site.grouped(name), request.launch, console, missing.lines(plan, request))
 
 
 def _act(plan: Plan, request: SweepRequest, console: Console) -> int:
@@ -59,14 +61,21 @@ def _dry_run(plan: Plan, request: SweepRequest, name: str, console: Console) -> 
         from structlin.launch.slurm.carry_out import show_dry
 
         show_dry(plan, request, name, console)
+        _say(missing.lines(plan, request), console)
         return 0
     workers = num_workers(request.launch.workers, request.site) if isinstance(request.launch, LocalLaunch) else 1
     bill = bills.make_bill(plan, request.site, workers)
     if request.format == "json":
-        print(bills.to_json(bill))
+        print(bills.to_json(bill, [answer.to_mapping() for answer in decide.answers(plan, request)]))
     else:
         bills.show(bill, console)
+        _say(missing.lines(plan, request), console)
     return 0
+
+
+def _say(lines: Iterable[str], console: Console) -> None:
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def run_training(request: TrainRequest) -> int:
@@ -75,14 +84,19 @@ def run_training(request: TrainRequest) -> int:
     return launch(plan, request.site, LocalLaunch(workers=1, max_hours=float("inf")), terminal())
 
 
-def launch(plan: Plan, site: Site, config: LocalLaunch, console: Console) -> int:
-    """Train what is missing of a plan on this machine. UserError where the bill is refused or data cannot be had."""
+def launch(plan: Plan, site: Site, config: LocalLaunch, console: Console, remarks: Iterable[str] = ()) -> int:
+    """Train what is missing of a plan on this machine; ``remarks`` stand below its bill.
+
+    UserError where the bill is refused or data cannot be had.
+    """
     states = reconcile(plan.jobs, Store(site.runs))
     pending = [state.job for state in states if not state.is_final]
     workers = min(num_workers(config.workers, site), max(1, len(pending)))
     # Before anything is prepared or measured, so that it stands there at once; it refuses what reads data too often.
     bill = bills.make_bill(plan, site, workers, pending)
     bills.show(bill, console)
+    if pending:
+        _say(remarks, console)
     if len(pending) < len(states):
         done = len(states) - len(pending)
         console.print(f"{done} of {bills.counted(len(states), 'run')} are done already", highlight=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,15 +174,16 @@ def _guess(science: Science, steps: int, site: Site) -> float | None:
 # --- showing it ---------------------------------------------------------------------------------------------------
 
 
-def to_json(bill: Bill) -> str:
-    """One JSON object: {"cells": [...], "total": {...}}."""
+def to_json(bill: Bill, decides: Sequence[Mapping[str, Any]] = ()) -> str:
+    """One JSON object: {"cells": [...], "total": {...}, "decides": [...]}: what the plan can tell (decide.py)."""
     total = {
         "training_flops": bill.total_flops,
         "recomputed_flops": bill.recomputed_flops,
         "seconds": bill.total_seconds,
         "guessed_seconds": bill.guessed_seconds,
     }
-    return json.dumps({"cells": [line.to_mapping() for line in bill.lines], "total": total})
+    cells = [line.to_mapping() for line in bill.lines]
+    return json.dumps({"cells": cells, "total": total, "decides": list(decides)})
 
 
 def show(bill: Bill, console: Console) -> None:
