@@ -47,7 +47,7 @@ def lines(plan: Plan, request: SweepRequest) -> Iterator[str]:
     if not open_:
         return
     if len(open_) == len(found):
-        yield f"this plan can decide nothing: neither what the pilots expect nor a multiplier of {TOLD:g} is told from 1"
+        yield f"this plan can decide nothing: no multiplier that the pilots expect is told from 1"
     yield from _ways(plan, request, open_)
 
 
