@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from structlin.config.request import SweepRequest, Template
 from structlin.errors import UserError
-from structlin.planning.decide import TOLD, Answer, answers
+from structlin.planning.decide import Answer, answers
 from structlin.planning.grid import Plan, plan_sweep
 from structlin.planning.horizon import flops_per_step
 
@@ -47,7 +47,7 @@ def lines(plan: Plan, request: SweepRequest) -> Iterator[str]:
     if not open_:
         return
     if len(open_) == len(found):
-        yield f"this plan can decide nothing: no multiplier that the pilots expect is told from 1"
+        yield "this plan can decide nothing: no multiplier that the pilots expect is told from 1"
     yield from _ways(plan, request, open_)
 
 
