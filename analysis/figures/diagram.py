@@ -36,10 +36,10 @@ def paint_diagram(axes: Axes, theta: Theta) -> None:
             axes.plot([middle[0], end[0]], [middle[1], end[1]], color=LINE, lw=width, zorder=1, solid_capstyle="round")
         if len(ends) > 2:
             axes.plot(*middle, "o", color=LINE, ms=4.5, zorder=2)
-        name = _name(index, theta.num_factors)
+        name, beside = _name(index, theta.num_factors), _label(index, len(ends), middle, _crowded(index, theta))
         axes.annotate(
-            SYMBOLS.get(name, name), middle, xytext=_label(index, len(ends), middle), textcoords="offset points",
-            ha="center", va="center", fontsize=8, zorder=4, bbox={"boxstyle": "round,pad=0.1", "fc": "white", "lw": 0},
+            SYMBOLS.get(name, name), middle, xytext=beside, textcoords="offset points", ha="center", va="center",
+            fontsize=8, zorder=4, bbox={"boxstyle": "round,pad=0.1", "fc": "white", "lw": 0},
         )  # fmt: skip
     for name, place in nodes.items():
         box = {"boxstyle": "circle,pad=0.28", "fc": "white", "ec": "black", "lw": 0.9}
@@ -81,12 +81,18 @@ def _middle(index: Index, ends: list[Place]) -> Place:
     return column, sum(own) / len(own)
 
 
-def _label(index: Index, num_ends: int, middle: Place) -> Place:
+def _crowded(index: Index, theta: Theta) -> bool:
+    """Whether the first factor alone has an index on the same side, whose line runs above the dot of shared ones."""
+    return any(other.side == index.side and other.factors == (1,) for other in theta.present)
+
+
+def _label(index: Index, num_ends: int, middle: Place, crowded: bool) -> Place:
     """Where the letter stands beside its line or dot, in points."""
     if index.side == "r":
         return 9.0, 0.0
     above = 1.0 if middle[1] >= 0 else -1.0
     if num_ends > 2:
-        return 0.0, 10.0 * above
+        # On the side where no line of the first or last factor alone runs past the dot.
+        return 0.0, -12.0 * above if crowded else 12.0 * above
     side = -1.0 if index.side == "x" else 1.0
     return 8.0 * side, 9.0 * above
