@@ -41,7 +41,8 @@ lint: setup  ## style, formatting and the walls between the rooms
 types: setup  ## static types
 	$(BIN)/mypy
 
-test-browser: setup  ## the report in a real headless Chromium
+test-browser: setup  ## the pages in a real headless Chromium, with axe-core (npm) for their accessibility
+	if command -v npm > /dev/null; then npm install --prefix tests/e2e --no-audit --no-fund --silent; fi
 	$(BIN)/python -m pytest -m browser tests
 
 FIGURES ?= figures

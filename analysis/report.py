@@ -12,6 +12,7 @@ import io
 import sys
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -99,10 +100,16 @@ def html(figures: list[Drawing], found: list[Study]) -> str:
     return sheet(
         title=TITLE,
         summary=f"{len(figures)} figures ({missing} incomplete) of {len(found)} studies.",
+        about={"date": datetime.now(UTC).strftime("%Y-%m-%d"), "data": data_said(found), "code": code.said()},
         charts=page.charts_in(figures, MOST_RUNS_ON_PAGE),
         toggles=page.boxes(figures),
         after="".join(parts),
     )
+
+
+def data_said(found: list[Study]) -> str:
+    """How many runs of which studies."""
+    return ", ".join(f"{study.name} ({study.runs['run_id'].nunique()} runs)" for study in found)
 
 
 def _published() -> str:
