@@ -132,7 +132,8 @@ def test_every_chart_has_a_text_alternative(report: Path) -> None:
         assert all("chart of" in label and "series" in label for label in labels)
         rows = page.run(
             "(() => { const d = document.querySelector('#frontier-0').parentElement.querySelector('.numbers');"
-            "d.open = true; return new Promise((r) => setTimeout(() => r(d.querySelectorAll('tbody tr').length), 300)); })()"
+            "d.open = true; return new Promise((r) => setTimeout(() =>"
+            " r(d.querySelectorAll('tbody tr').length), 300)); })()"
         )
         assert rows > 10
 
