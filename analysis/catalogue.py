@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.figures import (
+from structlin.drawing.drawing import Drawing
+
+from .figures import (
     bpe,
     exponents,
     feature_updates,
@@ -21,7 +23,6 @@ from analysis.figures import (
     learning_rates,
     resources,
 )
-from structlin.drawing.drawing import Drawing
 
 
 @dataclass(frozen=True)

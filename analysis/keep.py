@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from analysis import kept
 from structlin.config.compose import CONFIG_DIR
 from structlin.config.study import studies
 from structlin.errors import UserError, asks_help, door, key_values, suggest
+
+from . import kept
 
 
 def main(arguments: list[str]) -> int:

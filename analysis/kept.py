@@ -19,7 +19,6 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.missing import Missing, cells, command, command_lines, missing_cells
 from structlin.config.identity import run_id
 from structlin.errors import UserError
 from structlin.host.files import read_json, write_atomically
@@ -29,6 +28,8 @@ from structlin.runs import table as store
 from structlin.runs.store import Store
 from structlin.runs.tracking import logged
 from structlin.tracker import history as wandb_source
+
+from .missing import Missing, cells, command, command_lines, missing_cells
 
 FOLDER = Path(__file__).parent / "data"
 COLUMNS = (

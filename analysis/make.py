@@ -17,10 +17,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import kept
-from analysis.catalogue import FIGURES, Figure
-from analysis.kept import Kept
-from analysis.missing import command, of_any_size
 from structlin.drawing.charts import page
 from structlin.drawing.drawing import Drawing
 from structlin.drawing.paint import render
@@ -30,6 +26,11 @@ from structlin.laws import choices as keys
 from structlin.laws.approaches.fit import Laws, fit_laws
 from structlin.laws.choices import Choices
 from structlin.laws.run import read
+
+from . import kept
+from .catalogue import FIGURES, Figure
+from .kept import Kept
+from .missing import command, of_any_size
 
 OWN_KEYS = {"figure": "all", "out": "figures"}
 CHOOSE_RUNS = ("runs", "source", "table", "project", "dir")

@@ -12,30 +12,34 @@ import io
 import sys
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from analysis import published
-from analysis.catalogue import FIGURES, Figure
-from analysis.make import Maker, maker_of
 from structlin.drawing import charts as page
 from structlin.drawing.drawing import Drawing
 from structlin.drawing.names import readable
-from structlin.drawing.paint import figure_of, text_pages
+from structlin.drawing.paint import figure_of, on_page, text_pages
 from structlin.drawing.sheet import Rows, sheet, table
 from structlin.drawing.style import RC
 from structlin.errors import UserError, asks_help, door, key_values
+from structlin.host import code
 from structlin.host.files import write_atomically
 from structlin.laws.approaches.multiplier import MEANS
 from structlin.laws.report import laws_json as record
 from structlin.laws.report.page import more_tables, tables, warnings
 from structlin.laws.run import enrich
 
+from . import published
+from .catalogue import FIGURES, Figure
+from .make import Maker, maker_of
+
 # Of a variant in a chart: fewer than on a figure's own page, for all figures together should open on a phone.
 MOST_RUNS_ON_PAGE = 12
+TITLE = "Structured layers: figures and laws"
 
 
 @dataclass(frozen=True)
@@ -94,12 +98,18 @@ def html(figures: list[Drawing], found: list[Study]) -> str:
     parts += [_published()] + [_study(study) for study in found]
     missing = sum(len(drawing.missing) > 0 for drawing in figures)
     return sheet(
-        title="Structured layers: figures and laws",
+        title=TITLE,
         summary=f"{len(figures)} figures ({missing} incomplete) of {len(found)} studies.",
+        about={"date": datetime.now(UTC).strftime("%Y-%m-%d"), "data": data_said(found), "code": code.said()},
         charts=page.charts_in(figures, MOST_RUNS_ON_PAGE),
         toggles=page.boxes(figures),
         after="".join(parts),
     )
+
+
+def data_said(found: list[Study]) -> str:
+    """How many runs of which studies."""
+    return ", ".join(f"{study.name} ({study.runs['run_id'].nunique()} runs)" for study in found)
 
 
 def _published() -> str:
@@ -134,19 +144,36 @@ def provenance_rows(study: Study) -> Rows:
 
 
 def pdf(figures: list[Drawing], found: list[Study]) -> bytes:
-    """The report for print: a page a figure with its caption, then each study's numbers as text."""
+    """The report for print, all pages A4: a cover, a page a figure with its caption, each study's numbers as text."""
     import matplotlib
     from matplotlib.backends.backend_pdf import PdfPages
 
     stream = io.BytesIO()
-    metadata = {"Title": "Structured layers: figures and laws", "CreationDate": None}
+    metadata = {"Title": TITLE, "CreationDate": None}
     with matplotlib.rc_context(RC), PdfPages(stream, metadata=metadata) as pages:
+        for one in text_pages(TITLE, cover(figures, found)):
+            pages.savefig(one)
         for drawing in figures:
-            pages.savefig(figure_of(drawing, captioned=True))
+            pages.savefig(on_page(figure_of(drawing, captioned=True)))
         for study in found:
             for one in text_pages(f"study={study.name}", study_lines(study)):
                 pages.savefig(one)
     return stream.getvalue()
+
+
+def cover(figures: list[Drawing], found: list[Study]) -> list[str]:
+    """What the report is, of what, and what stands in it."""
+    lines = [code.said(), "", "What the studies say", ""]
+    for study in found:
+        if study.found is not None:
+            lines += [f"study={study.name}: {study.found['choices']['baseline_used']} is the baseline"]
+            for variant, m in study.found["multipliers"].items():
+                lines.append(
+                    f"  {readable(variant):<32} mean multiplier {m['mean']:.2f} {_span(m['interval']['mean'])}"
+                )
+    lines += ["", "Figures", ""]
+    lines += [f"  {place}  {drawing.title}" for place, drawing in enumerate(figures, 2)]
+    return lines
 
 
 def study_lines(study: Study) -> list[str]:

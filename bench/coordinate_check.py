@@ -1,6 +1,6 @@
 """Do features move as much at every width? The coordinate check of the learning-rate rule.
 
-    python -m bench.coordinate_check out=docs/figures/coordinate-check
+    python -m bench.coordinate_check out=analysis/data/coordinate-check
 
 Trains small GPT-2s for a few steps at growing width and measures how far the features have moved: for every linear
 but the head the RMS over tokens and features of h_after - h_before on one fixed batch, and of these the geometric mean.

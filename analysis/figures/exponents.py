@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.figures.thetas import places_of
 from structlin.drawing.drawing import Drawing, Panel, Series
 from structlin.drawing.names import readable
 from structlin.drawing.style import colour_of, marker_of, ordered
 from structlin.laws.approaches.fit import Laws
 from structlin.laws.report.curves import runs_said, without_law
+
+from .thetas import places_of
 
 AXES = {
     "omega": ("over ω", "ω: FLOPs per parameter\ngrow as d^ω"),

@@ -1,7 +1,7 @@
 """Do features move as much at every width? RMS change of the features after a few steps, by rate rule.
 
 Source: arXiv 2406.06248 (Compute Better Spent), the figure of feature updates. The numbers are measured by
-``python -m bench.coordinate_check`` and kept in docs/figures/coordinate-check.csv.
+``python -m bench.coordinate_check`` and kept in analysis/data/coordinate-check.csv.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.figures.learning_rates import RULES
 from structlin.drawing.drawing import Drawing, Panel, Series
 from structlin.drawing.names import readable
 from structlin.drawing.style import colour_of, marker_of, ordered
 from structlin.errors import UserError
 from structlin.laws.approaches.fit import Laws
 
-FILE = Path(__file__).resolve().parents[2] / "docs" / "figures" / "coordinate-check.csv"
-COMMAND = "python -m bench.coordinate_check out=docs/figures/coordinate-check"
+from .learning_rates import RULES
+
+FILE = Path(__file__).resolve().parents[1] / "data" / "coordinate-check.csv"
+COMMAND = "python -m bench.coordinate_check out=analysis/data/coordinate-check"
 
 
 def table() -> pd.DataFrame:

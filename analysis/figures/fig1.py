@@ -5,17 +5,24 @@ Source: arXiv 2410.02117, figure 1.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from analysis.figures.diagram import paint_diagram
-from analysis.figures.thetas import thetas_of
 from structlin.drawing.drawing import Drawing, Panel
 from structlin.drawing.names import readable
-from structlin.drawing.style import ordered
+from structlin.drawing.style import SMALLEST_POINT, ordered
 from structlin.laws.approaches.fit import Laws
 from structlin.laws.report.curves import frontier_panel, runs_said, without_law
+from structlin.structure import Theta
+
+from .diagram import paint_diagram
+from .thetas import thetas_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SHOWN = ("dense", "btt", "low_rank", "tensor_train")
 """Those shown where the runs have them; else the first four."""
@@ -25,11 +32,8 @@ def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
     """Diagrams of the shown structures, then their frontiers."""
     variants = shown(ordered(laws.points.variants))
     thetas = thetas_of(runs)
-    diagrams = [
-        Panel(f"{readable(name)}  {thetas[name]}", "", "", (), paint=partial(paint_diagram, theta=thetas[name]))
-        for name in variants
-        if not thetas[name].is_dense
-    ]
+    named = tuple((readable(name), thetas[name]) for name in variants)
+    diagrams = Panel("structures", "", "", (), paint=partial(_paint, named=named), tall=True)
     return Drawing(
         name="fig1",
         title="Structures as tensor diagrams, and their frontiers",
@@ -38,10 +42,19 @@ def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
             f"A and B the factors. Frontiers on task={runs['task'].iloc[0]} ({runs_said(laws)}): runs faint, frontier "
             "solid with its evaluations, fitted law E + A C^-a dashed."
         ),
-        panels=(*diagrams, frontier_panel(laws, variants, "frontiers")),
+        panels=(diagrams, frontier_panel(laws, variants, "frontiers")),
         columns=2,
         missing=without_law(laws, variants),
     )
+
+
+def _paint(axes: Axes, named: Sequence[tuple[str, Theta]]) -> None:
+    """Diagrams two by two, each with its name and theta."""
+    axes.set_axis_off()
+    for place, (name, theta) in enumerate(named):
+        inside = axes.inset_axes((0.5 * (place % 2), 0.5 - 0.5 * (place // 2), 0.5, 0.4))
+        paint_diagram(inside, theta)
+        inside.set_title(f"{name}  {theta}", fontsize=SMALLEST_POINT, loc="center", y=1.02)
 
 
 def shown(variants: list[str]) -> list[str]:

@@ -10,12 +10,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from analysis.published import Published
-from analysis.published import of as published_of
 from structlin.drawing.drawing import Drawing, Panel, Series
 from structlin.drawing.style import ordered
 from structlin.laws.approaches.fit import Laws
 from structlin.laws.report.curves import frontier_panel, multiplier_panel, runs_said, without_law
+
+from ..published import Published
+from ..published import of as published_of
 
 BASELINE = "btt"
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from structlin.drawing.drawing import Array, Drawing, Panel, Series
-from structlin.drawing.style import COLOURS
+from structlin.drawing.style import look_of
 from structlin.laws.approaches.fit import Laws
 from structlin.structure import Theta, lookup
 from structlin.structure.sample import sample_thetas
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SAMPLES = 400
-NAMED = {"dense": "^", "btt": "s", "low_rank": "D", "tensor_train": "v", "kronecker": "P"}
+NAMED = ("dense", "btt", "low_rank", "tensor_train", "kronecker")
+CLOUD, TRAINS = "#999999", "#F0B48A"
+APART = 0.035
+"""Named structures at one place of a face are drawn so far apart."""
 AXES = {"psi": "ψ: rank grows as d^ψ", "omega": "ω: FLOPs per parameter\ngrow as d^ω", "nu": "ν: FLOPs grow as d^(1+ν)"}
 
 
@@ -31,7 +34,7 @@ def draw(runs: pd.DataFrame | None = None, laws: Laws | None = None) -> Drawing:
     groups = groups_of(list(sample_thetas(SAMPLES, 0, {})))
     space = Panel("(ψ, ω, ν)", "", "", (), flat=False, paint=partial(_paint_space, groups=groups))
     faces = [
-        Panel(title, AXES[x], AXES["nu"], _face(groups, x, "nu"), x_log=False, y_log=False)
+        Panel(title, AXES[x], AXES["nu"], _face(groups, x, "nu"), x_log=False, y_log=False, apart=APART)
         for x, title in (("psi", "ν over ψ"), ("omega", "ν over ω"))
     ]
     return Drawing(
@@ -48,13 +51,10 @@ def draw(runs: pd.DataFrame | None = None, laws: Laws | None = None) -> Drawing:
 
 def groups_of(thetas: Sequence[Theta]) -> list[tuple[str, str, str, list[Theta]]]:
     """(label, colour, marker, thetas) of every group, the largest first."""
-    named = [
-        (name.replace("_", " "), COLOURS[0] if name == "dense" else COLOURS[2 + place], marker, [lookup(name)])
-        for place, (name, marker) in enumerate(NAMED.items())
-    ]
+    named = [(name.replace("_", " "), *look_of(NAMED, name), [lookup(name)]) for name in NAMED]
     trains = [theta for theta in [*thetas, *_trains()] if theta.is_btt]
     others = [theta for theta in thetas if not theta.is_btt]
-    return [("any theta", "#999999", "o", others), ("BTT (β = δ = 0)", COLOURS[1], "o", trains), *named]
+    return [("any theta", CLOUD, "o", others), ("BTT (β = δ = 0)", TRAINS, "o", trains), *named]
 
 
 def _trains() -> list[Theta]:

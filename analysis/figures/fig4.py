@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.figures.thetas import places_of
 from structlin.drawing.drawing import Drawing, Panel
-from structlin.drawing.style import ordered, shade
+from structlin.drawing.style import ordered
 from structlin.laws.approaches.fit import Laws
 from structlin.laws.report.curves import by_number, compute_label, loss_label, runs_said, without_law
+
+from .thetas import places_of
 
 NEAR = 1e-6
 
@@ -28,7 +29,7 @@ def taxonomy_drawing(name: str, title: str, runs: pd.DataFrame, laws: Laws) -> D
         title=title,
         caption=(
             f"Compute-optimal frontiers of {len(laws.points.variants)} structures on task={runs['task'].iloc[0]} "
-            f"({runs_said(laws)}). Left: all, coloured by omega (FLOPs per parameter grow as d^omega). Middle: those "
+            f"({runs_said(laws)}). Left: all, listed by omega (FLOPs per parameter grow as d^omega). Middle: those "
             "without sharing (omega = 0), by psi (rank grows as d^psi). Right: those of full rank besides, by nu "
             "(FLOPs grow as d^(1 + nu)). Dense as black triangles; fitted laws dashed."
         ),
@@ -39,20 +40,19 @@ def taxonomy_drawing(name: str, title: str, runs: pd.DataFrame, laws: Laws) -> D
 
 
 def taxonomy_panels(runs: pd.DataFrame, laws: Laws) -> tuple[Panel, ...]:
-    """All by omega; omega = 0 by psi; omega = 0 and psi = 1 by nu."""
+    """All by omega; omega = 0 by psi; omega = 0 and psi = 1 by nu: the order of the legends."""
     places = places_of(runs)
     every = ordered(laws.points.variants)
     unshared = [name for name in every if abs(places[name].omega) < NEAR]
     full_rank = [name for name in unshared if places[name].psi > 1 - NEAR]
     chosen = (
-        (every, "omega", "all, by ω", "ω", 0.0),
-        (unshared, "psi", "ω = 0, by ψ", "ψ", 0.5),
-        (full_rank, "nu", "ω = 0 and ψ = 1, by ν", "ν", 0.5),
+        (every, "omega", "all, by ω", "ω"),
+        (unshared, "psi", "ω = 0, by ψ", "ψ"),
+        (full_rank, "nu", "ω = 0 and ψ = 1, by ν", "ν"),
     )
     panels = []
-    for variants, attribute, title, symbol, low in chosen:
+    for variants, attribute, title, symbol in chosen:
         values = {name: float(getattr(places[name], attribute)) for name in variants}
-        colours = {name: shade(value, low, 1.0) for name, value in values.items()}
-        series = by_number(laws, variants, values, colours, symbol)
+        series = by_number(laws, variants, values, symbol)
         panels.append(Panel(title, compute_label(laws), loss_label(runs), series))
     return tuple(panels)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.figures.fig4 import taxonomy_drawing
 from structlin.drawing.drawing import Drawing
 from structlin.laws.approaches.fit import Laws
+
+from .fig4 import taxonomy_drawing
 
 
 def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:

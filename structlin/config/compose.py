@@ -20,24 +20,22 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from structlin.config.study import studies
 from structlin.errors import UserError, one_line, suggest
 from structlin.structure import CATALOG, FAMILIES
 
-CONFIG_DIR = Path(__file__).resolve().parents[2] / "configs"
+
+def _config_dir() -> Path:
+    """configs/ stands beside the package in a tree, and inside of it where it is installed."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+CONFIG_DIR = _config_dir()
 # A size of theta as typed: 0, .5, 1/3, 1/4*1.
 _SIZE = r"\s*[0-9./]+(?:\*[0-9./]+)?\s*"
 NAMED = "named"
 """The option of ``structure`` that every name of the catalogue and of the families stands for."""
-
-
-def options(root: str) -> str:
-    """The text of --help: the groups with their options, and the default config as YAML."""
-    groups = "\n".join(f"  {group}={'|'.join(group_options(group))}" for group in _groups())
-    keys = OmegaConf.to_yaml(_composed(root, []))
-    if root == "sweep":
-        groups += f"\n  study={'|'.join(studies(CONFIG_DIR / 'study'))} study.size=small|paper"
-    return f"groups:\n{groups}\n\nkeys (as key=value; commas make a sweep):\n{keys}"
 
 
 # --- from arguments to composed configs -------------------------------------------------------------------------
@@ -53,8 +51,8 @@ def composed_configs(root: str, arguments: Sequence[str]) -> Iterator[dict[str, 
     for override in parsed:
         if override.is_sweep_override() and override.key_or_group == "budget":
             fixed.append(f"budget=[{','.join(map(str, _choices(override)))}]")
-    group_axes = [axis for axis in axes if axis.key_or_group in _groups()]
-    value_axes = [axis for axis in axes if axis.key_or_group not in _groups()]
+    group_axes = [axis for axis in axes if axis.key_or_group in groups()]
+    value_axes = [axis for axis in axes if axis.key_or_group not in groups()]
     composed = _Composed(root, fixed)
     for choices in itertools.product(*(_choices(axis) for axis in group_axes)):
         config = composed.of({axis.key_or_group: str(choice) for axis, choice in zip(group_axes, choices, strict=True)})
@@ -75,7 +73,7 @@ class _Composed:
         options = {**picked, "structure": NAMED} if is_named(name) else dict(picked)
         words = tuple(f"{group}={option}" for group, option in options.items())
         if words not in self._found:
-            self._found[words] = _plain(_composed(self._root, [*self._fixed, *words]))
+            self._found[words] = _plain(composed(self._root, [*self._fixed, *words]))
         found = self._found[words]
         return _with_values(found, ["structure.name"], [name]) if is_named(name) else found
 
@@ -99,8 +97,8 @@ def _parse(arguments: Sequence[str]) -> list[Override]:
             raise UserError(f"'{argument}' is no key=value; try --help")
         try:
             override = OverridesParser.create().parse_override(argument)
-        except HydraException as error:
-            raise UserError(f"cannot read '{argument}': {one_line(error).split('See https')[0].strip()}") from None
+        except HydraException:
+            raise UserError(f"cannot read '{argument}': {_unread(argument)}") from None
         if override.is_add() or override.is_delete():
             raise UserError(f"'{argument}': keys are set as key=value, neither added with + nor removed with ~")
         # As in Hydra, what is said last counts.
@@ -108,7 +106,39 @@ def _parse(arguments: Sequence[str]) -> list[Override]:
     return list(parsed.values())
 
 
+def _unread(argument: str) -> str:
+    """What is wrong with words that Hydra's grammar refuses, in the words of a user."""
+    key, _, value = argument.partition("=")
+    for opening, closing in ("[]", "{}", "()"):
+        if value.count(opening) != value.count(closing):
+            return f"{opening if value.count(opening) > value.count(closing) else closing} has no other half"
+    if any(value.count(quote) % 2 for quote in "'\""):
+        return "a quotation mark has no other half"
+    if any(not part.strip() for part in value.split(",")):
+        return f"a place of the list is empty; write {key}={','.join(p.strip() for p in value.split(',') if p.strip())}"
+    return f"a text with such characters stands in two kinds of quotes: {key}='\"...\"'"
+
+
+TEXTS = ("name", "runs", "data.root", "data.path", "data.column", "grid.laws", "tracking.project", "status")
+"""Keys whose value is one text as it stands, like those of fit_laws.py: a path may have blanks, brackets and commas."""
+
+
 def _protect(argument: str) -> str:
+    """Quote a text or a theta; quotes that are typed around a whole value are the same as none."""
+    key, _, value = argument.partition("=")
+    if key in TEXTS and value and value not in ("null", "true", "false") and not _is_list_of_files(key, value):
+        plain = value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
+        escaped = plain.replace("\\", "\\\\").replace("'", "\\'")
+        return f"{key}='{escaped}'"
+    return _protect_theta(argument)
+
+
+def _is_list_of_files(key: str, value: str) -> bool:
+    """data.path=a.txt,b.txt is an axis, unless a file has that name."""
+    return key == "data.path" and "," in value and not set("[]{}'\"") & set(value) and not Path(value).exists()
+
+
+def _protect_theta(argument: str) -> str:
     """Quote a theta, so that its numbers are one value, neither choices of an axis nor a grammar that Hydra refuses.
 
     ``structure.theta=1/3,0,..``, ``structure.theta=(1/3|0|..)`` and ``structure.theta=x1=1/3 x12=1/3 ..`` are one
@@ -145,7 +175,7 @@ def _check_names(root: str, parsed: Iterable[Override]) -> None:
     keys: set[str] = set()
     for override in parsed:
         name = override.key_or_group
-        if name not in _groups():
+        if name not in groups():
             continue
         for choice in _choices(override):
             if choice not in group_options(name):
@@ -155,11 +185,12 @@ def _check_names(root: str, parsed: Iterable[Override]) -> None:
     keys |= _keys(root)
     for override in parsed:
         name = override.key_or_group
-        if name not in _groups() and name not in keys:
-            raise UserError(f"unknown key '{name}'; {suggest(name, [*keys, *_groups()])}")
+        if name not in groups() and name not in keys:
+            raise UserError(f"unknown key '{name}'; {suggest(name, [*keys, *groups()])}")
 
 
-def _composed(root: str, overrides: Sequence[str]) -> DictConfig:
+def composed(root: str, overrides: Sequence[str]) -> DictConfig:
+    """A door's config with some overrides, as Hydra composes it. UserError where it does not compose."""
     try:
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             return compose(root, list(overrides))
@@ -206,7 +237,7 @@ def _choices(override: Override) -> list[Any]:
     return [plain.parse_override(f"value={text}").value() for text in override.sweep_string_iterator()]
 
 
-def _groups() -> list[str]:
+def groups() -> list[str]:
     """Hydra's groups; a study is no group but a list of arguments (config/study.py)."""
     return sorted(folder.name for folder in CONFIG_DIR.iterdir() if folder.is_dir() and folder.name != "study")
 
@@ -220,7 +251,7 @@ def group_options(group: str) -> list[str]:
 @cache
 def _keys(root: str, *overrides: str) -> frozenset[str]:
     """Every key of a composed config; composing takes a tenth of a second, so each is kept."""
-    return frozenset(_flat_keys(_composed(root, overrides)))
+    return frozenset(_flat_keys(composed(root, overrides)))
 
 
 def _flat_keys(config: DictConfig, prefix: str = "") -> set[str]:

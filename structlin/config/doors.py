@@ -126,15 +126,15 @@ def _of_whole_sweep(configs: Sequence[dict[str, Any]], free: tuple[str, ...] = (
     """
     first = configs[0]
     for config in configs[1:]:
-        pairs = [("max_epochs", config["data"], first["data"]), ("root", config["data"], first["data"])]
+        pairs = [("data.", key, config["data"], first["data"]) for key in ("max_epochs", "root")]
         for group in ("grid", "launch", "tracking"):
-            pairs += [(key, config[group], first[group]) for key in first[group]]
-        pairs += [(key, config, first) for key in first if not isinstance(first[key], Mapping)]
-        for key, here, there in pairs:
+            pairs += [(f"{group}.", key, config[group], first[group]) for key in first[group]]
+        pairs += [("", key, config, first) for key in first if not isinstance(first[key], Mapping)]
+        for group, key, here, there in pairs:
             if key not in ("budget", "seed", *free) and here[key] != there[key]:
                 raise UserError(
-                    f"{key} belongs to the sweep as a whole and takes one value, not {there[key]!r} and {here[key]!r}; "
-                    "a list of its own stands in brackets: grid.widths=[64,128]"
+                    f"{group}{key} belongs to the sweep as a whole and takes one value, not {there[key]!r} and "
+                    f"{here[key]!r}; a list of its own stands in brackets: grid.widths=[64,128]"
                 )
     return first
 

@@ -25,7 +25,7 @@ class Placement:
     """How several ranks hold the weights of one run: ddp (each all of them), fsdp (each a part), or auto (fsdp where
     weights, optimizer and activations exceed the memory of a GPU)."""
     tracking: str = "auto"
-    """auto (W&B where a key is configured), wandb or journal."""
+    """auto (W&B where a key is configured), wandb, tensorboard or journal."""
     project: str = "structlin"
     """W&B project."""
     group: str = ""
@@ -38,7 +38,7 @@ class Placement:
     def __post_init__(self) -> None:
         one_of("device", self.device, ("auto", "cpu", "cuda"))
         one_of("sharding", self.sharding, ("auto", "ddp", "fsdp"))
-        one_of("tracking", self.tracking, ("auto", "wandb", "journal"))
+        one_of("tracking", self.tracking, ("auto", "wandb", "tensorboard", "journal"))
         at_least("threads", self.threads, 1)
         at_least("log_steps", self.log_steps, 1)
         if not self.checkpoint_seconds > 0:

@@ -23,7 +23,7 @@ VALIDATION_EVERY = 2_000
 
 _ROWS_A_BATCH = 256
 _ANSWER_SECONDS = 8.0
-_WAY_OUT = "give local parquet or JSON lines by data.path=... instead"
+_WAY_OUT = "use scale=small (the bundled text), or give local parquet or JSON lines by data.path=..."
 
 
 def documents(path: str, column: str, provenance: dict[str, Any]) -> Iterator[str]:

@@ -5,7 +5,7 @@ variant; what only ink can say (a tensor diagram, three dimensions) is shown as 
 web/report.js draws without knowing what it means:
 
     {"id", "host"?, "title", "note", "x": {"label", "log", "names"?}, "y": {"label", "log", "zero"?},
-     "level"?: a horizontal line, where better and worse divide,
+     "key": {label: colour}, "level"?: a horizontal line, where better and worse divide,
      "series": [{"label", "variant", "colour", "style", "x": [...], "y": [...], "low"?, "high"?, "size"?}]}
 """
 
@@ -78,8 +78,12 @@ def boxes(drawings: Sequence[Drawing]) -> str:
     colours: dict[str, str] = {}
     for series in sorted(every, key=lambda one: not one.label):
         colours.setdefault(series.variant, series.colour)
-    order = dict.fromkeys(series.variant for series in every)
-    return toggles({variant: colours[variant] for variant in order}, {variant: readable(variant) for variant in order})
+    # Variants of one name (btt, and btt/paper of another study) have one box, and one colour.
+    named: dict[str, list[str]] = {}
+    for variant in dict.fromkeys(series.variant for series in every):
+        named.setdefault(readable(variant), []).append(variant)
+    together = {"|".join(variants): name for name, variants in named.items()}
+    return toggles({key: colours[key.split("|")[0]] for key in together}, together)
 
 
 def stills(drawing: Drawing) -> str:
@@ -89,8 +93,9 @@ def stills(drawing: Drawing) -> str:
         render(replace(drawing, panels=(panel,), columns=1, missing=(), shared_legend=False), "png")[0]
         for panel in painted
     ]
+    said = f"{escape(drawing.title)}. {escape(drawing.caption)}"
     images = [
-        f'<img alt="{escape(panel.title)}" src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
+        f'<img alt="{escape(panel.title)}: {said}" src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
         for panel, picture in zip(painted, pictures, strict=True)
     ]
     return f"<div class=stills>{''.join(images)}</div>" if images else ""
@@ -121,6 +126,7 @@ def _chart(identity: str, panel: Panel, host: str, most_faint: int) -> Chart:
         "id": identity, "title": panel.title, "note": note, "x": x, "y": y,
         "series": [part for series in _fewer(panel.drawn(), most_faint) for part in _parts(series)],
     }  # fmt: skip
+    chart["key"] = {one.label: one.colour for one in panel.series if one.label and one.marker != STAR}
     if panel.level is not None:
         chart["level"] = panel.level
     return chart | ({"host": host} if host else {})

@@ -72,22 +72,29 @@ class Panel:
     """What no series can say (a diagram); painted below the series."""
     spread: float = 0.0
     """Series of one point that stand at the same x are drawn this far apart, in units of x; the numbers stay."""
+    apart: float = 0.0
+    """Series of one point that stand at the same x and y are drawn this far apart in x, so that none hides another."""
     y_most: float | None = None
     """The highest y that is shown; what lies above leaves the panel."""
     own_y: bool = False
     """Whether its y axis stays its own where the drawing shares one."""
+    tall: bool = False
+    """Whether what is painted fills the height of its row; else it is as high as one diagram."""
     flat: bool = True
     """False for axes in three dimensions, which ``paint`` fills alone."""
 
     def drawn(self) -> tuple[Series, ...]:
         """The series as they are drawn."""
-        if not self.spread:
+        if not self.spread and not self.apart:
             return self.series
-        groups: dict[float, list[Series]] = {}
-        for series in self.series:
-            groups.setdefault(float(series.x[0]), []).append(series)
+        single = [series for series in self.series if self.spread or len(series.x) == 1]
+        groups: dict[tuple[float, ...], list[Series]] = {}
+        for series in single:
+            where = (float(series.x[0]),) if self.spread else (float(series.x[0]), float(series.y[0]))
+            groups.setdefault(where, []).append(series)
         place = {id(s): group.index(s) - (len(group) - 1) / 2 for group in groups.values() for s in group}
-        return tuple(replace(s, x=s.x + self.spread * place[id(s)]) for s in self.series)
+        step = self.spread or self.apart
+        return tuple(replace(s, x=s.x + step * place[id(s)]) if id(s) in place else s for s in self.series)
 
 
 @dataclass(frozen=True)

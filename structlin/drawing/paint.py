@@ -22,7 +22,7 @@ from structlin.drawing.room import (
     legend_layout,
     room_of,
 )
-from structlin.drawing.style import PAGE_INCHES, RC, RING, SMALLEST_POINT, STAR
+from structlin.drawing.style import RC, RING, SMALLEST_POINT, STAR
 from structlin.drawing.ticks import log_ticks
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ CLOUD = 60
 """Points of one series from which on they are drawn smaller."""
 BAND_MARKERS = 4
 """Markers along the line of a band, which tell variants of one colour apart."""
-LINES_A_PAGE = 78
+LINES_A_PAGE = 88
+PAPER_INCHES, MARGIN = (8.27, 11.69), 0.6
+"""A4, for everything that is printed together."""
 INCHES_PER_TICK = 0.42
 _RING: Any = {"marker": "o", "ms": 8.5, "mfc": "none", "mew": 1.0, "lw": 0}
 _STAR: Any = {"marker": "*", "ms": 7, "mec": "black", "mew": 0.4, "lw": 0}
@@ -64,12 +66,38 @@ def text_pages(title: str, lines: Sequence[str]) -> Iterator[Figure]:
 
     wrapped = [piece for line in lines for piece in (textwrap.wrap(line, 104, subsequent_indent="    ") or [""])]
     for start in range(0, len(wrapped), LINES_A_PAGE):
-        figure = Figure(figsize=(PAGE_INCHES, 9.5))
-        figure.text(0.03, 0.97, title, fontsize=10, va="top")
+        figure = Figure(figsize=PAPER_INCHES)
+        figure.text(0.06, 0.96, title, fontsize=10, va="top")
         text = "\n".join(wrapped[start : start + LINES_A_PAGE])
         # A dollar sign would begin mathematics.
-        figure.text(0.03, 0.945, text.replace("$", r"\$"), fontsize=SMALLEST_POINT, va="top", family="monospace")
+        figure.text(0.06, 0.935, text.replace("$", r"\$"), fontsize=SMALLEST_POINT, va="top", family="monospace")
         yield figure
+
+
+def on_page(figure: Figure) -> Figure:
+    """The same figure in the upper middle of a page of the common size, nothing of it larger or smaller.
+
+    What is higher than the page is scaled to it.
+    """
+    width, height = figure.get_size_inches()
+    across, up = PAPER_INCHES
+    scale = min(1.0, (up - 2 * MARGIN) / height, (across - 2 * MARGIN) / width)
+    left, bottom = (across - scale * width) / 2, up - MARGIN - scale * height
+
+    def moved(x: float, y: float) -> tuple[float, float]:
+        return (left + scale * width * x) / across, (bottom + scale * height * y) / up
+
+    for axes in figure.axes:
+        box = axes.get_position()
+        corner, far = moved(box.x0, box.y0), moved(box.x1, box.y1)
+        axes.set_position((*corner, far[0] - corner[0], far[1] - corner[1]))
+    for text in figure.texts:
+        text.set_position(moved(*text.get_position()))
+    for legend in figure.legends:
+        anchor = legend.get_bbox_to_anchor().transformed(figure.transFigure.inverted())
+        legend.set_bbox_to_anchor(moved(anchor.x0, anchor.y0), transform=figure.transFigure)
+    figure.set_size_inches(across, up)
+    return figure
 
 
 def figure_of(drawing: Drawing, *, captioned: bool = False) -> Figure:

@@ -91,7 +91,7 @@ def axes_of(panel: Panel, box: Box, bare: bool) -> Box:
         start, under = LEFT_BARE if bare else LEFT, BOTTOM
     else:
         start = under = BARE
-    if not panel.series and panel.flat:
+    if not panel.series and panel.flat and not panel.tall:
         bottom += max(0.0, height - DIAGRAM_HEIGHT - TOP)
         height = min(height, DIAGRAM_HEIGHT + TOP)
     return left + start, bottom + under, width - start - RIGHT, height - under - TOP
@@ -115,7 +115,7 @@ def legend_height(series: Iterable[Series], width: float) -> float:
 
 def _bare_height(row: Sequence[Panel], height: float) -> float:
     """Diagrams take less room than axes."""
-    return height if any(panel.series or not panel.flat for panel in row) else 0.7 * height
+    return height if any(panel.series or panel.tall or not panel.flat for panel in row) else 0.7 * height
 
 
 def _unique(panels: Iterable[Panel]) -> tuple[Series, ...]:

@@ -17,11 +17,20 @@ Rows = list[list[str]]
 
 
 def sheet(
-    *, title: str, summary: str, charts: Sequence[Mapping[str, Any]], toggles: str, before: str = "", after: str = ""
+    *,
+    title: str,
+    summary: str,
+    charts: Sequence[Mapping[str, Any]],
+    toggles: str,
+    before: str = "",
+    after: str = "",
+    about: Mapping[str, str] | None = None,
+    reload_seconds: int = 0,
 ) -> str:
-    """The page as text: a heading, ``before``, the charts (as in ``charts``), ``after``.
+    """The page as text: a heading, what it is ``about`` (date, data, commit), ``before``, the charts, ``after``.
 
-    A chart with a ``host`` is drawn into the element of that id, which stands in ``before`` or ``after``.
+    A chart with a ``host`` is drawn into the element of that id, which stands in ``before`` or ``after``. With
+    ``reload_seconds`` the page loads itself anew so often.
     """
     # "</" inside a script element would end it.
     data = json.dumps(list(charts), allow_nan=False).replace("</", "<\\/")
@@ -31,18 +40,26 @@ def sheet(
         script=_asset("report.js"),
         title=escape(title),
         summary=escape(summary),
+        about=facts(about or {}),
+        head=f'<meta http-equiv="refresh" content="{reload_seconds}">' if reload_seconds else "",
         before=before,
-        toggles=toggles,
+        toggles=f'<nav id="toggles" aria-label="structures">{toggles}</nav>' if toggles else "",
         data=data,
         after=after,
     )
+
+
+def facts(about: Mapping[str, str]) -> str:
+    """Names and values below a heading."""
+    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in about.items() if value)
+    return f'<dl class="about">{rows}</dl>' if rows else ""
 
 
 def toggles(colours: Mapping[str, str], names: Mapping[str, str] | None = None) -> str:
     """A check box for every variant, which hides its series in all charts and its rows in all tables."""
     return "".join(
         f'<label><input type=checkbox checked data-variant="{escape(variant)}">'
-        f'<i style="background:{colour}"></i>'
+        f'<i data-colour="{colour}"></i>'
         f"{escape((names or {}).get(variant, variant))}</label>"
         for variant, colour in colours.items()
     )
@@ -52,13 +69,17 @@ def table(title: str, note: str, columns: Sequence[str], rows: Rows) -> str:
     """A table that scrolls sideways on a narrow screen; the first cell of a row is its variant. Empty without rows."""
     if not rows:
         return ""
-    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    head = "".join(f"<th scope=col>{escape(name)}</th>" for name in columns)
     body = "".join(
-        f'<tr data-variant="{escape(row[0])}">' + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
+        f'<tr data-variant="{escape(row[0])}"><th scope=row>{escape(row[0])}</th>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+        + "</tr>"
         for row in rows
     )
     return (
-        f"<section><h2>{escape(title)}</h2><p>{escape(note)}</p><div class=scroll><table><thead><tr>{head}</tr></thead>"
+        f"<section><h2>{escape(title)}</h2><p>{escape(note)}</p>"
+        f'<div class=scroll tabindex=0 role=region aria-label="{escape(title)}">'
+        f"<table><thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table></div></section>"
     )
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 
 from structlin.config.identity import run_id
 from structlin.config.launch import LocalLaunch, SlurmLaunch
 from structlin.config.request import Site, StatusRequest, SweepRequest, TrainRequest
+from structlin.drawing.terminal import terminal
 from structlin.errors import UserError
 from structlin.host.umask import apply_umask
 from structlin.launch import status
@@ -24,7 +23,8 @@ from structlin.launch.progress import watch
 from structlin.launch.reconcile import job_state, reconcile
 from structlin.launch.same_code import refuse_other_code
 from structlin.planning import bill as bills
-from structlin.planning.grid import Plan, plan_run, plan_sweep
+from structlin.planning import decide, missing
+from structlin.planning.grid import Cell, Plan, plan_run, plan_sweep
 from structlin.planning.horizon import flops_per_step
 from structlin.runs.job import Job
 from structlin.runs.store import Store
@@ -47,7 +47,7 @@ def run_sweep(request: SweepRequest) -> int:
         from structlin.launch.slurm.carry_out import launch as submit  # submitit is for clusters alone
 
         return submit(plan, request, name, console)
-    return launch(plan, request.site.grouped(name), request.launch, console)
+    return launch(plan, request.site.grouped(name), request.launch, console, missing.lines(plan, request))
 
 
 def _act(plan: Plan, request: SweepRequest, console: Console) -> int:
@@ -84,14 +84,21 @@ def _dry_run(plan: Plan, request: SweepRequest, name: str, console: Console) -> 
         from structlin.launch.slurm.carry_out import show_dry
 
         show_dry(plan, request, name, console)
+        _say(missing.lines(plan, request), console)
         return 0
     workers = num_workers(request.launch.workers, request.site) if isinstance(request.launch, LocalLaunch) else 1
     bill = bills.make_bill(plan, request.site, workers)
     if request.format == "json":
-        print(bills.to_json(bill))
+        print(bills.to_json(bill, [answer.to_mapping() for answer in decide.answers(plan, request)]))
     else:
         bills.show(bill, console)
+        _say(missing.lines(plan, request), console)
     return 0
+
+
+def _say(lines: Iterable[str], console: Console) -> None:
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def run_training(request: TrainRequest) -> int:
@@ -101,39 +108,51 @@ def run_training(request: TrainRequest) -> int:
     return launch(plan, request.site, LocalLaunch(workers=1, max_hours=float("inf")), terminal())
 
 
-def terminal() -> Console:
-    """stdout: as wide as the terminal, and wide enough for a whole table where it is none."""
-    # Reasons, paths and names are other people's text: brackets in it are no markup, and colons no emoji.
-    plain: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
-    return Console(**plain) if sys.stdout.isatty() else Console(width=160, **plain)
+def launch(plan: Plan, site: Site, config: LocalLaunch, console: Console, remarks: Iterable[str] = ()) -> int:
+    """Train what is missing of a plan on this machine; ``remarks`` stand below its bill.
 
-
-def launch(plan: Plan, site: Site, config: LocalLaunch, console: Console) -> int:
-    """Train what is missing of a plan on this machine. UserError where the bill is refused or data cannot be had."""
+    UserError where the bill is refused or data cannot be had.
+    """
     states = reconcile(plan.jobs, Store(site.runs))
     pending = [state.job for state in states if not state.is_final]
     if config.same_code:
         refuse_other_code(states)
     workers = min(num_workers(config.workers, site), max(1, len(pending)))
-    if pending:
-        bills.check_epochs(plan, site)  # before anything is prepared
-        prepare_data(pending, site, console)
-        probe_missing([job.science for job in pending], site, lambda line: console.print(line, highlight=False))
+    # Before anything is prepared or measured, so that it stands there at once; it refuses what reads data too often.
     bill = bills.make_bill(plan, site, workers, pending)
     bills.show(bill, console)
-    if len(pending) < len(states):
-        console.print(f"{len(states) - len(pending)} of {len(states)} runs are done already", highlight=False)
     if pending:
+        _say(remarks, console)
+    if len(pending) < len(states):
+        done = len(states) - len(pending)
+        console.print(f"{done} of {bills.counted(len(states), 'run')} are done already", highlight=False)
+    if pending:
+        prepare_data(pending, site, console)
+        if probe_missing([job.science for job in pending], site, lambda line: console.print(line, highlight=False)):
+            bill = bills.make_bill(plan, site, workers, pending)
+            console.print(f"by measured speeds: {bills.total_said(bill)}", highlight=False)
         hours = (bill.total_seconds or 0.0) / 3600
         agree(f"this takes about {hours:,.1f} hours on this machine", hours, config.max_hours)
         if config.canary and len(pending) > 1:
             first = min(pending, key=_flops_of)
             watch(Pool([first], site, 1), console)
             if not job_state(first, Store(site.runs)).is_final:
-                console.print("the canary has not ended well: the others are not begun", highlight=False)
+                console.print("the canary has not ended well: the others are not begun")
                 return summarise(plan, site, console)
         watch(Pool(plan.jobs, site, workers), console)
-    return summarise(plan, site, console)
+    code = summarise(plan, site, console)
+    if pending and code == 0:
+        _publish(site)
+    return code
+
+
+def _publish(site: Site) -> None:
+    """Give W&B the table of a sweep that has ended, where it has copies of its runs."""
+    from structlin.runs.tracking import evaluations, mirror
+
+    name, mode = site.placement.group, mirror.wandb_mode(site.placement)
+    if name and mode:
+        evaluations.publish(site.runs, name, site.placement.project, mode, mirror.CLOSE_SECONDS)
 
 
 def _flops_of(job: Job) -> float:
@@ -146,8 +165,8 @@ def summarise(plan: Plan, site: Site, console: Console) -> int:
     unfinished = [state for state in states if not state.is_final]
     diverged = sum(state.state == "diverged" for state in states)
     console.print(
-        f"{len(states) - len(unfinished) - diverged} runs done, {diverged} diverged, {len(unfinished)} not finished "
-        f"in {site.runs}",
+        f"{bills.counted(len(states) - len(unfinished) - diverged, 'run')} done, {diverged} diverged, "
+        f"{len(unfinished)} not finished in {site.runs}",
         highlight=False,
     )
     if unfinished:
@@ -163,9 +182,20 @@ def write_manifest(plan: Plan, request: SweepRequest, name: str) -> None:
 
 
 def _name(plan: Plan) -> str:
-    """A name for an unnamed sweep: its structures and a hash of its cells."""
-    structures = list(dict.fromkeys(cell.science.structure.name for cell in plan.cells))
-    words = "-".join(structures) if len(structures) <= 3 else f"{len(structures)}-structures"
+    """A name for an unnamed sweep: its structures and mixtures as asked for, and a hash of its cells."""
+    kinds = list(dict.fromkeys(_kind(cell) for cell in plan.cells))
+    words = "-".join(kinds) if len(kinds) <= 3 else f"{len(kinds)}-structures"
     cells = "".join(f"{run_id(cell.science)}@{cell.step}" for cell in plan.cells)
     safe = re.sub(r"[^A-Za-z0-9_-]", "_", words)
     return f"{safe}-{hashlib.sha256(cells.encode()).hexdigest()[:8]}"
+
+
+def _kind(cell: Cell) -> str:
+    """The structure by the name that it was asked for, and the mixture: moe-btt8, btt-moe-ffn8."""
+    science = cell.science
+    structure = cell.alias or science.structure.name
+    if science.moe.kind == "none":
+        return structure
+    return (
+        science.moe.label if science.structure_is_idle or structure == "dense" else f"{structure}-{science.moe.label}"
+    )

@@ -41,13 +41,13 @@ def num_workers(asked: int, site: Site) -> int:
     return max(1, cores() // site.placement.threads)
 
 
-def probe_missing(sciences: Sequence[Science], site: Site, tell: Callable[[str], None]) -> None:
-    """Measure the speed of every shape that was never measured on this machine, one after another, and keep it."""
+def probe_missing(sciences: Sequence[Science], site: Site, tell: Callable[[str], None]) -> int:
+    """Measure the speed of every shape that was never measured on this machine, and keep it; how many there were."""
     throughputs = Throughputs(site.runs)
     shapes = {shape_key(science): science for science in sciences}
     missing = [science for science in shapes.values() if throughputs.find(science, site.placement) is None]
     if not missing:
-        return
+        return 0
     worker = _worker(0, site)
     try:
         for science in missing:
@@ -55,6 +55,7 @@ def probe_missing(sciences: Sequence[Science], site: Site, tell: Callable[[str],
             throughputs.keep(science, site.placement, worker.probe(science))
     finally:
         worker.close()
+    return len(missing)
 
 
 @dataclass

@@ -169,7 +169,7 @@ def parse(arguments: list[str]) -> Choices:
             raise UserError(f"'{word}' is not key=value; {suggest(key, names)}")
         if key not in names:
             raise UserError(f"unknown key '{key}'; {suggest(key, names)}")
-        values[key] = text if key == "where" else _typed(key, names[key], text)
+        values[key] = text if key == "where" else _typed(key, names[key], _unquoted(text))
     choices = Choices(**values)
     needed = {"table": "table", "wandb": "project"}.get(choices.source)
     if needed and not getattr(choices, needed):
@@ -177,6 +177,12 @@ def parse(arguments: list[str]) -> Choices:
     if choices.table and choices.source == "runs":
         raise UserError("table=... is read with source=table")
     return choices
+
+
+def _unquoted(text: str) -> str:
+    """Quotes around a whole value are the same as none, as in sweep.py."""
+    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1] if is_quoted else text
 
 
 def _typed(key: str, kind: str, text: str) -> Any:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from structlin.anatomy.kinds import rounding_of
 from structlin.anatomy.ledger import Ledger, ledger
@@ -16,12 +15,16 @@ from structlin.config.identity import run_id, to_mapping
 from structlin.config.request import Site
 from structlin.config.science import Science
 from structlin.data import epochs, train_tokens
+from structlin.drawing import terminal
 from structlin.errors import UserError
 from structlin.planning.grid import Cell, Plan
+from structlin.planning.guess import guessed_seconds
 from structlin.planning.horizon import LONG_WARMUP, flops_per_step, warmup_share
 from structlin.runs.job import Job
 from structlin.runs.speeds import Throughputs
 
+SMALL_WARMUP = 100
+"""Steps of warm-up under scale=small: where they are no more, that scale is no way out."""
 FAR_ROUNDED = 1.25
 """A size that rounding moves by a larger factor is named below the bill."""
 
@@ -36,6 +39,8 @@ class Line:
     """Passes over the training data; None where its size is not known before it is prepared."""
     seconds: float | None
     """Time of the whole cell by the measured speed of its shape, or None: not measured."""
+    guess: float | None = None
+    """A guess of the same where nothing was measured; None where nothing can be guessed."""
 
     @property
     def flags(self) -> list[str]:
@@ -65,6 +70,7 @@ class Line:
             "flops": {"training": 6 * macs * cell.tokens, "paper": macs * cell.tokens},
             "rounding": rounding_of(science),
             "seconds": self.seconds,
+            "guessed_seconds": self.guess,
             "flags": self.flags,
             "config": to_mapping(science),
         }
@@ -81,6 +87,8 @@ class Bill:
     """Forward FLOPs that they spend again under recompute=true: no useful work, so not in the total."""
     total_seconds: float | None
     """By the measured speeds, divided over the workers; None where a shape is not measured."""
+    guessed_seconds: float | None = None
+    """The same with guesses where nothing was measured; None where all is measured, or nothing can be guessed."""
 
     @property
     def num_flagged(self) -> int:
@@ -100,9 +108,17 @@ def make_bill(plan: Plan, site: Site, workers: int, pending: Sequence[Job] | Non
     total_flops = sum(flops_per_step(science) * count for science, count in steps)
     recomputed_flops = sum(_recomputed(science, site) * count for science, count in steps)
     seconds = [_seconds(science, count, site, throughputs) for science, count in steps]
+    guesses = [
+        _guess(science, count, site) if s is None else s for (science, count), s in zip(steps, seconds, strict=True)
+    ]
+    total, guessed = _sum(seconds, workers), _sum(guesses, workers)
+    return Bill(lines, total_flops, recomputed_flops, total, guessed if total is None else None)
+
+
+def _sum(seconds: Sequence[float | None], workers: int) -> float | None:
+    """Seconds over the workers; None where one is not known."""
     known = [value for value in seconds if value is not None]
-    total = sum(known) / workers if len(known) == len(seconds) else None
-    return Bill(lines, total_flops, recomputed_flops, total)
+    return sum(known) / workers if len(known) == len(seconds) else None
 
 
 def trained_steps(job: Job, planned: Collection[str]) -> int:
@@ -134,7 +150,9 @@ def _epochs(cell: Cell, site: Site) -> float | None:
 
 
 def _line(cell: Cell, site: Site, throughputs: Throughputs) -> Line:
-    return Line(cell, ledger(cell.science), _epochs(cell, site), _seconds(cell.science, cell.step, site, throughputs))
+    seconds = _seconds(cell.science, cell.step, site, throughputs)
+    guess = _guess(cell.science, cell.step, site) if seconds is None else None
+    return Line(cell, ledger(cell.science), _epochs(cell, site), seconds, guess)
 
 
 def _recomputed(science: Science, site: Site) -> int:
@@ -148,72 +166,94 @@ def _seconds(science: Science, steps: int, site: Site, throughputs: Throughputs)
     return None if speed is None else steps * science.optim.batch_tokens / speed
 
 
+def _guess(science: Science, steps: int, site: Site) -> float | None:
+    """A cluster's nodes are not here: nothing is guessed for them."""
+    return None if site.machine else guessed_seconds(science, steps, site.placement)
+
+
 # --- showing it ---------------------------------------------------------------------------------------------------
 
 
-def to_json(bill: Bill) -> str:
-    """One JSON object: {"cells": [...], "total": {...}}."""
+def to_json(bill: Bill, decides: Sequence[Mapping[str, Any]] = ()) -> str:
+    """One JSON object: {"cells": [...], "total": {...}, "decides": [...]}: what the plan can tell (decide.py)."""
     total = {
         "training_flops": bill.total_flops,
         "recomputed_flops": bill.recomputed_flops,
         "seconds": bill.total_seconds,
+        "guessed_seconds": bill.guessed_seconds,
     }
-    return json.dumps({"cells": [line.to_mapping() for line in bill.lines], "total": total})
+    cells = [line.to_mapping() for line in bill.lines]
+    return json.dumps({"cells": cells, "total": total, "decides": list(decides)})
 
 
 def show(bill: Bill, console: Console) -> None:
-    """Print the table of cells and the total."""
-    table = Table(title=None, box=None, pad_edge=False, header_style="bold")
-    for name in (
-        "structure",
-        "seed",
-        "budget",
-        "width",
-        "parameters",
-        "tokens",
-        "steps",
-        "epochs",
-        "FLOPs",
-        "time",
-        "",
-    ):
-        table.add_column(name, justify="left" if name in ("structure", "") else "right", no_wrap=name != "")
+    """Print the table of cells and the total; at any width no number is cut."""
+    names = ["structure", "width", "budget", "seed", "parameters", "tokens", "steps", "epochs", "FLOPs", "time", "note"]
+    table = terminal.Columns(names, texts=("note",), less=("epochs", "steps"), keys=3)
     for line in bill.lines:
         cell = line.cell
-        table.add_row(
+        table.add(
             cell.shown,
-            str(cell.science.seed),
-            "-" if cell.budget_flops is None else f"{cell.budget_flops:.3g}",
             str(cell.science.model.d_model),
+            "-" if cell.budget_flops is None else f"{cell.budget_flops:.3g}",
+            str(cell.science.seed),
             count(line.costs.params_total),
             count(cell.tokens),
             f"{cell.step:,}",
             _passes(line.epochs),
             f"{cell.training_flops:.2e}",
-            duration(line.seconds),
+            _time(line.seconds, line.guess),
             ", ".join(line.flags),
         )
-    console.print(table)
+    terminal.show(table.without_empty(), console)
+    for said in _remarks(bill):
+        console.print(said, highlight=False)
+
+
+def total_said(bill: Bill) -> str:
+    """How many cells and runs, what they cost, and how long they take."""
     runs = len({run_id(line.cell.science) for line in bill.lines})
-    console.print(
-        f"{len(bill.lines)} cells on {runs} runs: {bill.total_flops:.3g} training FLOPs, {duration(bill.total_seconds)}"
+    return (
+        f"{counted(len(bill.lines), 'cell')} on {counted(runs, 'run')}: {bill.total_flops:.3g} training FLOPs, "
+        f"{_time(bill.total_seconds, bill.guessed_seconds)}"
     )
-    aliases = {line.cell.alias: line.cell.science.structure.plain_name for line in bill.lines if line.cell.alias}
-    for alias, name in aliases.items():
-        console.print(f"{alias} is the theta of {name}: its runs are kept, and fitted, as {name}")
-    for said in _most_rounded(bill.lines):
-        console.print(said)
+
+
+def _remarks(bill: Bill) -> Iterator[str]:
+    """The lines below the table."""
+    yield total_said(bill)
+    if bill.guessed_seconds is not None:
+        yield "~ a guess, right within a factor of three or so: this machine has not trained such shapes yet"
+    for alias, name in _aliases(bill.lines).items():
+        yield f"{alias} is the theta of {name}: its runs are kept, and fitted, as {name}"
+    for structure, mixture in _idle(bill.lines).items():
+        yield f"{mixture} takes the place of every linear that would be {structure}: the structure is not used"
+    yield from _most_rounded(bill.lines)
     if bill.recomputed_flops:
         kept = max((line.costs for line in bill.lines), key=lambda costs: costs.activation_bytes)
-        console.print(
+        yield (
             f"recompute=true: {bill.recomputed_flops:.3g} FLOPs more, in no other count; activations of a step at most "
-            f"{count(kept.recomputed_activation_bytes)}B instead of {count(kept.activation_bytes)}B"
+            f"{size(kept.recomputed_activation_bytes)} instead of {size(kept.activation_bytes)}"
         )
     if bill.num_flagged:
-        console.print(
-            f"[yellow]{bill.num_flagged} of {len(bill.lines)} cells spend over {LONG_WARMUP:.0%} of their steps in "
-            "warm-up; laws leave out what lies inside it. A larger budget or scale=small gives longer runs.[/yellow]"
+        is_small = all(line.cell.science.schedule.warmup_steps <= SMALL_WARMUP for line in bill.lines)
+        way_out = "A larger budget" if is_small else "A larger budget or scale=small"
+        yield (
+            f"{bill.num_flagged} of {counted(len(bill.lines), 'cell')} spend over {LONG_WARMUP:.0%} of their "
+            f"steps in warm-up; laws leave out what lies inside it. {way_out} gives longer runs."
         )
+
+
+def _aliases(lines: Sequence[Line]) -> dict[str, str]:
+    """Names that were asked for -> the names that their thetas go by."""
+    used = [line.cell for line in lines if line.cell.alias and not line.cell.science.structure_is_idle]
+    return {cell.alias: cell.science.structure.plain_name for cell in used}
+
+
+def _idle(lines: Sequence[Line]) -> dict[str, str]:
+    """Structures that were asked for and that experts replace -> the mixture that does."""
+    idle = [line.cell for line in lines if line.cell.science.structure_is_idle]
+    return {cell.asked: cell.science.moe.label for cell in idle if cell.asked not in ("", "dense")}
 
 
 def _most_rounded(lines: Sequence[Line]) -> Iterator[str]:
@@ -244,6 +284,24 @@ def count(number: float) -> str:
         if number >= size:
             return f"{number / size:.3g}{unit}"
     return f"{number:.3g}"
+
+
+def size(bytes_: float) -> str:
+    """Bytes for people: 3.44e10 -> 34.4 GB."""
+    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if bytes_ >= scale:
+            return f"{bytes_ / scale:.3g} {unit}"
+    return f"{bytes_:.3g} bytes"
+
+
+def counted(number: int, noun: str) -> str:
+    """1 cell, 2 cells."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _time(seconds: float | None, guess: float | None) -> str:
+    """A time that was measured, or a guess marked as one."""
+    return duration(seconds) if seconds is not None or guess is None else f"~{duration(guess)}"
 
 
 def duration(seconds: float | None) -> str:

@@ -111,6 +111,12 @@ def _recalled(entry: cache.Entry) -> _Record:
     return _Record(dict(columns[:number]), dict(columns[number:]), **own, steps=entry.steps, losses=entry.losses)
 
 
+def load_some(runs: Path, identities: Iterable[str]) -> pd.DataFrame:
+    """The same of some runs alone, by their ids; those that are not there are passed over."""
+    folders = [RunFolder(runs / identity) for identity in sorted(set(identities))]
+    return table_of([one for one in folders if one.path.exists()], _measured, Throughputs(runs).of_machine)
+
+
 def export(table: pd.DataFrame, path: Path) -> None:
     """Write the table as .csv or .parquet, atomically. UserError for another ending."""
     writers: dict[str, Callable[[IO[bytes]], object]] = {

@@ -44,7 +44,9 @@ def check_frontier(rows: pd.DataFrame, laws, variant: str) -> None:
 def test_fig1_draws_diagrams_and_frontiers_of_four(taxonomy) -> None:
     runs, laws = taxonomy
     drawing = fig1.draw(runs, laws)
-    assert [panel.title.split("  ")[0] for panel in drawing.panels] == ["btt", "low rank", "tensor train", "frontiers"]
+    assert [panel.title for panel in drawing.panels] == ["structures", "frontiers"]
+    named = drawing.panels[0].paint.keywords["named"]
+    assert [name for name, _ in named] == ["dense", "btt", "low rank", "tensor train"]
     rows = of_panel(drawing, "frontiers")
     assert set(rows["variant"]) == {"dense", "btt", "low_rank", "tensor_train"}
     for variant in rows["variant"].unique():

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from structlin.config.compose import CONFIG_DIR, NAMED, options
+from structlin.command.help import page
+from structlin.config.compose import CONFIG_DIR, NAMED
 from structlin.config.doors import sweep_request, train_request
 from structlin.config.model import Gpt2Config
 from structlin.config.request import SweepRequest
 from structlin.config.science import Science
 from structlin.errors import UserError
+from structlin.laws import choices as laws_choices
 from structlin.structure import CATALOG, lookup
 from structlin.structure.sample import sample_thetas
 
@@ -197,7 +199,14 @@ WRONG = {
     "tracking=auto,journal": "belongs to the sweep as a whole",
     "launch.workers=-1": "at least 0",
     "evals_per_decade=0": "at least 1",
-    "structure=[": "cannot read",
+    "structure=[": "[ has no other half",
+    "structure=btt,,": "a place of the list is empty; write structure=btt",
+    "seed=0,,1": "write seed=0,1",
+    "root=x": "did you mean 'data.root'",
+    "optim.lr=1e-3)": ") has no other half",
+    "model.dtype='float32": "a quotation mark has no other half",
+    "data.max_epochs=1,2": "data.max_epochs belongs to the sweep",
+    "grid.points=2,3": "grid.points belongs to the sweep",
 }
 
 
@@ -229,6 +238,19 @@ def test_mistakes_of_several_words(arguments: list[str], named: str) -> None:
     assert named in str(refused.value)
 
 
+@pytest.mark.parametrize("typed", ["my runs", "runs (new)", "a,b", "~/x", "a'b", "é#:%", "'quoted'", '"quoted"'])
+@pytest.mark.parametrize("key", ["runs", "name", "data.root"])
+def test_a_text_is_taken_as_it_stands(key: str, typed: str) -> None:
+    found = request(f"{key}={typed}")
+    said = {"runs": str(found.site.runs), "name": found.name, "data.root": str(found.site.data_root)}[key]
+    assert said == typed.strip("'\"" if "quoted" in typed else "")
+
+
+def test_fit_and_sweep_read_quotes_alike() -> None:
+    for typed in ("runs/a b", "'runs/a b'", '"runs/a b"', "runs/a,b"):
+        assert laws_choices.parse([f"runs={typed}"]).runs == str(request(f"runs={typed}").site.runs)
+
+
 def test_a_sweep_needs_a_budget() -> None:
     with pytest.raises(UserError, match="budget=1e15"):
         sweep_request(["scale=small", "structure=btt"])
@@ -257,8 +279,8 @@ def test_a_width_that_no_head_divides_names_the_nearest() -> None:
 
 
 def test_help_lists_groups_and_keys() -> None:
-    text = options("sweep")
-    assert "structure=blast|block_dense|" in text
+    text = page("sweep")
+    assert "blast block_dense" in text
     assert "tokens_per_param" in text
 
 

@@ -134,7 +134,7 @@ def test_the_hub_is_asked_first_for_the_dataset_then_for_its_parquet_copy(
 def test_a_hub_without_the_dataset_names_every_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failing = {"main": RuntimeError("no scripts"), "refs/convert/parquet": FileNotFoundError("no such revision")}
     monkeypatch.setattr("datasets.load_dataset", Hub(failing, tmp_path))
-    with pytest.raises(UserError, match=r"main: no scripts; refs/convert/parquet: no such revision\); give local"):
+    with pytest.raises(UserError, match=r"main: no scripts; refs/convert/parquet: no such revision\); use scale=small"):
         prepare(DataRecipe("openwebtext"), tmp_path)
 
 
@@ -146,7 +146,9 @@ def test_something_that_answers_but_is_no_hub_is_not_retried(tmp_path: Path, mon
 
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", certificate_of_a_firewall)
     monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: pytest.fail("would retry for a minute"))
-    with pytest.raises(UserError, match=r"the hub does not serve .*CERTIFICATE_VERIFY_FAILED\); try later, or give"):
+    with pytest.raises(
+        UserError, match=r"the hub does not serve .*CERTIFICATE_VERIFY_FAILED\); try later, or use scale=small"
+    ):
         prepare(DataRecipe("openwebtext"), tmp_path)
 
 
@@ -171,7 +173,7 @@ def test_a_declared_offline_fails_at_once(variable: str, tmp_path: Path, monkeyp
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv(variable, "1")
     began = time.monotonic()
-    with pytest.raises(UserError, match=f"{variable} is set: unset it, or give local parquet"):
+    with pytest.raises(UserError, match=f"{variable} is set: unset it, or use scale=small"):
         prepare(DataRecipe("openwebtext"), tmp_path)
     assert time.monotonic() - began < 1
 
@@ -184,7 +186,10 @@ def test_a_hub_out_of_reach_is_said_within_seconds(
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
     began = time.monotonic()
-    with pytest.raises(UserError, match=f"{endpoint} is out of reach from here; connect, or give local parquet"):
+    with pytest.raises(
+        UserError,
+        match=f"{endpoint} is out of reach from here; connect, or use scale=small",
+    ):
         prepare(DataRecipe("openwebtext"), tmp_path)
     assert time.monotonic() - began < 6
 

@@ -141,5 +141,5 @@ def test_every_variant_has_a_box_in_the_colour_of_its_legend() -> None:
     of = (series("faint", label="", colour="#aaaaaa"), series("line"), series("line", variant="b", colour="#bbbbbb"))
     text = boxes([Drawing("d", "t", "c", (Panel("p", "x", "y", of),))])
     for variant, colour, name in (("low_rank", "#123456", "low rank"), ("b", "#bbbbbb", "b")):
-        assert f'data-variant="{variant}"><i style="background:{colour}"></i>{name}</label>' in text
+        assert f'data-variant="{variant}"><i data-colour="{colour}"></i>{name}</label>' in text
     assert text.count("<label>") == 2

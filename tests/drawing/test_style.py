@@ -5,7 +5,8 @@ import pytest
 from matplotlib import colormaps
 from matplotlib.colors import to_rgb
 
-from structlin.drawing.style import colour_of, marker_of, ordered, shade
+from structlin.drawing.style import colour_of, look_of, marker_of, ordered, shade
+from structlin.structure import CATALOG
 
 
 @pytest.mark.parametrize("part", np.linspace(0, 1, 41))
@@ -21,13 +22,35 @@ def test_a_scale_ends_where_its_numbers_do() -> None:
 
 
 def test_no_two_of_many_variants_look_alike() -> None:
-    """Seven colours and seven markers tell 49 apart, and dense from all of them."""
-    names = ["dense", "dense/paper", *(f"v{place}" for place in range(49))]
+    """Twelve colours and twelve markers tell 144 apart, and dense from all of them; of a few neither is shared."""
+    names = ["dense", "dense/paper", *(f"v{place}" for place in range(100))]
     looks = {(colour_of(names, name), marker_of(names, name)) for name in names}
-    assert len(looks) == 50
+    assert len(looks) == 101
     assert {(colour_of(names, name), marker_of(names, name)) for name in names[:2]} == {("#000000", "^")}
     few = names[:9]
     assert len({colour_of(few, name) for name in few}) == len({marker_of(few, name) for name in few}) == 8
+
+
+@pytest.mark.parametrize("others", [[], ["dense"], ["btt3", "l1", "dense"], ["v1", "v2", "moe-btt8"]])
+def test_a_variant_looks_the_same_in_every_figure(others: list[str]) -> None:
+    for name in ("btt", "low_rank", "tensor_train", "moe-ffn8", "g2", "btt@nddn"):
+        assert look_of((*others, name), name) == look_of((name,), name)
+        # Options that all of a figure have change nothing.
+        assert look_of((f"{name}+fixed-norm",), f"{name}+fixed-norm") == look_of((name,), name)
+
+
+def test_an_option_beside_the_plain_variant_has_a_look_of_its_own() -> None:
+    names = ("btt", "btt+fixed-norm", "btt+head", "dense")
+    assert len({look_of(names, name) for name in names}) == 4
+    assert look_of(names, "btt") == look_of(("btt",), "btt")
+
+
+def test_the_structures_of_the_paper_look_different() -> None:
+    names = tuple(CATALOG)
+    looks = {look_of(names, name) for name in names}
+    assert len(looks) == len(names)
+    shown = ("dense", "btt", "btt3", "btt7", "btt11", "low_rank", "l1", "g1", "kronecker", "tensor_train")
+    assert len({look_of(shown, name)[0] for name in shown}) == len({look_of(shown, name)[1] for name in shown}) == 10
 
 
 def test_colours_do_not_depend_on_which_run_came_first() -> None:

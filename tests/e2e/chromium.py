@@ -100,6 +100,15 @@ class Chromium:
         """Move the pointer to a place in the window."""
         self._call("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": x, "y": y})
 
+    def emulate(self, scheme: str) -> None:
+        """A reader who prefers light or dark pages."""
+        self._call("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+
+    def print(self, path: Path) -> Path:
+        """The page as a PDF."""
+        path.write_bytes(base64.b64decode(self._call("Page.printToPDF", {"printBackground": True})["data"]))
+        return path
+
     def picture(self, path: Path) -> None:
         """A picture of the whole page."""
         found = self._call("Page.captureScreenshot", {"format": "png", "captureBeyondViewport": True})

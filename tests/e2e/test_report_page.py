@@ -8,6 +8,7 @@ import pytest
 
 from structlin.laws import run
 from structlin.laws.choices import Choices
+from tests.e2e.accessibility import serious_faults
 from tests.e2e.chromium import Chromium
 from tests.laws.tables import two
 
@@ -35,7 +36,7 @@ def test_every_chart_is_drawn_without_a_network(report: Path) -> None:
         assert {"frontier-0", "multipliers-0", "isoflop-0", "isoflop-1", "backtest-0", "residuals-0"} == set(charts)
         for chart in charts:
             assert page.run(f"({INK})('{chart}')") > 300, chart
-        assert page.run("document.querySelector('main').firstElementChild.id") == "warnings"
+        assert page.run("document.querySelector('main').firstElementChild.id") == "verdict"
         assert page.run("document.querySelectorAll('#warnings li').length") >= 1
         assert all(url.startswith(("file:", "data:")) for url in page.requests)
         assert page.faults == []
@@ -92,3 +93,77 @@ def test_a_phone_needs_no_sideways_scrolling(report: Path, tmp_path: Path) -> No
         assert page.run("[...document.querySelectorAll('#toggles label')].every((e) => e.offsetHeight >= 30)")
         page.picture(tmp_path / "phone.png")
         assert (tmp_path / "phone.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 390])
+def test_axe_finds_no_serious_fault(report: Path, scheme: str, width: int) -> None:
+    assert serious_faults(report, width, scheme) == []
+
+
+def test_a_dark_page_is_dark_and_its_ink_light(report: Path) -> None:
+    with Chromium(1200, 900) as page:
+        page.emulate("dark")
+        page.open(report)
+        shades = page.run("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+        assert max(shades) < 60
+        light = "d[i + 3] > 0 && d[i] + d[i + 1] + d[i + 2] > 450"
+        ink = INK.replace("d[i + 3] > 0 && d[i] + d[i + 1] + d[i + 2] < 600", light)
+        assert page.run(f"({ink})('frontier-0')") > 300
+
+
+def test_arrow_keys_read_the_values(report: Path) -> None:
+    with Chromium(1200, 900) as page:
+        page.open(report)
+        press = (
+            "(key) => { const e = document.getElementById('frontier-0');"
+            "e.focus(); e.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true, cancelable: true}));"
+            "return document.getElementById('said').textContent; }"
+        )
+        said = [page.run(f"({press})('{key}')") for key in ("ArrowRight", "ArrowRight", "ArrowDown")]
+        assert len(set(said)) == 3
+        assert all("FLOPs" in text and "loss" in text for text in said)
+
+
+def test_every_chart_has_a_text_alternative(report: Path) -> None:
+    with Chromium(1200, 900) as page:
+        page.open(report)
+        labels = page.run("[...document.querySelectorAll('.plot')].map((e) => e.getAttribute('aria-label'))")
+        assert all("chart of" in label and "series" in label for label in labels)
+        rows = page.run(
+            "(() => { const d = document.querySelector('#frontier-0').parentElement.querySelector('.numbers');"
+            "d.open = true; return new Promise((r) => setTimeout(() =>"
+            " r(d.querySelectorAll('tbody tr').length), 300)); })()"
+        )
+        assert rows > 10
+
+
+def test_isoflop_curves_have_a_key(report: Path) -> None:
+    with Chromium(1200, 900) as page:
+        page.open(report)
+        key = page.run(
+            "[...document.querySelector('#isoflop-0').parentElement.querySelectorAll('.key li')]"
+            ".map((e) => e.textContent)"
+        )
+        assert len(key) > 1
+        assert all("FLOPs" in text for text in key)
+
+
+def test_the_page_says_of_what_and_when_it_is(report: Path) -> None:
+    with Chromium(1200, 900) as page:
+        page.open(report)
+        facts = page.run(
+            "Object.fromEntries([...document.querySelectorAll('.about dt')]"
+            ".map((e) => [e.textContent, e.nextSibling.textContent]))"
+        )
+        assert set(facts) >= {"date", "data", "code"}
+        assert "evaluations of" in facts["data"]
+        assert page.run("document.querySelector('#warnings details').open") is False
+
+
+def test_print_is_light_and_has_no_boxes(report: Path, tmp_path: Path) -> None:
+    with Chromium(1200, 900) as page:
+        page.emulate("dark")
+        page.open(report)
+        pdf = page.print(tmp_path / "page.pdf")
+        assert pdf.stat().st_size > 20_000

@@ -76,6 +76,8 @@ def test_a_study_plans_the_same_runs(name: str, store: Path) -> None:
     assert not wrong, f"{wrong}; {golden.REMEDY}"
     study, size = name.split()
     kept = kept_study(study)
+    if study == "demo":  # trained anew by everybody
+        return
     assert kept is not None
     if size == "small" and not kept.origin["trained_otherwise"]:
         folders = {Store(store).folder(science).path.name for science, _ in plan.values()}

@@ -9,7 +9,7 @@ import sweep
 from structlin.config.doors import sweep_request
 from structlin.config.request import Site
 from structlin.errors import UserError
-from structlin.launch import local
+from structlin.launch import carry_out, local
 from structlin.launch.carry_out import run_sweep
 from structlin.launch.reconcile import reconcile
 from structlin.planning.grid import plan_sweep
@@ -184,3 +184,30 @@ def test_a_line_of_a_reason_is_no_markup(runs: Path, data_root: Path, monkeypatc
     monkeypatch.setattr(Here, "train", fail)
     assert run(runs, data_root, f"budget={SMALL}") == 1
     assert reason in capsys.readouterr().out.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["structure=dense", "moe=ffn"], "moe-ffn8-"),
+        (["structure=btt", "moe=btt"], "moe-btt8-"),
+        (["structure=btt", "moe=none,ffn"], "btt-btt-moe-ffn8-"),
+        (["structure=monarch,dense"], "monarch-dense-"),
+        (["structure=dense,btt,low_rank,kronecker"], "4-structures-"),
+    ],
+)
+def test_an_unnamed_sweep_is_named_by_what_was_asked_for(words: list[str], name: str) -> None:
+    asked = sweep_request([*words, "budget=1e12", "scale=small", "grid.points=2", "tracking=journal"])
+    assert carry_out._name(plan_sweep(asked)).startswith(name)
+
+
+def test_the_bill_stands_there_before_anything_is_measured(
+    tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = []
+    monkeypatch.setattr(carry_out, "prepare_data", lambda *rest: said.append(capsys.readouterr().out))
+    monkeypatch.setattr(carry_out, "probe_missing", lambda *rest: said.append(capsys.readouterr().out) or 0)
+    monkeypatch.setattr(carry_out, "watch", lambda pool, console: None)
+    run(tmp_path / "runs", data_root, f"budget={SMALL}")
+    assert "training FLOPs, ~" in said[0]
+    assert "a guess" in said[0]

@@ -9,12 +9,14 @@ from rich.console import Console
 
 from structlin.anatomy.kinds import rounding_of
 from structlin.anatomy.ledger import ledger
+from structlin.config.doors import sweep_request
 from structlin.config.identity import run_id
 from structlin.config.request import Site
 from structlin.errors import UserError
 from structlin.planning import bill
-from structlin.planning.bill import check_epochs, count, duration, make_bill, show, to_json
+from structlin.planning.bill import check_epochs, count, duration, make_bill, show, size, to_json
 from structlin.planning.grid import Plan, plan_sweep
+from structlin.planning.guess import guessed_seconds
 from structlin.planning.horizon import flops_per_step
 from structlin.runs.speeds import Throughputs
 from tests.planning.test_grid import request
@@ -102,9 +104,96 @@ def test_the_table_shows_every_cell_and_the_total(site: Site, capsys: pytest.Cap
     plan = plan_sweep(request(widths=(32, 64)))
     show(make_bill(plan, site, 1), Console(width=160))
     text = capsys.readouterr().out
-    assert "not measured" in text
-    assert "2 cells on 2 runs: 2e+12 training FLOPs" in text
+    assert "2 cells on 2 runs: 2e+12 training FLOPs, ~" in text
+    assert "a guess" in text
     assert all(f"{cell.step:,}" in text for cell in plan.cells)
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_no_number_of_the_table_is_cut(width: int, site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = plan_sweep(request("isoflop", (1e12, 1e13), names=("btt", "low_rank")))
+    bill = make_bill(plan, site, 1)
+    show(bill, Console(width=width))
+    text = capsys.readouterr().out
+    assert "…" not in text
+    assert "..." not in text
+    for line in bill.lines:
+        for number in (f"{line.cell.training_flops:.2e}", count(line.costs.params_total), count(line.cell.tokens)):
+            assert number in text
+
+
+def test_one_is_one(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    show(make_bill(plan_sweep(request(widths=(32,))), site, 1), Console(width=160))
+    assert "1 cell on 1 run: " in capsys.readouterr().out
+
+
+def test_a_guess_is_marked_and_gone_once_all_is_measured(site: Site) -> None:
+    plan = plan_sweep(request(widths=(32, 64)))
+    bill = make_bill(plan, site, 2)
+    guesses = [line.guess for line in bill.lines]
+    assert bill.guessed_seconds == pytest.approx(sum(guesses) / 2)
+    assert json.loads(to_json(bill))["total"]["guessed_seconds"] == bill.guessed_seconds
+    throughputs = Throughputs(site.runs)
+    throughputs.keep(plan.cells[0].science, site.placement, 1000.0)
+    half = make_bill(plan, site, 2)
+    assert half.lines[0].guess is None
+    assert half.guessed_seconds == pytest.approx((half.lines[0].seconds + guesses[1]) / 2)
+    throughputs.keep(plan.cells[1].science, site.placement, 1000.0)
+    assert make_bill(plan, site, 2).guessed_seconds is None
+    # Of a cluster's nodes nothing is known here.
+    assert make_bill(plan, replace(site, machine="launch=slurm"), 2).guessed_seconds is None
+
+
+def test_a_guess_grows_with_work_and_shrinks_with_threads(site: Site) -> None:
+    science = plan_sweep(request(widths=(64,))).cells[0].science
+    one = guessed_seconds(science, 100, replace(site.placement, device="cpu", threads=1))
+    assert guessed_seconds(science, 200, replace(site.placement, device="cpu", threads=1)) == pytest.approx(2 * one)
+    assert guessed_seconds(science.at_width(512), 100, replace(site.placement, device="cpu", threads=1)) > 5 * one
+    assert guessed_seconds(science.at_width(512), 100, replace(site.placement, device="cpu", threads=4)) < (
+        guessed_seconds(science.at_width(512), 100, replace(site.placement, device="cpu", threads=1))
+    )
+
+
+# Tokens a second measured by probes: 3 layers, 64 of context, 1,024 tokens a step, a core of an Intel Xeon (AVX-512).
+MEASURED = {
+    ("dense", 16): 35_072,
+    ("dense", 64): 12_023,
+    ("btt", 32): 17_063,
+    ("btt", 96): 7_420,
+    ("low_rank", 64): 9_897,
+}
+
+
+@pytest.mark.parametrize(("shape", "speed"), MEASURED.items(), ids=str)
+def test_a_guess_is_near_what_was_measured(shape: tuple[str, int], speed: float, site: Site) -> None:
+    science = plan_sweep(request(widths=(shape[1],), names=(shape[0],), tokens=(1024 * 1000,))).cells[0].science
+    guess = guessed_seconds(science, 1000, replace(site.placement, device="cpu", threads=1))
+    assert 1 / 2.5 < guess / (1000 * 1024 / speed) < 2.5
+
+
+def test_the_way_out_of_a_long_warmup_is_no_scale_that_is_set(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    small = sweep_request(["structure=btt", "budget=3e10", "scale=small", "grid.widths=[32]", "tracking=journal"])
+    show(make_bill(plan_sweep(small), site, 1), Console(width=160))
+    said = capsys.readouterr().out
+    assert "A larger budget gives longer runs" in said
+    assert "scale=small" not in said
+
+
+def test_names_that_were_asked_for_are_explained(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["budget=1e12", "scale=small", "grid.points=2", "tracking=journal", "structure=monarch"]
+    show(make_bill(plan_sweep(sweep_request(words)), site, 1), Console(width=160))
+    assert "monarch is the theta of btt" in capsys.readouterr().out
+    show(make_bill(plan_sweep(sweep_request([*words, "moe=btt"])), site, 1), Console(width=160))
+    said = capsys.readouterr().out
+    assert "moe-btt8 takes the place of every linear that would be monarch" in said
+    assert "theta of" not in said
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(34.4e9, "34.4 GB"), (1.5e6, "1.5 MB"), (12, "12 bytes"), (2e12, "2 TB"), (3e3, "3 kB")]
+)
+def test_bytes_have_one_unit(number: float, text: str) -> None:
+    assert size(number) == text
 
 
 def test_recomputation_is_billed_apart(site: Site, capsys: pytest.CaptureFixture[str]) -> None:

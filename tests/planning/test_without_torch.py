@@ -39,7 +39,7 @@ def test_a_dry_run_imports_no_torch_and_makes_nothing(shown: str, tmp_path: Path
     if shown == "json":
         assert {cell["structure"] for cell in json.loads(printed)["cells"]} == {"btt", "dense"}
     else:
-        assert "not measured" in printed
+        assert "a guess" in printed
 
 
 def test_help_imports_no_torch(tmp_path: Path) -> None:

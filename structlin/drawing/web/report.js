@@ -1,10 +1,18 @@
 // Draws the charts that stand in the page as data: one toggle per variant, linear or logarithmic axes, values under
-// the pointer. It knows series and axes, nothing of scaling laws.
+// the pointer or the arrow keys, a key, and the numbers as a table. It knows series and axes, nothing of scaling laws.
 "use strict";
 (() => {
   const specs = JSON.parse(document.getElementById("data").textContent);
   const hidden = new Set();
   const live = [];
+  const night = window.matchMedia("(prefers-color-scheme: dark)");
+  let printing = false;
+  const dark = () => night.matches && !printing;
+  // Colours that a dark page would swallow, lighter there; all else is seen on both.
+  const lighter = { "#000000": "#f0f0f0", "#332288": "#9a8cff", "#882255": "#e06aa0", "#8b4513": "#d08a4e", "#7f6a00": "#c9b037",
+    "#0072b2": "#4aa8e0", "#aa4499": "#d57fc9", "#444444": "#bbbbbb", "#555555": "#bbbbbb", "#440154": "#b06cc8", "#482878": "#a58ad8",
+    "#3e4a89": "#8f9de0", "#30698e": "#6fb3dd" };
+  const ink = (hex) => (dark() && lighter[hex.toLowerCase()]) || hex;
 
   const short = (v) => {
     if (v === null || v === undefined) return "-";
@@ -25,24 +33,24 @@
       if (hidden.has(s.variant)) continue;
       const add = (y, options) => {
         tables.push([s.x, y]);
-        series.push(Object.assign({ label: s.label, spanGaps: true, stroke: s.colour, points: { show: false } }, options));
+        series.push(Object.assign({ label: s.label, spanGaps: true, stroke: ink(s.colour), points: { show: false } }, options));
         sources.push(s);
       };
       if (s.style === "band") {
-        add(s.high, { stroke: alpha(s.colour, 0.15), width: 1 });
-        add(s.low, { stroke: alpha(s.colour, 0.15), width: 1 });
-        bands.push({ series: [series.length - 2, series.length - 1], fill: alpha(s.colour, 0.18) });
+        add(s.high, { stroke: alpha(ink(s.colour), 0.15), width: 1 });
+        add(s.low, { stroke: alpha(ink(s.colour), 0.15), width: 1 });
+        bands.push({ series: [series.length - 2, series.length - 1], fill: alpha(ink(s.colour), 0.18) });
         add(s.y, { width: 2 });
       } else if (s.style === "points") {
-        add(s.y, { width: 0, paths: () => null, points: { show: true, size: s.size || 6, fill: s.colour, width: 0 } });
+        add(s.y, { width: 0, paths: () => null, points: { show: true, size: s.size || 6, fill: ink(s.colour), width: 0 } });
       } else if (s.style === "dots") {
-        add(s.y, { paths: () => null, points: { show: true, size: 4, fill: alpha(s.colour, 0.4), width: 0 } });
+        add(s.y, { paths: () => null, points: { show: true, size: 4, fill: alpha(ink(s.colour), 0.4), width: 0 } });
       } else if (s.style === "joined") {
-        add(s.y, { width: 1.5, points: { show: true, size: 6, fill: s.colour, width: 0 } });
+        add(s.y, { width: 1.5, points: { show: true, size: 6, fill: ink(s.colour), width: 0 } });
       } else if (s.style === "bars") {
-        add(s.y, { width: 0, fill: s.colour, paths: bars });
+        add(s.y, { width: 0, fill: ink(s.colour), paths: bars });
       } else if (s.style === "faint") {
-        add(s.y, { width: 1, stroke: alpha(s.colour, 0.3) });
+        add(s.y, { width: 1, stroke: alpha(ink(s.colour), 0.3) });
       } else {
         add(s.y, { width: 1.5, dash: s.style === "dashed" ? [6, 4] : undefined });
       }
@@ -82,7 +90,8 @@
     const label = side === "y" || options.names ? options.label : null;
     return {
       label, labelSize: 22, size: side === "y" ? 62 : options.names ? 66 : 26, font: "12px system-ui", labelFont: "12px system-ui",
-      grid: { stroke: "#ececec", width: 1 }, ticks: { stroke: "#bbb", width: 1 },
+      stroke: dark() ? "#cfcfcf" : "#333", grid: { stroke: dark() ? "#33363a" : "#ececec", width: 1 },
+      ticks: { stroke: dark() ? "#666" : "#bbb", width: 1 },
       values: (u, ticks) => ticks.map((v) => (options.names ? options.names[v] || "" : tick(v))),
       filter: (u, ticks) => ticks,  // uPlot would label powers of ten only on a logarithmic axis
     };
@@ -148,7 +157,10 @@
 
   function hover(chart, u) {
     const { left, top } = u.cursor;
-    const found = left >= 0 ? nearest(chart, left, top) : null;
+    show(chart, u, left >= 0 ? nearest(chart, left, top) : null);
+  }
+
+  function show(chart, u, found) {
     chart.tip.style.display = found ? "block" : "none";
     if (!found) return;
     const x = u.data[0][found.i], y = u.data[found.s][found.i];
@@ -199,6 +211,76 @@
     chart.host.dataset.series = String(made.series.length - 1);
   }
 
+  function describe(spec) {
+    const names = [...new Set(spec.series.map((s) => s.label))];
+    const axis = (a) => a.label.replace(/\n/g, " ") + (a.log ? ", logarithmic" : "");
+    return `${spec.title}: chart of ${axis(spec.y)} over ${spec.x.names ? spec.x.names.join(", ") : axis(spec.x)}; ${names.length} series: ` +
+      `${names.slice(0, 12).join(", ")}${names.length > 12 ? ", ..." : ""}. Arrow keys read the values; the numbers follow as a table.`;
+  }
+
+  // Left and right: the points of a series; up and down: the series.
+  function walk(chart, event) {
+    const step = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
+    if (!step || chart.plot.data.length < 2) return;
+    event.preventDefault();
+    const u = chart.plot, count = u.data.length - 1;
+    const there = (s) => u.data[s].map((v, i) => (v === null || v === undefined ? -1 : i)).filter((i) => i >= 0);
+    let { s = 1, place = -1 } = chart.at || {};
+    if (step[0]) { s = ((s - 1 + step[0] + count) % count) + 1; place = 0; }
+    for (let tries = 0; !there(s).length && tries < count; tries++) s = (s % count) + 1;
+    const points = there(s);
+    if (!points.length) return;
+    place = Math.max(0, Math.min(points.length - 1, place + step[1]));
+    chart.at = { s, place };
+    show(chart, u, { s, i: points[place] });
+    document.getElementById("said").textContent = chart.tip.textContent.replace(/\n/g, ", ");
+  }
+
+  function key(spec) {
+    const list = document.createElement("ul");
+    list.className = "key";
+    for (const [label, colour] of Object.entries(spec.key || {})) {
+      const item = document.createElement("li"), mark = document.createElement("i");
+      mark.dataset.colour = colour;
+      item.append(mark, label);
+      list.append(item);
+    }
+    return list;
+  }
+
+  const MOST = 400;
+  function numbers(spec) {
+    const box = document.createElement("details"), title = document.createElement("summary");
+    box.className = "numbers";
+    title.textContent = `Numbers of ${spec.title}`;
+    box.append(title);
+    box.addEventListener("toggle", () => {
+      if (!box.open || box.childElementCount > 1) return;
+      const scroll = document.createElement("div"), table = document.createElement("table"), head = table.createTHead().insertRow();
+      scroll.className = "scroll";
+      scroll.tabIndex = 0;
+      for (const name of ["series", spec.x.names ? "category" : spec.x.label, spec.y.label]) {
+        const cell = document.createElement("th");
+        cell.scope = "col";
+        cell.textContent = name;
+        head.append(cell);
+      }
+      const body = table.createTBody();
+      let left = MOST;
+      for (const s of spec.series) {
+        s.x.forEach((x, i) => {
+          if (left-- <= 0 || s.y[i] === null) return;
+          const row = body.insertRow();
+          for (const text of [s.label, spec.x.names ? spec.x.names[Math.round(x)] : short(x), short(s.y[i])]) row.insertCell().textContent = text;
+        });
+      }
+      scroll.append(table);
+      if (left < 0) scroll.append(`The first ${MOST} numbers; all stand in the files beside this page.`);
+      box.append(scroll);
+    });
+    return box;
+  }
+
   function toggle(text, on, act) {
     const label = document.createElement("label"), box = document.createElement("input");
     box.type = "checkbox";
@@ -216,6 +298,9 @@
     bar.className = "axes";
     host.className = "plot";
     host.id = spec.id;
+    host.tabIndex = 0;
+    host.setAttribute("role", "img");
+    host.setAttribute("aria-label", describe(spec));
     tip.className = "tip";
     const chart = { spec, host, tip, plot: null, width: 0 };
     const positive = (name) => spec.series.every((s) => [s[name], s.low, s.high].filter((v) => v && name === "y" || v === s[name])
@@ -230,19 +315,32 @@
       name.textContent = spec.x.label;
       section.append(name);
     }
+    section.append(key(spec), numbers(spec));
+    host.addEventListener("keydown", (event) => walk(chart, event));
+    host.addEventListener("blur", () => { tip.style.display = "none"; });
     document.getElementById(spec.host || "charts").append(section);
     live.push(chart);
     draw(chart);
   }
 
   document.querySelectorAll("#toggles input").forEach((box) => box.addEventListener("change", () => {
-    const name = box.dataset.variant;
-    if (box.checked) hidden.delete(name); else hidden.add(name);
+    for (const name of box.dataset.variant.split("|")) {
+      if (box.checked) hidden.delete(name); else hidden.add(name);
+    }
     document.querySelectorAll("tr[data-variant]").forEach((row) => {
       row.classList.toggle("off", hidden.has(row.dataset.variant));
     });
     live.forEach(draw);
   }));
+
+  function paint() {
+    document.querySelectorAll("i[data-colour]").forEach((mark) => { mark.style.background = ink(mark.dataset.colour); });
+    live.forEach(draw);
+  }
+  paint();
+  night.addEventListener("change", paint);
+  window.addEventListener("beforeprint", () => { printing = true; paint(); });
+  window.addEventListener("afterprint", () => { printing = false; paint(); });
 
   let waiting = 0;
   window.addEventListener("resize", () => {

@@ -12,7 +12,7 @@ import pandas as pd
 
 from structlin.drawing.drawing import Panel, Series
 from structlin.drawing.names import readable
-from structlin.drawing.style import DENSE_COLOUR, STAR, colour_of, marker_of, ordered, shade
+from structlin.drawing.style import STAR, colour_of, look_of, marker_of, ordered, shade
 from structlin.drawing.ticks import power_label
 from structlin.laws.approaches.fit import Laws, Parametric
 from structlin.laws.approaches.isoflop import Slice
@@ -91,15 +91,12 @@ def frontier_series(laws: Laws, variant: str, colour: str, marker: str, label: s
     yield Series("", variant, fine, np.asarray(law.loss(fine)), "dashed", colour, said=said)
 
 
-def by_number(
-    laws: Laws, variants: Sequence[str], values: Mapping[str, float], colours: Mapping[str, str], symbol: str
-) -> tuple[Series, ...]:
-    """Frontiers coloured by a number of each structure; dense as black triangles. Markers are those of the figure."""
+def by_number(laws: Laws, variants: Sequence[str], values: Mapping[str, float], symbol: str) -> tuple[Series, ...]:
+    """Frontiers in the order of a number of each structure, which stands in the legend; looks are those everywhere."""
     series: list[Series] = []
     for variant in sorted(variants, key=lambda name: (values[name], name)):
-        own = DENSE_COLOUR if variant == "dense" else colours[variant]
         label = f"{readable(variant)}  {symbol} = {values[variant]:.2f}"
-        series += frontier_series(laws, variant, own, marker_of(laws.points.variants, variant), label)
+        series += frontier_series(laws, variant, *look_of(tuple(laws.points.variants), variant), label)
     return tuple(series)
 
 

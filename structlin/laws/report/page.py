@@ -13,6 +13,7 @@ from structlin.drawing.style import colour_of, ordered
 from structlin.host.files import write_atomically
 from structlin.laws.approaches.fit import Laws
 from structlin.laws.caution import CAUTIONS
+from structlin.laws.report import head
 from structlin.laws.report.console import mean_over, number, share, span
 from structlin.laws.report.drawings import drawings
 
@@ -117,7 +118,7 @@ def more_tables(found: dict[str, Any]) -> str:
 
 
 def warnings(found: dict[str, Any]) -> str:
-    """The list on top of the page."""
+    """All warnings by name, folded."""
     if not found["warnings"]:
         return "<section id=warnings class=calm><h2>Warnings</h2><p>None.</p></section>"
     by_name: dict[str, list[str]] = {}
@@ -129,25 +130,33 @@ def warnings(found: dict[str, Any]) -> str:
         f"<ul>{''.join(lines)}</ul></li>"
         for name, lines in by_name.items()
     )
-    return f"<section id=warnings><h2>Warnings ({len(found['warnings'])})</h2><ul>{items}</ul></section>"
+    count = len(found["warnings"])
+    return (
+        f"<section id=warnings><h2>Warnings ({count})</h2><details><summary>Show {count}, of {len(by_name)} kinds"
+        f"</summary><ul>{items}</ul></details></section>"
+    )
 
 
 def render(laws: Laws, found: dict[str, Any]) -> str:
     """The page as text."""
     facts, variants = laws.points.choices, laws.points.variants
     choices, shown = escape(json.dumps(found["choices"], indent=1)), drawings(laws)
+    first, rest = shown[:2], shown[2:]
     return sheet(
-        title="Scaling laws",
-        summary=f"{facts['rows']} evaluations of {facts['runs']} runs · FLOPs: {facts['flops']} · "
-        f"model size: {facts['size']}",
-        before=warnings(found),
+        title=head.title(laws),
+        summary=f"FLOPs: {facts['flops']} · model size: {facts['size']}",
+        about=head.about(laws),
+        before=head.verdict(found),
         toggles=toggles({variant: colour_of(variants, variant) for variant in ordered(variants)}),
         charts=charts_in(shown),
-        after="".join(section(drawing) for drawing in shown)
+        after="".join(section(drawing) for drawing in first)
+        + head.next_runs(laws, found)
+        + "".join(section(drawing) for drawing in rest)
         + tables(found)
         + more_tables(found)
+        + warnings(found)
         + "<section><h2>Choices</h2><p>Everything that led to these numbers; laws.json has them in full precision.</p>"
-        f"<details><summary>Show</summary><pre>{choices}</pre></details></section>",
+        f"<details><summary>Show</summary><pre tabindex=0>{choices}</pre></details></section>",
     )
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from structlin.config.identity import science_from
 from structlin.errors import UserError
 from structlin.runs.table import Measured, table_of
+from structlin.runs.tracking.payload import ABOUT
 from structlin.tracker.history import Logged
 
 STATES = {"finished": "done", "running": "running"}
@@ -27,6 +28,8 @@ def table(runs: Sequence[Logged]) -> pd.DataFrame:
 def _measured(run: Logged) -> Measured:
     config = dict(run.config)
     origin = config.pop("provenance", {})
+    for key in ABOUT:
+        config.pop(key, None)
     if "schema" not in config:
         raise UserError(f"W&B's run {run.run} ({run.name}) is none of this project's: its config has no schema")
     try:

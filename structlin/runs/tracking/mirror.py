@@ -1,11 +1,10 @@
-"""How do journal rows reach Weights & Biases without ever hurting a run? A thread that copies them, and may fail.
+"""How do journal rows reach Weights & Biases, each once? By their numbers (copier.py: how a run is never hurt).
 
 The journal is the truth; W&B holds a copy for looking at, under the run's own id. Row number n of the journal
 (``Journal.written``) is W&B's row ``_step`` n, so one number says what W&B holds. After a requeue the mirror asks for
 it (or, offline, reads the files of earlier attempts), sends what is missing and goes on: nothing is lost or doubled.
 
-Training only appends to a list. Connecting, sending and finishing happen in the thread, within time limits; what does
-not answer is one line on stderr, and ``make sync`` (structlin.runs.tracking.sync) completes W&B's copy later.
+What does not answer is one line on stderr, and ``make sync`` (structlin.runs.tracking.sync) completes W&B's copy later.
 
 runs/<id>/wandb/<n>/target.json      where the rows went; n = 1, 2, ... is taken by one process alone
                     wandb/...        the client's own files
@@ -15,16 +14,15 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from structlin.anatomy.ledger import ledger
 from structlin.config.identity import to_mapping
 from structlin.config.placement import Placement
 from structlin.config.science import Science
@@ -33,9 +31,10 @@ from structlin.host.files import write_json
 from structlin.host.network import reachable
 from structlin.runs.machine import BACKEND
 from structlin.runs.store import RunFolder
+from structlin.runs.tracking.copier import Copier, Observe, Row, say
+from structlin.runs.tracking.payload import about, payload, tags
+from structlin.runs.tracking.tensorboard import Events
 
-Row = dict[str, Any]
-Observe = Callable[[Row], None]
 Mode = Literal["online", "offline", ""]
 
 PROBE_SECONDS = 3.0
@@ -62,90 +61,63 @@ class Target:
 @contextmanager
 def open_mirror(science: Science, folder: RunFolder, placement: Placement) -> Iterator[Observe]:
     """A function that mirrors journal rows while a run trains; it does nothing where tracking is off."""
-    if not _asked(placement):
+    make = _copier(science, folder, placement)
+    if make is None:
         yield lambda row: None
         return
     try:
-        mirror = Mirror(science, folder, Target(placement.project, placement.group), lambda: wandb_mode(placement))
+        copier = make()
     except OSError as error:
-        say(folder, "init", one_line(error))
+        say(folder.run_id, "tracking", "init", one_line(error), "the journal has everything")
         yield lambda row: None
         return
     try:
-        yield mirror.observe
+        yield copier.observe
     finally:
-        mirror.close(CLOSE_SECONDS)
+        copier.close(CLOSE_SECONDS)
 
 
-class Mirror:
+def _copier(science: Science, folder: RunFolder, placement: Placement) -> Callable[[], Copier] | None:
+    """What makes the copier that was asked for; None where there is to be none."""
+    if placement.tracking == "tensorboard":
+        return lambda: Events(science, folder)
+    if not _asked(placement):
+        return None
+    return lambda: Mirror(science, folder, Target(placement.project, placement.group), lambda: wandb_mode(placement))
+
+
+class Mirror(Copier):
     """A thread that sends the journal's rows to W&B, from the first that W&B lacks."""
 
+    tracker = "W&B"
+    afterwards = "`make sync` completes W&B"
+
     def __init__(self, science: Science, folder: RunFolder, target: Target, mode: Callable[[], Mode]) -> None:
-        self._science, self._folder, self._target, self._mode = science, folder, target, mode
+        self._science, self._target, self._mode = science, target, mode
         self._is_online = False
+        self._macs = ledger(science).macs_per_token
+        self._defined: set[str] = set()
         # Written first: `make sync` knows by it that the run is to be at W&B, however early the process dies.
         self._place = _own_folder(folder, target)
-        self._rows = folder.journal.written()
-        self._known = {(row["kind"], row["step"]) for row in self._rows}
-        self._wake, self._closing, self._abandoned = Event(), False, False
-        self._thread = Thread(target=self._work, daemon=True, name=f"wandb-{folder.run_id}")
-        self._thread.start()
+        super().__init__(folder)
 
-    def observe(self, row: Row) -> None:
-        """Take a journal row. A step that was trained again has its place already."""
-        key = (row["kind"], row["step"])
-        if key not in self._known:
-            self._known.add(key)
-            self._rows.append(row)
-            self._wake.set()
+    def _put(self, place: Any, number: int, row: Row) -> None:
+        if row["kind"] not in self._defined:
+            self._defined.add(row["kind"])
+            _define(place, row["kind"])
+        place.log(payload(row, self._macs), step=number)
 
-    def close(self, seconds: float) -> None:
-        """Send the rest and finish, or give up after some seconds."""
-        self._closing = True
-        self._wake.set()
-        self._thread.join(seconds)
-        if self._thread.is_alive():
-            self._abandoned = True
-            self._say("finish", f"no answer within {seconds:.0f} s")
+    def _end(self, place: Any) -> None:
+        place.finish()
+        self._await_file()
 
-    def _work(self) -> None:
-        stage = "init"
-        try:
-            run, sent = self._connect()
-            stage = "log"
-            for _ in self._turns():
-                sent = self._send(run, sent)
-            stage = "finish"
-            run.finish()
-            self._await_file()
-        except Exception as error:  # whatever wandb raises, training goes on
-            if not self._abandoned:
-                self._say(stage, one_line(error)[:300])
-
-    def _turns(self) -> Iterator[None]:
-        """Once whenever there may be rows to send, the last time after the run's end."""
-        closing = False
-        while not closing and not self._abandoned:
-            self._wake.wait()
-            self._wake.clear()
-            closing = self._closing
-            yield
-
-    def _send(self, run: Any, sent: int) -> int:
-        while sent < len(self._rows) and not self._abandoned:
-            row = self._rows[sent]
-            _define(run, row["kind"])
-            run.log(payload(row), step=sent)
-            sent += 1
-        return sent
-
-    def _connect(self) -> tuple[Any, int]:
+    def _open(self) -> tuple[Any, int]:
         """A run of W&B's client, and how many rows W&B (or, offline, the files of earlier attempts) holds."""
         mode = self._mode()
         if mode != "online":
             run = self._init("offline")
             held = rows_in_files(self._folder)
-            _summarise(run, self._rows[:held])
+            _summarise(run, [payload(row, self._macs) for row in self._rows[:held]])
             return run, held
         self._is_online = True
         run = self._init("online")
@@ -160,10 +132,16 @@ class Mirror:
         return wandb.init(
             project=self._target.project,
             group=self._target.group or None,
+            job_type=science.schedule.kind,
+            tags=tags(science),
             id=self._folder.run_id,
             name=f"{science.variant}-d{science.model.d_model}-s{science.seed}",
             # The machine too, without its name: memory is accounted by the backend that trained.
-            config={**to_mapping(science), "provenance": {name: origin.get(name) for name in BACKEND}},
+            config={
+                **to_mapping(science),
+                **about(science, self._folder, self._target.group),
+                "provenance": {name: origin.get(name) for name in BACKEND},
+            },
             dir=str(self._place),
             mode=mode,
             # Offline, not: syncing a file that resumes numbers its rows anew where W&B holds some already.
@@ -186,19 +164,10 @@ class Mirror:
                 raise TimeoutError(f"the client's file is not whole after {WRITE_SECONDS:.0f} s")
             time.sleep(0.02)
 
-    def _say(self, stage: str, reason: str) -> None:
+    def _failed(self, stage: str, reason: str) -> None:
         if self._is_online:
             _silent_until[0] = time.monotonic() + SILENCE_SECONDS
-        say(self._folder, stage, reason)
-
-
-def say(folder: RunFolder, stage: str, reason: str) -> None:
-    """The one line of a failure."""
-    print(
-        f"{folder.run_id}: W&B {stage} failed, training does not: {reason} (`make sync` completes W&B)",
-        file=sys.stderr,
-        flush=True,
-    )
+        super()._failed(stage, reason)
 
 
 def wandb_mode(placement: Placement) -> Mode:
@@ -211,7 +180,7 @@ def wandb_mode(placement: Placement) -> Mode:
 
 def _asked(placement: Placement) -> Mode:
     """The mode before the network is asked."""
-    if placement.tracking == "journal" or os.environ.get("WANDB_MODE") == "disabled":
+    if placement.tracking in ("journal", "tensorboard") or os.environ.get("WANDB_MODE") == "disabled":
         return ""
     if os.environ.get("WANDB_MODE") in ("offline", "dryrun") or not has_key():
         return "offline" if placement.tracking == "wandb" else ""
@@ -250,23 +219,19 @@ def rows_in_files(folder: RunFolder) -> int:
     return 1 + max((row["_step"] for path in files_of(folder) for row in history(path)), default=-1)
 
 
-def payload(row: Row) -> dict[str, float]:
-    """The numbers of a row under its kind; what is not finite would not survive W&B's JSON."""
-    numbers = {key: value for key, value in row.items() if isinstance(value, int | float) and math.isfinite(value)}
-    times = {"_timestamp": numbers.pop("time")} if "time" in numbers else {}
-    return {**{f"{row['kind']}/{key}": value for key, value in numbers.items()}, **times}
-
-
 def _define(run: Any, kind: str) -> None:
-    """Curves of a kind of row are drawn over its training steps."""
+    """Curves of a kind of row are drawn over its training steps, and its loss over FLOPs and over tokens too."""
     run.define_metric(f"{kind}/*", step_metric=f"{kind}/step")
+    for axis in ("flops", "tokens"):
+        run.define_metric(axis, hidden=True)
+        run.define_metric(f"over_{axis}/*", step_metric=axis)
 
 
-def _summarise(run: Any, rows: list[Row]) -> None:
+def _summarise(run: Any, rows: list[dict[str, float]]) -> None:
     """The newest values of rows that other files hold: the summary of the last file is the one that stays."""
     newest: dict[str, float] = {}
     for row in rows:
-        newest.update(payload(row))
+        newest.update(row)
     run.summary.update({key: value for key, value in newest.items() if key != "_timestamp"})
 
 

@@ -23,6 +23,7 @@ from structlin.errors import UserError, asks_help, door, key_values, one_line
 from structlin.host.files import read_json
 from structlin.host.network import reachable
 from structlin.runs.store import RunFolder, Store
+from structlin.runs.tracking import evaluations
 from structlin.runs.tracking.mirror import QUIET, Mirror, Target, base_url, files_of, has_key
 from structlin.tracker.wire import history
 
@@ -107,9 +108,20 @@ def sync(runs: Path) -> int:
         f"{len(left) + len(others) - len(missing)} completed from the journal"
         + (f", {busy} in training are left for later" if busy else "")
     )
+    _sync_tables(runs, {run.run_id for run in everything} - {run.run_id for run in missing})
     for run in missing:
         print(f"  {run.run_id}: W&B holds {dict(_held([run])).get(run.run_id, 0)} of {run.rows()} rows; run it again")
     return len(missing)
+
+
+def _sync_tables(runs: Path, complete: set[str]) -> None:
+    """Send the tables of sweeps whose runs have all ended and stand at W&B in full."""
+    for name in evaluations.sweeps(runs):
+        if not evaluations.is_ended(runs, name) or not complete.issuperset(evaluations.members(runs, name)):
+            continue
+        target = _target(RunFolder(runs / evaluations.members(runs, name)[0]))
+        if target is not None and evaluations.publish(runs, name, target.project, "online", SEND_SECONDS):
+            print(f"  sweep {name}: its evaluations are a table at W&B")
 
 
 def _lacking(runs: Sequence[Mirrored]) -> list[tuple[Mirrored, int]]:

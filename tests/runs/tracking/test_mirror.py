@@ -81,7 +81,7 @@ def test_a_failing_client_never_fails_a_run(broken: str, tmp_path: Path, data_ro
     class Run:
         summary: ClassVar[dict] = {}
 
-        def define_metric(self, name, step_metric) -> None:
+        def define_metric(self, name, step_metric=None, hidden=False) -> None:
             pass
 
         def log(self, row, step) -> None:

@@ -15,10 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from structlin.anatomy.ledger import ledger
 from structlin.errors import UserError
+from structlin.host.files import write_json
+from structlin.runs.job import Job
 from structlin.runs.store import RunFolder, Store
-from structlin.runs.tracking import mirror, sync
+from structlin.runs.tracking import evaluations, mirror, sync
 from structlin.runs.tracking.mirror import files_of, open_mirror
+from structlin.runs.tracking.payload import ABOUT, payload
 from structlin.tracker.wire import history
 from tests.runs.tracking.wandb_server import RemoteRun, Service, serving
 from tests.tiny import PLACEMENT, tiny, train
@@ -79,7 +83,8 @@ def offline(monkeypatch: pytest.MonkeyPatch, on: bool = True) -> None:
 
 def assert_complete(run: RemoteRun, folder: RunFolder) -> None:
     """W&B holds every journal row exactly once, with its values (of speed, those of the first time)."""
-    written = [mirror.payload(row) for row in folder.journal.written()]
+    macs = ledger(folder.science()).macs_per_token
+    written = [payload(row, macs) for row in folder.journal.written()]
     assert [set(row) - {"_step", "_runtime"} for row in run.history] == [set(row) for row in written]
     assert [_lasting(row) for row in run.history] == [_lasting(row) for row in written]
     assert [row["_step"] for row in run.history] == list(range(len(written)))
@@ -331,3 +336,63 @@ def test_sync_says_what_is_wrong(service: Service, tmp_path: Path, data_root: Pa
     monkeypatch.delenv("WANDB_API_KEY")
     with pytest.raises(UserError, match="wandb login"):
         sync.main([f"runs={tmp_path}"])
+
+
+def test_what_people_sort_and_chart_by(service: Service, tmp_path: Path, data_root: Path) -> None:
+    """Columns of the config, tags, a job type, and the loss over FLOPs and over tokens without a click."""
+    job = Job(tiny(), (5, 10))
+    cells = [{"run_id": job.run_id, "step": step, "budget_flops": 1e6 * step} for step in (5, 10)]
+    write_json(tmp_path / "sweeps" / "first sweep.json", {"name": "x", "design": "frontier", "cells": cells})
+    _, folder = train(tiny(), (5, 10), tmp_path, data_root, placement=WANDB)
+    run, costs = service.runs[folder.run_id], ledger(tiny())
+    config = {key: value["value"] for key, value in run.config.items() if key != "_wandb"}
+    assert {key: config[key] for key in ABOUT if key != "commit"} == {
+        "variant": tiny().variant, "parameters": costs.params_total, "macs_per_token": costs.macs_per_token,
+        "budget_flops": 1e7, "budgets": [5e6, 1e7], "design": "frontier", "sweep": "first sweep",
+    }  # fmt: skip
+    assert config["commit"] == folder.provenance()[-1]["code"]
+    assert set(run.tags) == {"language", "sotu", "btt", "constant", "structure"}
+    assert run.job_type == "constant"
+    metrics = run.config["_wandb"]["value"]["m"]
+    names = [metric.get("1") or metric.get("2") for metric in metrics]
+    steps = {name: names[metric["5"] - 1] for name, metric in zip(names, metrics, strict=True) if "5" in metric}
+    assert steps["over_flops/*"] == "flops"
+    assert steps["over_tokens/*"] == "tokens"
+    last = folder.journal.evaluations()[-1]
+    assert run.summary["over_flops/eval_loss"] == run.summary["eval/val_loss"] == last["val_loss"]
+    assert run.summary["flops"] == 6 * costs.macs_per_token * last["tokens"]
+
+
+def test_the_table_of_a_sweep_is_an_artifact(tmp_path: Path, data_root: Path, service: Service, monkeypatch) -> None:
+    offline(monkeypatch)
+    folders = [train(tiny(seed=seed), (5, 10), tmp_path, data_root)[1] for seed in (0, 1)]
+    cells = [{"run_id": folder.run_id, "step": 10, "budget_flops": None} for folder in folders]
+    write_json(tmp_path / "sweeps" / "two seeds.json", {"name": "two seeds", "design": "frontier", "cells": cells})
+    assert evaluations.is_ended(tmp_path, "two seeds")
+    assert evaluations.publish(tmp_path, "two seeds", "laws", "offline", 60.0)
+    assert json.loads((tmp_path / "sweeps" / "two seeds.wandb.json").read_text()) == {
+        "mode": "offline",
+        "evaluations": 4,
+    }
+    forget_client()
+    (file,) = (tmp_path / "sweeps").rglob("run-*.wandb")
+    content = file.read_bytes()
+    assert b"evaluations.parquet" in content
+    assert b"evaluations.table.json" in content
+    # Nothing is sent twice, and the manifest of the note is no sweep.
+    before = len(list((tmp_path / "sweeps").rglob("run-*.wandb")))
+    assert evaluations.publish(tmp_path, "two seeds", "laws", "offline", 60.0)
+    assert len(list((tmp_path / "sweeps").rglob("run-*.wandb"))) == before
+    assert evaluations.sweeps(tmp_path) == ["two seeds"]
+
+
+def test_a_table_that_cannot_be_sent_is_one_line(tmp_path: Path, service: Service, monkeypatch, capsys) -> None:
+    write_json(tmp_path / "sweeps" / "s.json", {"name": "s", "design": "frontier", "cells": []})
+    monkeypatch.setattr(evaluations, "_send", lambda *_: time.sleep(30))
+    began = time.monotonic()
+    assert not evaluations.publish(tmp_path, "s", "laws", "online", 0.5)
+    assert time.monotonic() - began < 5
+    monkeypatch.setattr(evaluations, "_send", lambda *_: 1 / 0)
+    assert not evaluations.publish(tmp_path, "s", "laws", "online", 5.0)
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in said] == ["sweep s", "sweep s"]

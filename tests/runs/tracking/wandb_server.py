@@ -28,6 +28,8 @@ class RemoteRun:
     name: str
     project: str
     group: str | None = None
+    job_type: str | None = None
+    tags: list[str] = field(default_factory=list)
     display_name: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     lines: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -123,6 +125,8 @@ class Service:
         new = name not in self.runs
         run = self.runs.setdefault(name, RemoteRun(name, variables["project"]))
         run.group = variables.get("groupName") or run.group
+        run.job_type = variables.get("jobType") or run.job_type
+        run.tags = variables.get("tags") or run.tags
         run.display_name = variables.get("displayName") or run.display_name
         run.config.update(json.loads(variables.get("config") or "{}"))
         bucket = {
