@@ -21,7 +21,7 @@ import triton.language as tl
 
 
 class Layout(NamedTuple):
-    """Sizes and strides of one call: constants of the compilation, and the key of what is measured."""
+    """Sizes and strides of one call: constants of the compilation, and what blocks follow from."""
 
     G: int
     b: int

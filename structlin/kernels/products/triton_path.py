@@ -1,19 +1,20 @@
-"""How are the GPU's kernels called? With sizes as constants, and blocks that are measured at first use and kept.
+"""How are the GPU's kernels called? With sizes as constants, and blocks by a rule of sizes (kernels/blocks.py).
 
-Gradients of the factors are summed over shares of the rows and then over the shares, without atomics, and the choice of
-blocks is kept on disk beside the compiled kernels: so on one machine equal inputs give equal bits. Under Triton's
-interpreter (TRITON_INTERPRET=1) the same kernels run on a CPU, with one choice of blocks.
+Gradients of the factors are summed over shares of the rows and then over the shares, without atomics, and blocks follow
+from sizes alone: so equal inputs give equal bits on GPUs of one model. Under Triton's interpreter (TRITON_INTERPRET=1)
+the same kernels run on a CPU, with one choice of blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
+from structlin.kernels.blocks import Blocks, Ruled, power_of_two
 from structlin.kernels.products import triton_kernels
 from structlin.kernels.products.layout import ProductSizes
 from structlin.kernels.products.triton_kernels import Layout
@@ -29,7 +30,7 @@ BUSY_PROGRAMS, LEAST_SHARE = 264, 512
 # Groups of a block in the smallest choice for the gradients.
 LEAST_GROUPS = 4
 # Float32 accumulators a thread may hold, by bytes of an operand: above, compiling for compute capability 9.0 takes up
-# to a minute and spills kilobytes of registers. What does not fit shared memory Triton passes over itself.
+# to a minute and spills kilobytes of registers.
 THREAD_ACCUMULATORS = {2: 192, 4: 96}
 
 
@@ -93,7 +94,7 @@ def _map(x: Tensor, first: Tensor, second: Tensor, y: Tensor, s: Layout) -> None
         return (triton.cdiv(rows, chosen["T_B"]) * triton.cdiv(s.F, chosen["F_B"]),)
 
     with on(x):
-        _tuned_map[grid](x, first, second, y, rows, **map_constants(s, x.dtype, rows))
+        _ruled_map[grid](x, first, second, y, rows, **map_constants(s, x.dtype, rows))
 
 
 def _factor_gradients(
@@ -111,7 +112,7 @@ def _factor_gradients(
         return blocks_of_K, triton.cdiv(s.F, chosen["F_B"]), shares
 
     with on(x):
-        _tuned_gradients[grid](
+        _ruled_gradients[grid](
             x, dy, first, second, d_first, d_second, rows, share, **gradient_constants(s, x.dtype, rows)
         )
     return d_first.sum((0, 2)).to(first.dtype), d_second.sum((0, 2)).to(second.dtype)
@@ -134,7 +135,7 @@ def on(tensor: Tensor) -> torch.cuda.device | torch.cuda.device_of:
 
 
 def map_constants(s: Layout, dtype: torch.dtype, rows: int) -> dict[str, Any]:
-    """What ``map_rows`` is compiled for, but for the blocks that are measured."""
+    """What ``map_rows`` is compiled for, but for its blocks."""
     return {
         "s": s,
         "ROWS_BITS": rows.bit_length(),
@@ -160,11 +161,11 @@ def precision(dtype: torch.dtype) -> str:
     return "ieee" if exact else "tf32"
 
 
-def _blocks(T_B: int, K_B: int, F_B: int, warps: int, **more: int) -> triton.Config:
-    return triton.Config({"T_B": T_B, "K_B": K_B, "F_B": F_B, **more}, num_warps=warps, num_stages=2)
+def _blocks(T_B: int, K_B: int, F_B: int, warps: int, **more: int) -> Blocks:
+    return Blocks({"T_B": T_B, "K_B": K_B, "F_B": F_B, **more}, warps)
 
 
-# The first of each suits every layer that is fused, in every dtype.
+# From small to large. The first of each suits every layer that is fused, in every dtype.
 MAP_BLOCKS = [
     _blocks(16, 16, 4, 4, A_B=16),
     _blocks(32, 16, 8, 8, A_B=32),
@@ -184,32 +185,43 @@ GRADIENT_BLOCKS = [
 ]
 
 
-def fitting(configs: Sequence[triton.Config], named_args: Mapping[str, Any], **constants: Any) -> list[triton.Config]:
-    """The choices worth measuring: the first, and those whose accumulators leave registers for the operands."""
-    limit = THREAD_ACCUMULATORS[named_args["x"].element_size()]
-    return [configs[0], *(c for c in configs[1:] if accumulators(c, constants) <= limit)]
+def choices(blocks: Sequence[Blocks], constants: Mapping[str, Any], size: int) -> list[Blocks]:
+    """Of a list the choices to try: those that leave registers and waste no place, the largest first, and its first."""
+    if INTERPRETED:
+        return [blocks[2]]
+    s = constants["s"]
+    limit = THREAD_ACCUMULATORS[size]
+
+    def suits(one: Blocks) -> bool:
+        # K is what is summed, at most a block of 16 to a tensor core; F is masked, so a block above it is idle.
+        is_small = one.kwargs["F_B"] <= max(4, power_of_two(s.F)) and one.kwargs["K_B"] <= max(
+            16, power_of_two(s.G * s.r)
+        )
+        return is_small and accumulators(one, constants) <= limit
+
+    return [*reversed([one for one in blocks[1:] if suits(one)]), blocks[0]]
 
 
-def accumulators(config: triton.Config, constants: Mapping[str, Any]) -> float:
+def accumulators(one: Blocks, constants: Mapping[str, Any]) -> float:
     """Float32 sums that a thread holds; a block of ``a`` is a constant of the gradients alone."""
-    c = {**constants, **config.kwargs}
+    c = {**constants, **one.kwargs}
     groups, z_wide = c["K_B"] // c["R_B"], c["F_B"] * c["R_B"]
     if "A_B" in constants:
         held = groups * z_wide * c["A_B"] + c["F_B"] * c["K_B"] * c["E_B"] + 2 * groups * z_wide * c["T_B"]
     else:
         held = c["F_B"] * c["T_B"] * c["E_B"] + groups * z_wide * c["T_B"]
-    return float(held / (32 * config.num_warps))
+    return float(held / (32 * one.num_warps))
 
 
-def tuned(kernel: Any, configs: list[triton.Config], prune: Callable[..., list[triton.Config]] | None = None) -> Any:
-    """The kernel with the blocks that are fastest, measured once per layout, power of two of rows, and precision."""
-    return triton.autotune(
-        configs[2:3] if INTERPRETED else configs,
-        key=["s", "ROWS_BITS", "PRECISION"],
-        prune_configs_by={"early_config_prune": prune} if prune else None,
-        cache_results=True,
-    )(kernel)
+def map_choices(constants: Mapping[str, Any], size: int) -> list[Blocks]:
+    """The rule of ``map_rows``."""
+    return choices(MAP_BLOCKS, constants, size)
 
 
-_tuned_map = tuned(triton_kernels.map_rows, MAP_BLOCKS, fitting)
-_tuned_gradients = tuned(triton_kernels.factor_gradients, GRADIENT_BLOCKS, fitting)
+def gradient_choices(constants: Mapping[str, Any], size: int) -> list[Blocks]:
+    """The rule of ``factor_gradients``."""
+    return choices(GRADIENT_BLOCKS, constants, size)
+
+
+_ruled_map = Ruled(triton_kernels.map_rows, map_choices)
+_ruled_gradients = Ruled(triton_kernels.factor_gradients, gradient_choices)

@@ -69,13 +69,13 @@ def flops(function, sizes: ProductSizes, needs: tuple[bool, bool]) -> int:
 def main() -> None:
     """Every check once; the kernels are counted, so that a check that passes them by is seen."""
     launched = []
-    for name in ("_tuned_map", "_tuned_gradients"):
+    for name in ("_ruled_map", "_ruled_gradients"):
         kernel = getattr(triton_path, name)
         setattr(triton_path, name, _Counted(kernel, name, launched))
     answer = {"backend": backend_name(torch.device("cpu"), torch.bfloat16)}
     for dtype in (torch.float32, torch.bfloat16):
         answer[str(dtype)] = {named(sizes): errors(op.products, sizes, dtype) for sizes in CASES}
-    answer["launches"] = {name: launched.count(name) for name in ("_tuned_map", "_tuned_gradients")}
+    answer["launches"] = {name: launched.count(name) for name in ("_ruled_map", "_ruled_gradients")}
     answer["thetas"] = {name: layer_errors(name) for name in THETAS}
     sizes = CASES[1]
     answer["flops"] = [
