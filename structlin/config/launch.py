@@ -11,6 +11,10 @@ from structlin.errors import UserError
 
 ANSWER_SECONDS = 10
 
+GPU_MEMORY_GB = {"v100": 32, "a40": 48, "l40s": 48, "a100": 80, "a100-40": 40, "a100-80": 80, "h100": 80, "h200": 141}
+GPU_MEMORY_GB |= {"b200": 192}
+"""Memory of GPUs by ``launch.gpu_type``, as their vendor says it; a100 is taken for the larger one."""
+
 
 @dataclass(frozen=True)
 class LocalLaunch:
@@ -21,10 +25,17 @@ class LocalLaunch:
     """Training processes side by side; 0: one per GPU of CUDA_VISIBLE_DEVICES, or one per CPU core."""
     max_hours: float = 8.0
     """A bill above this asks on a terminal and is refused elsewhere."""
+    gpu_memory_gb: float = 0.0
+    """Memory of a GPU; 0: by its name, where one is here."""
 
     def __post_init__(self) -> None:
         at_least("launch.workers", self.workers, 0)
         _positive("launch.max_hours", self.max_hours)
+
+    @property
+    def memory_of_gpu_gb(self) -> float:
+        """Memory of a GPU, as far as it was said."""
+        return self.gpu_memory_gb
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,10 @@ class SlurmLaunch:
     """The interpreter on a compute node; null: the one that submits."""
     gpus: int = 1
     """GPUs of an array element on a node; 0 on nodes without them."""
+    gpu_type: str | None = None
+    """Kind of GPU as the site's gres calls it (a100: asked for as gpu:a100:1); null: any, as ``constraint`` says."""
+    gpu_memory_gb: float | None = None
+    """Memory of a GPU; null: by ``gpu_type``. Where it is known the bill says what fits."""
     cpus_per_gpu: int = 8
     """CPU cores asked for with each GPU; without GPUs an element asks for ``threads`` a run."""
     runs_per_gpu: int = 1
@@ -93,6 +108,13 @@ class SlurmLaunch:
         if not self.grow_on_retry > 1:
             raise UserError(f"launch.grow_on_retry = {self.grow_on_retry} must be above 1")
         _positive("launch.max_hours", self.max_hours)
+
+    @property
+    def memory_of_gpu_gb(self) -> float:
+        """Memory of a GPU, as given or by its kind; 0 where it is not known."""
+        if self.gpu_memory_gb is not None:
+            return self.gpu_memory_gb
+        return float(GPU_MEMORY_GB.get((self.gpu_type or "").lower(), 0))
 
     @property
     def is_parallel(self) -> bool:

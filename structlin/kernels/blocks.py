@@ -1,9 +1,9 @@
-"""Which blocks does a Triton kernel take? Those that a rule finds from its sizes, so that equal sizes mean equal blocks.
+"""Which blocks does a Triton kernel take? Those that a rule finds from its sizes: equal sizes mean equal blocks.
 
 Blocks decide the order of sums, and so the last bits. Chosen by timing they could differ from one process to the next;
-a rule makes them a function of sizes, dtype and the GPU's shared memory: of a list, the largest that wastes no place and
-whose sums leave registers for the operands; where these do not fit the GPU, the next smaller ones. What was taken is
-kept (``taken``) for the record of a run.
+a rule makes them a function of sizes, dtype and the GPU's shared memory: of a list the largest that wastes no place and
+leaves registers for the operands; where these do not fit the GPU, the next smaller. What was taken is kept (``taken``)
+for the record of a run.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from structlin.config.placement import Placement
 from structlin.config.science import Science
 from structlin.nn.blocks import recompute
 from structlin.tasks.catalogue import open_learner
+from structlin.training.device import pick_device
 from structlin.training.optim import make_optimizer
-from structlin.training.provenance import pick_device
 
 # Enough arithmetic to be measured, little enough to be done in about a second on a slow core.
 PROBE_FLOPS = 4e10

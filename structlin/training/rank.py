@@ -28,9 +28,10 @@ from structlin.config.science import Science
 from structlin.errors import UserError, one_line
 from structlin.runs.job import Job
 from structlin.runs.store import Store
+from structlin.training.device import pick_device
 from structlin.training.distributed import Group, meet
 from structlin.training.entry import BEREFT, execute
-from structlin.training.provenance import pick_device
+from structlin.training.failures import DeadGpu
 from structlin.training.worker import StopFlag
 
 UNFINISHED = ("failed", BEREFT)
@@ -53,6 +54,8 @@ def main() -> int:
     request = json.loads(Path(sys.argv[1]).read_text())
     try:
         return 1 if _train(request, should_stop) in UNFINISHED else 0
+    except DeadGpu:
+        return 1
     except UserError as error:
         print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
         return 2

@@ -15,6 +15,7 @@ import triton
 from torch import Tensor
 
 from structlin.kernels.blocks import Blocks, Ruled, power_of_two
+from structlin.kernels.limits import gpu_form
 from structlin.kernels.products import triton_kernels
 from structlin.kernels.products.layout import ProductSizes
 from structlin.kernels.products.triton_kernels import Layout
@@ -22,9 +23,6 @@ from structlin.kernels.products.triton_kernels import Layout
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 # The least inner size of a product on tensor cores.
 LEAST_INNER = 16
-# The largest inner size of a fused layer: there, the smallest choice of blocks takes 83 KB of shared memory in float32
-# (compiled for compute capability 9.0), of the 163 KB that a program may have on an A100 and 227 KB on an H100.
-LARGEST_INNER = 128
 # Programs that fill a GPU of 132 multiprocessors twice, and the fewest rows that are worth a share (assumed).
 BUSY_PROGRAMS, LEAST_SHARE = 264, 512
 # Groups of a block in the smallest choice for the gradients.
@@ -35,11 +33,8 @@ THREAD_ACCUMULATORS = {2: 192, 4: 96}
 
 
 def fuses(sizes: ProductSizes) -> bool:
-    """Whether both products run as one kernel: both inner sizes fit a block, and there is a permutation to save.
-
-    Elsewhere (low rank, or a factor that is nearly dense) two large batched products are at their best.
-    """
-    return max(sizes.a, sizes.e) <= LARGEST_INNER and min(sizes.g * sizes.b, sizes.f * sizes.d) > 1
+    """Whether both products run as one kernel, which can also do what is faster as one dense product."""
+    return gpu_form(sizes) != "pair"
 
 
 def forward(x: Tensor, first: Tensor, second: Tensor, sizes: ProductSizes) -> Tensor:

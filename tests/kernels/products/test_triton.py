@@ -92,9 +92,10 @@ def test_bfloat16_compiles_to_tensor_cores(kernel, capability, tmp_path, monkeyp
 @pytest.mark.parametrize("kernel", ["map_rows", "factor_gradients"])
 def test_the_smallest_blocks_suit_the_largest_layer_that_is_fused(kernel, tmp_path, monkeypatch):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    from structlin.kernels.limits import LARGEST_INNER
     from structlin.kernels.products import triton_path
 
-    assert max(LARGEST.a, LARGEST.e) == triton_path.LARGEST_INNER
+    assert max(LARGEST.a, LARGEST.e) == LARGEST_INNER
     assert triton_path.fuses(LARGEST)
     shared, _ = compiled(kernel, LARGEST, torch.float32, 0, 80)
     assert shared <= SHARED_BYTES[80]
