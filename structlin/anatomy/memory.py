@@ -25,6 +25,7 @@ from structlin.anatomy.kinds import anatomy
 from structlin.anatomy.ledger import BYTES, ledger
 from structlin.anatomy.shapes import Anatomy, LinearShape
 from structlin.config.model import Gpt2Config
+from structlin.config.optim import ScheduleConfig
 from structlin.config.placement import Placement
 from structlin.config.science import Science
 from structlin.data import vocab_size
@@ -61,11 +62,19 @@ class Peak:
         return FRAGMENTS * self.total + CONTEXT_BYTES
 
 
-@lru_cache(maxsize=16_384)
 def peak(science: Science, placement: Placement, ranks: int = 1) -> Peak:
     """The peak of a step of one process on CUDA, where each of some ranks holds all weights (ddp)."""
+    return _peak(_costly(science), placement.recompute, _parts(science, placement, ranks), ranks)
+
+
+def _costly(science: Science) -> Science:
+    """What memory depends on of a run: one answer for all seeds and schedules."""
+    return replace(science, seed=0, schedule=ScheduleConfig())
+
+
+@lru_cache(maxsize=16_384)
+def _peak(science: Science, recompute: bool, parts: int, ranks: int) -> Peak:
     step = _Step(science, anatomy(science))
-    parts = _parts(science, placement, ranks)
     tokens = science.optim.batch_tokens / ranks / parts
     weights = 3.0 * ledger(science).weight_bytes
     gradients = float(ledger(science).weight_bytes)
@@ -73,13 +82,13 @@ def peak(science: Science, placement: Placement, ranks: int = 1) -> Peak:
     inputs = len(blocks) * step.stream * science.model.d_model
     # A block's own input is among the inputs of all.
     again = inputs + max(blocks) - step.stream * science.model.d_model
-    kept = again if placement.recompute else sum(blocks)
+    kept = again if recompute else sum(blocks)
     of_first = inputs / len(blocks) + blocks[0]
     loss, loss_kept = step.loss(tokens)
     grown = gradients if parts > 1 else 0.0
     casts, head = step.casts(), float(step.head_params * step.stream)
     # Blocks that are computed again have nothing but their inputs at the loss.
-    at_loss = tokens * (inputs if placement.recompute else kept)
+    at_loss = tokens * (inputs if recompute else kept)
     moments = (
         Peak(weights, grown, casts, at_loss, loss, 0.0),
         Peak(weights, grown, casts, at_loss, loss_kept, tokens * step.final_work()),
@@ -107,7 +116,6 @@ def fitted(science: Science, placement: Placement, available: float, ranks: int 
     Parts of a batch cost nothing while they keep a GPU busy, so they come first, down to ``LEAST_TOKENS``; then blocks
     that are computed again, then smaller parts. Where nothing fits the smallest is given.
     """
-    placement = replace(placement, gpu_memory_gb=0.0, project="", group="")
     if not available or peak(science, placement, ranks).needed <= available:
         return Fitted(placement, "")
     ways = list(_ways(science, placement, ranks))
@@ -122,30 +130,24 @@ def fitted(science: Science, placement: Placement, available: float, ranks: int 
 
 def advice(science: Science, placement: Placement, available: float, ranks: int = 1) -> str:
     """Such as "needs 109 of 80 GB: recompute=true, micro_tokens=16384 or 2 GPUs"; empty where it fits."""
-    bare = _bare(placement)
 
     def fits(way: Placement, on: int = ranks) -> bool:
         return peak(science, way, on).needed <= available
 
-    if not available or fits(bare):
+    if not available or fits(placement):
         return ""
-    text = f"needs {peak(science, bare, ranks).needed / GB:.3g} of {available / GB:.3g} GB"
-    ways = [way for way in _ways(science, bare, ranks) if fits(way)]
+    text = f"needs {peak(science, placement, ranks).needed / GB:.3g} of {available / GB:.3g} GB"
+    ways = [way for way in _ways(science, placement, ranks) if fits(way)]
     # What suffices alone, or else both together.
-    again = [way for way in ways if way.recompute and way.micro_tokens == bare.micro_tokens]
-    parts = [way for way in ways if way.recompute == bare.recompute]
+    again = [way for way in ways if way.recompute and way.micro_tokens == placement.micro_tokens]
+    parts = [way for way in ways if way.recompute == placement.recompute]
     said = [_said(way) for way in (*again[:1], *parts[:1])] or [_said(way) for way in ways[:1]]
     numbers = [n * ranks for n in (2, 4, 8, 16, 32, 64) if science.rows % (n * ranks) == 0]
-    said += [f"{number} GPUs" for number in numbers if fits(bare, number)][:1]
+    said += [f"{number} GPUs" for number in numbers if fits(placement, number)][:1]
     if not said:
         return f"{text}, and no part of it fits: a narrower model, or sharding=fsdp on several GPUs"
     *first, last = said
     return f"{text}: {', '.join(first)} or {last}" if first else f"{text}: {last}"
-
-
-def _bare(placement: Placement) -> Placement:
-    """Without what has no part in memory, so that equal questions have one answer."""
-    return Placement(recompute=placement.recompute, micro_tokens=placement.micro_tokens)
 
 
 def _ways(science: Science, placement: Placement, ranks: int) -> Iterator[Placement]:

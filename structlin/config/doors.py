@@ -65,7 +65,7 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
     site = _site(config)
     site = replace(site, placement=_placed(site.placement, launch))
     if isinstance(launch, SlurmLaunch):
-        site = replace(site, machine=site.placement.as_it_runs(launch.speed_key))
+        site = replace(site, machine=site.placement.as_it_runs(launch.speed_key), ranks=launch.gpus_per_run)
     return SweepRequest(
         templates=tuple(templates),
         budgets=tuple(sorted(budgets)),

@@ -63,7 +63,7 @@ class SlurmLaunch:
     cpus_per_gpu: int = 8
     """CPU cores asked for with each GPU; without GPUs an element asks for ``threads`` a run."""
     runs_per_gpu: int = 1
-    """Runs side by side on a GPU; without GPUs: side by side in an element."""
+    """Runs side by side on a GPU (0: as many as fit its memory, at most four); without GPUs: in an element."""
     gpus_per_run: int = 1
     """Ranks of one run; above 1 it is trained by torchrun over ``nodes`` nodes (without GPUs, by processes)."""
     nodes: int = 1
@@ -88,9 +88,9 @@ class SlurmLaunch:
     """Hours of GPUs (of elements, without GPUs) that may be asked for without asking on a terminal."""
 
     def __post_init__(self) -> None:
-        for name in ("gpus", "max_running", "max_retries", "signal_seconds", "min_minutes"):
+        for name in ("gpus", "runs_per_gpu", "max_running", "max_retries", "signal_seconds", "min_minutes"):
             at_least(f"launch.{name}", getattr(self, name), 0)
-        for name in ("cpus_per_gpu", "runs_per_gpu", "gpus_per_run", "nodes", "max_minutes"):
+        for name in ("cpus_per_gpu", "gpus_per_run", "nodes", "max_minutes"):
             at_least(f"launch.{name}", getattr(self, name), 1)
         for name in ("time_minutes", "memory_gb"):
             if getattr(self, name) is not None:
@@ -129,12 +129,13 @@ class SlurmLaunch:
     @property
     def lanes(self) -> int:
         """Runs of an element side by side."""
-        return 1 if self.is_parallel else max(1, self.gpus) * self.runs_per_gpu
+        return 1 if self.is_parallel else max(1, self.gpus) * max(1, self.runs_per_gpu)
 
     @property
     def speed_key(self) -> str:
         """The name under which speeds measured by this profile are kept: packed runs are slower, ranks faster."""
-        return f"launch={self.name}, {self.lanes} side by side, {self.gpus_per_run} ranks"
+        lanes = self.lanes if self.runs_per_gpu else "as many as fit"
+        return f"launch={self.name}, {lanes} side by side, {self.gpus_per_run} ranks"
 
 
 LaunchConfig = LocalLaunch | SlurmLaunch

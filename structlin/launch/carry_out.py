@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -20,6 +21,7 @@ from structlin.launch.progress import watch
 from structlin.launch.reconcile import reconcile
 from structlin.planning import bill as bills
 from structlin.planning.grid import Plan, plan_run, plan_sweep
+from structlin.runs.machine import gpu_memory_gb
 from structlin.runs.store import Store
 
 
@@ -60,8 +62,9 @@ def _dry_run(plan: Plan, request: SweepRequest, name: str, console: Console) -> 
 
         show_dry(plan, request, name, console)
         return 0
+    is_local = isinstance(request.launch, LocalLaunch)
     workers = num_workers(request.launch.workers, request.site) if isinstance(request.launch, LocalLaunch) else 1
-    bill = bills.make_bill(plan, request.site, workers)
+    bill = bills.make_bill(plan, on_this_gpu(request.site) if is_local else request.site, workers)
     if request.format == "json":
         print(bills.to_json(bill))
     else:
@@ -82,6 +85,7 @@ def terminal() -> Console:
 
 def launch(plan: Plan, site: Site, config: LocalLaunch, console: Console) -> int:
     """Train what is missing of a plan on this machine. UserError where the bill is refused or data cannot be had."""
+    site = on_this_gpu(site)
     states = reconcile(plan.jobs, Store(site.runs))
     pending = [state.job for state in states if not state.is_final]
     workers = min(num_workers(config.workers, site), max(1, len(pending)))
@@ -99,6 +103,14 @@ def launch(plan: Plan, site: Site, config: LocalLaunch, console: Console) -> int
         pool = Pool(plan.jobs, site, workers)
         watch(pool, console)
     return summarise(plan, site, console)
+
+
+def on_this_gpu(site: Site) -> Site:
+    """The site with the memory of the GPU that is here, where nothing else was said of it."""
+    placement = site.placement
+    if placement.device == "cpu" or placement.gpu_memory_gb:
+        return site
+    return replace(site, placement=replace(placement, gpu_memory_gb=gpu_memory_gb()))
 
 
 def summarise(plan: Plan, site: Site, console: Console) -> int:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from structlin.anatomy.kinds import rounding_of
 from structlin.anatomy.ledger import Ledger, ledger
+from structlin.anatomy.memory import GB, advice, fitted, peak
 from structlin.config.identity import run_id, to_mapping
 from structlin.config.request import Site
 from structlin.config.science import Science
@@ -27,6 +28,15 @@ FAR_ROUNDED = 1.25
 
 
 @dataclass(frozen=True)
+class GpuNeed:
+    """A run's step on a GPU, by the memory model (anatomy/memory.py)."""
+
+    gigabytes: float
+    note: str
+    """What to do where it does not fit, or what ``fit`` picked; empty where it fits as it is."""
+
+
+@dataclass(frozen=True)
 class Line:
     """One cell of a bill."""
 
@@ -36,6 +46,8 @@ class Line:
     """Passes over the training data; None where its size is not known before it is prepared."""
     seconds: float | None
     """Time of the whole cell by the measured speed of its shape, or None: not measured."""
+    gpu: GpuNeed | None = None
+    """What a step wants of a GPU's memory; None where none is used."""
 
     @property
     def flags(self) -> list[str]:
@@ -65,6 +77,8 @@ class Line:
             "flops": {"training": 6 * macs * cell.tokens, "paper": macs * cell.tokens},
             "rounding": rounding_of(science),
             "seconds": self.seconds,
+            "gpu_memory_gb": None if self.gpu is None else self.gpu.gigabytes,
+            "gpu_memory_note": None if self.gpu is None else self.gpu.note,
             "flags": self.flags,
             "config": to_mapping(science),
         }
@@ -134,7 +148,21 @@ def _epochs(cell: Cell, site: Site) -> float | None:
 
 
 def _line(cell: Cell, site: Site, throughputs: Throughputs) -> Line:
-    return Line(cell, ledger(cell.science), _epochs(cell, site), _seconds(cell.science, cell.step, site, throughputs))
+    seconds = _seconds(cell.science, cell.step, site, throughputs)
+    return Line(cell, ledger(cell.science), _epochs(cell, site), seconds, _gpu_need(cell.science, site))
+
+
+def _gpu_need(science: Science, site: Site) -> GpuNeed | None:
+    """None where a run uses no GPU, for all that is known here."""
+    placement, available = site.placement, site.placement.gpu_memory_gb * GB
+    if placement.device == "cpu" or not (available or placement.device == "cuda"):
+        return None
+    if placement.fit == "auto":
+        found = fitted(science, placement, available, site.ranks)
+        note, placement = found.said, found.placement
+    else:
+        note = advice(science, placement, available, site.ranks)
+    return GpuNeed(round(peak(science, placement, site.ranks).needed / GB, 3), note)
 
 
 def _recomputed(science: Science, site: Site) -> int:
@@ -164,19 +192,9 @@ def to_json(bill: Bill) -> str:
 def show(bill: Bill, console: Console) -> None:
     """Print the table of cells and the total."""
     table = Table(title=None, box=None, pad_edge=False, header_style="bold")
-    for name in (
-        "structure",
-        "seed",
-        "budget",
-        "width",
-        "parameters",
-        "tokens",
-        "steps",
-        "epochs",
-        "FLOPs",
-        "time",
-        "",
-    ):
+    on_gpu = any(line.gpu is not None for line in bill.lines)
+    names = ("structure", "seed", "budget", "width", "parameters", "tokens", "steps", "epochs", "FLOPs", "time")
+    for name in (*names, *(["GB"] if on_gpu else []), ""):
         table.add_column(name, justify="left" if name in ("structure", "") else "right", no_wrap=name != "")
     for line in bill.lines:
         cell = line.cell
@@ -191,6 +209,7 @@ def show(bill: Bill, console: Console) -> None:
             _passes(line.epochs),
             f"{cell.training_flops:.2e}",
             duration(line.seconds),
+            *(["-" if line.gpu is None else f"{line.gpu.gigabytes:.3g}"] if on_gpu else []),
             ", ".join(line.flags),
         )
     console.print(table)
@@ -209,11 +228,24 @@ def show(bill: Bill, console: Console) -> None:
             f"recompute=true: {bill.recomputed_flops:.3g} FLOPs more, in no other count; activations of a step at most "
             f"{count(kept.recomputed_activation_bytes)}B instead of {count(kept.activation_bytes)}B"
         )
+    for said in _memory_notes(bill.lines):
+        console.print(said, highlight=False)
     if bill.num_flagged:
         console.print(
             f"[yellow]{bill.num_flagged} of {len(bill.lines)} cells spend over {LONG_WARMUP:.0%} of their steps in "
             "warm-up; laws leave out what lies inside it. A larger budget or scale=small gives longer runs.[/yellow]"
         )
+
+
+def _memory_notes(lines: Sequence[Line]) -> Iterator[str]:
+    """What does not fit a GPU and what was picked so that it does, once for all cells of a shape."""
+    said: dict[tuple[str, int, int], str] = {}
+    for line in lines:
+        science = line.cell.science
+        if line.gpu is not None and line.gpu.note:
+            said[science.variant, science.model.d_model, science.model.num_layers] = line.gpu.note
+    for (variant, width, layers), note in said.items():
+        yield f"{variant} at d_model = {width}, {layers} layers: {note}"
 
 
 def _most_rounded(lines: Sequence[Line]) -> Iterator[str]:

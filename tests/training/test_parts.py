@@ -1,4 +1,4 @@
-"""A batch in parts trains to the numbers of the whole: losses, gradients, routing, and the same bits when it goes on."""
+"""A batch in parts trains to the numbers of the whole: losses, gradients, routing, and the same bits on resuming."""
 
 from dataclasses import replace
 from pathlib import Path

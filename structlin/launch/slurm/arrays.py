@@ -58,7 +58,7 @@ def parameters(
         "nodes": resources.nodes,
         "ntasks_per_node": 1,
         "cpus_per_task": resources.cpus,
-        "gpus_per_node": resources.gpus or None,
+        "gpus_per_node": _gpus(launch, resources),
         "dependency": f"afterany:{':'.join(after)}" if after else None,
         "array_parallelism": at_once,
         "signal_delay_s": launch.signal_seconds,
@@ -69,6 +69,13 @@ def parameters(
         "wckey": None,
         "additional_parameters": extra,
     }
+
+
+def _gpus(launch: SlurmLaunch, resources: Resources) -> str | int | None:
+    """GPUs of a node, by their kind where the profile names one."""
+    if not resources.gpus:
+        return None
+    return f"{launch.gpu_type}:{resources.gpus}" if launch.gpu_type else resources.gpus
 
 
 def script(launch: SlurmLaunch, values: dict[str, Any], folder: Path, elements: int) -> str:

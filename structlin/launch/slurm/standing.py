@@ -17,7 +17,7 @@ from structlin.launch.reconcile import JobState
 from structlin.launch.slurm.controller import Controller, ControllerError, End, Live
 from structlin.launch.slurm.submissions import Submission
 
-COUNTED = ("time", "memory", "crash")
+COUNTED = ("time", "memory", "gpu memory", "crash")
 """Causes that may be the run's own fault; each is tried again at most ``launch.max_retries`` times."""
 TAIL_BYTES = 8192
 NEAR_ASKED = 0.95
@@ -37,14 +37,18 @@ _BY_STATE = {
     "COMPLETED": "left",
 }
 _MEMORY_WORDS = re.compile(
-    r"oom.kill|out of memory|OutOfMemory|OOM Killed|MemoryError|bad_alloc|cannot allocate memory|"
+    r"oom.kill|(?<!CUDA )out of memory|(?<!torch\.)(?<!torch\.cuda\.)OutOfMemory|OOM Killed|MemoryError|bad_alloc|"
+    r"cannot allocate memory|"
     r"exceeded (?:job |step )?memory limit",
     re.IGNORECASE,
 )
+_GPU_MEMORY_WORDS = re.compile(r"^gpu memory: |CUDA out of memory", re.MULTILINE)
+"""More host memory would not help: the reason names what would."""
 _BY_LOG = (
     ("time", re.compile(r"DUE TO TIME LIMIT|^out of time", re.MULTILINE)),
     ("preempted", re.compile(r"DUE TO PREEMPTION")),
     ("node", re.compile(r"DUE TO NODE FAILURE|NODE_FAIL")),
+    ("gpu memory", _GPU_MEMORY_WORDS),
     ("memory", _MEMORY_WORDS),
     ("cancelled", re.compile(r"CANCELLED AT")),
 )
@@ -55,7 +59,7 @@ class Past:
     """An element that had a run and has ended without finishing it."""
 
     cause: str
-    """time, memory, crash, or what does not count: disk, node, preempted, cancelled, left, unknown."""
+    """time, memory, gpu memory, crash, or what does not count: disk, node, preempted, cancelled, left, unknown."""
     reason: str
     """One line for people."""
     log: Path
@@ -210,6 +214,7 @@ def _past(state: JobState, record: Submission, index: int, ends: Sequence[End]) 
     words = {
         "time": f"out of time ({minutes} minutes)",
         "memory": f"out of memory ({gigabytes} GB)",
+        "gpu memory": failure or "CUDA out of memory: recompute=true, micro_tokens=... or fit=auto",
         "disk": failure,
         "crash": failure or f"the element ended {end.state if end else 'without a word'}",
         "node": "its node failed",
@@ -226,6 +231,10 @@ def cause_of(end: End | None, failure: str, log: Path, asked_bytes: int) -> str:
             return "disk"
         if failure.startswith("out of time"):
             return "time"
+        if failure.startswith("node: "):
+            return "node"
+        if _GPU_MEMORY_WORDS.search(failure):
+            return "gpu memory"
         if _MEMORY_WORDS.search(failure):
             return "memory"
     if end is not None and end.state in _BY_STATE and not (end.state == "COMPLETED" and failure):

@@ -189,7 +189,8 @@ class Submitter:
             time.time(),
         )
         try:
-            Setting(self.site, self.launch, part[0].resources.minutes).write(record.folder)
+            shared = replace(self.launch, runs_per_gpu=part[0].resources.runs_per_gpu)
+            Setting(self.site, shared, part[0].resources.minutes).write(record.folder)
             values = self._parameters(part[0], at_once, snapshot, after)
             job_id = submit(self.launch, values, record.folder, len(part))
         except BaseException:

@@ -8,6 +8,7 @@ from structlin.config.doors import sweep_request
 from structlin.config.launch import SlurmLaunch
 from structlin.launch.slurm.arrays import outside_of_jobs, parameters, script
 from structlin.launch.slurm.packs import packs
+from structlin.launch.slurm.resources import runs_per_gpu
 from tests.launch.slurm.orders import order
 from tests.tiny import ARGUMENTS
 
@@ -32,7 +33,9 @@ def text_of(profile: str, wishes: list[str]) -> str:
     ]
     launch = sweep_request(arguments).launch
     assert isinstance(launch, SlurmLaunch)
-    found = packs([order(seed) for seed in range(3 * launch.lanes)], launch, sweep_request(arguments).site.placement)
+    placement = sweep_request(arguments).site.placement
+    lanes = max(1, launch.gpus) * runs_per_gpu(order(0).job.science, launch, placement)
+    found = packs([order(seed) for seed in range(3 * lanes)], launch, placement)
     sweep = Path("/store/runs/sweeps/demo")
     values = parameters(
         launch, found[0].resources, "demo", sweep / "snapshot/0123456789ab", launch.max_running or 3, ["41"]
@@ -81,3 +84,8 @@ def test_a_dry_run_shows_the_script_below_the_bill(tmp_path: Path, capsys) -> No
     assert "training FLOPs" in printed
     assert printed.index("training FLOPs") < printed.index("#SBATCH --constraint=a100")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_kind_of_gpu_is_asked_for_by_its_name() -> None:
+    assert "#SBATCH --gpus-per-node=a100:2" in text_of("slurm", ["launch.gpu_type=a100", "launch.gpus=2"]).splitlines()
+    assert "#SBATCH --gpus-per-node=2" in text_of("slurm", ["launch.gpus=2"]).splitlines()

@@ -27,7 +27,11 @@ RESOURCES = Resources(nodes=1, gpus=0, cpus=1, memory_gb=2, minutes=30)
         (End("FAILED", "0:9", GB), "", "slurmstepd: error: Detected 1 oom-kill event(s)", "memory"),
         (End("FAILED", "0:9", GB), "", "", "crash"),
         (End("FAILED", "1:0", GB), "RuntimeError: shapes", "", "crash"),
-        (End("FAILED", "1:0", GB), "OutOfMemoryError: CUDA out of memory. Tried", "", "memory"),
+        # More host memory would not help a GPU.
+        (End("FAILED", "1:0", GB), "OutOfMemoryError: CUDA out of memory. Tried", "", "gpu memory"),
+        (End("FAILED", "1:0", GB), "gpu memory: a step needs 109 of 80 GB: recompute=true", "", "gpu memory"),
+        (End("FAILED", "1:0", GB), "", "torch.OutOfMemoryError: CUDA out of memory. Tried to", "gpu memory"),
+        (End("FAILED", "1:0", GB), "node: CUDA error: an illegal memory access was encountered", "", "node"),
         (End("FAILED", "1:0", GB), "no space left on the device of /store", "", "disk"),
         (End("FAILED", "1:0", GB), "out of time: no checkpoint was reached within 5 minutes", "", "time"),
         (End("NODE_FAIL", "0:0", 0), "", "", "node"),
