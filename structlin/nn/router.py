@@ -115,9 +115,7 @@ class Router(Module):
         else:
             chosen_TK = choose(logits_TE, self.evaluation_top_k)
         weight_TK = logits_TE.gather(1, chosen_TK).softmax(-1)
-        assigned_N = chosen_TK.flatten()
-        counts_E = torch.zeros(logits_TE.shape[1], dtype=torch.int64, device=x.device)
-        counts_E = counts_E.scatter_add(0, assigned_N, torch.ones_like(assigned_N))
+        counts_E = _count(chosen_TK.flatten(), logits_TE.shape[1])
         before_E = self._before(part, counts_E)
         routes = sort_by_expert(chosen_TK, weight_TK, counts_E, self.capacity, parts=part.of, before_E=before_E)
         if self.training and not part.counts:
@@ -208,6 +206,15 @@ class _Widened(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         d_logits = gradients[0]
         return (d_logits @ weight).to(x.dtype), d_logits.T @ x.to(weight.dtype)
+
+
+def _count(assigned_N: Tensor, num_experts: int) -> Tensor:
+    """Assignments (E) of each expert, without adding up in an order of chance."""
+    if assigned_N.device.type == "cuda":
+        experts = torch.arange(num_experts, device=assigned_N.device)
+        return (assigned_N[:, None] == experts).sum(0)
+    counts_E = torch.zeros(num_experts, dtype=torch.int64, device=assigned_N.device)
+    return counts_E.scatter_add(0, assigned_N, torch.ones_like(assigned_N))
 
 
 def choose(logits_TE: Tensor, top_k: int, first_token: int | Tensor = 0) -> Tensor:

@@ -29,6 +29,8 @@ class Routes:
     num_tokens: int
     drops: bool
     """Whether a capacity may have dropped assignments."""
+    slots_N: Tensor | None = None
+    """Where each token's assignments stand: the inverse of ``order_N``; None where nobody asks for it."""
 
     @property
     def num_experts(self) -> int:
@@ -37,6 +39,8 @@ class Routes:
 
     def slots_TK(self) -> Tensor:
         """Where the assignments of each token stand: the inverse of ``order_N``, as (T, K)."""
+        if self.slots_N is not None:
+            return self.slots_N.view(self.num_tokens, -1)
         places = torch.arange(self.order_N.shape[0], device=self.order_N.device)
         return torch.empty_like(self.order_N).scatter_(0, self.order_N, places).view(self.num_tokens, -1)
 
@@ -71,6 +75,10 @@ def sort_by_expert(
         last = torch.where(places - first_N < left_E[expert_N], expert_N, counts_E.shape[0])
         order_N = order_N[last.sort(stable=True).indices]
         counts_E = torch.minimum(counts_E, left_E)
+    slots_N = None
+    if order_N.device.type == "cuda":
+        # Gathering, combining and both of their gradients read it: made once.
+        slots_N = torch.empty_like(order_N).scatter_(0, order_N, torch.arange(order_N.shape[0], device=order_N.device))
     return Routes(
         token_N=order_N // num_chosen,
         weight_N=weight_TK.flatten()[order_N],
@@ -78,4 +86,5 @@ def sort_by_expert(
         ends_E=counts_E.cumsum(0).to(torch.int32),
         num_tokens=num_tokens,
         drops=capacity > 0,
+        slots_N=slots_N,
     )

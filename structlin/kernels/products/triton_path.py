@@ -23,6 +23,8 @@ from structlin.kernels.products.triton_kernels import Layout
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 # The least inner size of a product on tensor cores.
 LEAST_INNER = 16
+# The largest F, a and e of a layer of rank 1 whose gradients are one kernel: width 1,024.
+LARGEST_WHOLE = 32
 # Programs that fill a GPU of 132 multiprocessors twice, and the fewest rows that are worth a share (assumed).
 BUSY_PROGRAMS, LEAST_SHARE = 264, 512
 # Groups of a block in the smallest choice for the gradients.
@@ -48,11 +50,20 @@ def backward(
     dy: Tensor, x: Tensor, first: Tensor, second: Tensor, sizes: ProductSizes, needs_x: bool, needs_factors: bool
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of x and of both factors (None where not needed); z and its gradient are made again."""
+    if needs_x and needs_factors and is_whole(sizes) and x.shape[0]:
+        dx = torch.empty_like(x)
+        return dx, *_factor_gradients(dy, x, first, second, sizes, dx)
     dx = None
     if needs_x:
         dx = torch.empty_like(x)
         _map(dy, second, first, dx, exchanged(layout(sizes)))
     return dx, *(_factor_gradients(dy, x, first, second, sizes) if needs_factors else (None, None))
+
+
+def is_whole(sizes: ProductSizes) -> bool:
+    """Whether one kernel makes all three gradients: x and dy are then read once (rank 1, widths up to 1,024)."""
+    s = sizes
+    return s.r == 1 and max(s.f * s.d, s.a, s.e) <= LARGEST_WHOLE
 
 
 def layout(sizes: ProductSizes) -> Layout:
@@ -93,9 +104,12 @@ def _map(x: Tensor, first: Tensor, second: Tensor, y: Tensor, s: Layout) -> None
 
 
 def _factor_gradients(
-    dy: Tensor, x: Tensor, first: Tensor, second: Tensor, sizes: ProductSizes
+    dy: Tensor, x: Tensor, first: Tensor, second: Tensor, sizes: ProductSizes, dx: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of both factors: of each share of the rows, then summed over the shares and over what is shared."""
+    """Gradients of both factors: of each share of the rows, then summed over the shares and over what is shared.
+
+    ``dx``: where the gradient of x is written with them.
+    """
     s, c, rows = layout(sizes), sizes, x.shape[0]
     shares, share = split_rows(rows, s)
     d_first = x.new_empty(shares, c.g, c.b, c.r, c.f, c.d, c.a, dtype=torch.float32)
@@ -106,10 +120,13 @@ def _factor_gradients(
         blocks_of_K = triton.cdiv(s.G, G_B) * triton.cdiv(s.r, chosen["R_B"])
         return blocks_of_K, triton.cdiv(s.F, chosen["F_B"]), shares
 
+    constants = gradient_constants(s, x.dtype, rows)
     with on(x):
-        _ruled_gradients[grid](
-            x, dy, first, second, d_first, d_second, rows, share, **gradient_constants(s, x.dtype, rows)
-        )
+        if dx is None:
+            _ruled_gradients[grid](x, dy, first, second, d_first, d_second, rows, share, **constants)
+        else:
+            constants["F_B"] = power_of_two(s.F)
+            _ruled_whole[grid](x, dy, first, second, dx, d_first, d_second, rows, share, **constants)
     return d_first.sum((0, 2)).to(first.dtype), d_second.sum((0, 2)).to(second.dtype)
 
 
@@ -178,21 +195,27 @@ GRADIENT_BLOCKS = [
     _blocks(32, 16, 16, 8),
     _blocks(64, 16, 16, 8),
 ]
+WHOLE_BLOCKS = [
+    Blocks({"T_B": 16, "K_B": LEAST_GROUPS}, 8),
+    Blocks({"T_B": 16, "K_B": 8}, 8),
+    Blocks({"T_B": 16, "K_B": 16}, 8),
+    Blocks({"T_B": 32, "K_B": 8}, 8),
+    Blocks({"T_B": 32, "K_B": 16}, 8),
+]
 
 
 def choices(blocks: Sequence[Blocks], constants: Mapping[str, Any], size: int) -> list[Blocks]:
     """Of a list the choices to try: those that leave registers and waste no place, the largest first, and its first."""
     if INTERPRETED:
-        return [blocks[2]]
+        return [blocks[-1] if "F_B" in constants else blocks[2]]
     s = constants["s"]
     limit = THREAD_ACCUMULATORS[size]
 
     def suits(one: Blocks) -> bool:
         # K is what is summed, at most a block of 16 to a tensor core; F is masked, so a block above it is idle.
-        is_small = one.kwargs["F_B"] <= max(4, power_of_two(s.F)) and one.kwargs["K_B"] <= max(
-            16, power_of_two(s.G * s.r)
-        )
-        return is_small and accumulators(one, constants) <= limit
+        fits_F = one.kwargs.get("F_B", 0) <= max(4, power_of_two(s.F))
+        fits_K = one.kwargs["K_B"] <= max(16, power_of_two(s.G * s.r))
+        return fits_F and fits_K and accumulators(one, constants) <= limit
 
     return [*reversed([one for one in blocks[1:] if suits(one)]), blocks[0]]
 
@@ -203,6 +226,8 @@ def accumulators(one: Blocks, constants: Mapping[str, Any]) -> float:
     groups, z_wide = c["K_B"] // c["R_B"], c["F_B"] * c["R_B"]
     if "A_B" in constants:
         held = groups * z_wide * c["A_B"] + c["F_B"] * c["K_B"] * c["E_B"] + 2 * groups * z_wide * c["T_B"]
+        if "F_B" in constants:
+            held += groups * c["T_B"] * c["A_B"]
     else:
         held = c["F_B"] * c["T_B"] * c["E_B"] + groups * z_wide * c["T_B"]
     return float(held / (32 * one.num_warps))
@@ -218,5 +243,11 @@ def gradient_choices(constants: Mapping[str, Any], size: int) -> list[Blocks]:
     return choices(GRADIENT_BLOCKS, constants, size)
 
 
+def whole_choices(constants: Mapping[str, Any], size: int) -> list[Blocks]:
+    """The rule of ``whole_gradients``, whose block of F is a constant."""
+    return choices(WHOLE_BLOCKS, constants, size)
+
+
 _ruled_map = Ruled(triton_kernels.map_rows, map_choices)
 _ruled_gradients = Ruled(triton_kernels.factor_gradients, gradient_choices)
+_ruled_whole = Ruled(triton_kernels.whole_gradients, whole_choices)

@@ -37,8 +37,9 @@ def test_forward_and_gradients_equal_the_reference(interpreted, dtype):
 
 
 def test_the_kernels_ran_and_are_recorded(interpreted):
-    # Forward and the gradient of x are one kernel, the gradients of both factors the other: 7 cases in 2 dtypes.
-    assert interpreted["launches"] == {"_ruled_map": 28, "_ruled_gradients": 14}
+    # Forward and the gradient of x are one kernel, the gradients of both factors the other: 7 cases in 2 dtypes. Of the
+    # two of rank 1 all gradients are a third.
+    assert interpreted["launches"] == {"_ruled_map": 24, "_ruled_gradients": 10, "_ruled_whole": 4}
     assert interpreted["backend"].startswith("triton 3.")
     assert interpreted["backend"].endswith("(interpreter)")
 
