@@ -31,7 +31,7 @@ from structlin.structure import plan_linear
 FLOPS_PER_MAC = {"training": 6, "paper": 1, "logged": 1}
 _LOGGED_PER_NORMED = 5
 GROUPS = ("embedding", "attention", "linear", "norm", "head", "router")
-BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
+BYTES = {"float32": 4, "tf32": 4, "bfloat16": 2, "float64": 8}
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,9 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
     config = _of_whole_sweep(plain, free=("widths",))
     launch = _launch(config["launch"])
     site = _site(config)
+    site = replace(site, placement=_placed(site.placement, launch))
     if isinstance(launch, SlurmLaunch):
-        site = replace(site, machine=site.placement.as_it_runs(launch.speed_key))
+        site = replace(site, machine=site.placement.as_it_runs(launch.speed_key), ranks=launch.gpus_per_run)
     return SweepRequest(
         templates=tuple(templates),
         budgets=tuple(sorted(budgets)),
@@ -232,6 +233,13 @@ def _sampled(structure: Mapping[str, Any]) -> list[Theta]:
     )
 
 
+def _placed(placement: Placement, launch: LaunchConfig) -> Placement:
+    """Where GPUs are asked for, a run that would train on a processor is refused; and it is to fit their memory."""
+    wants = isinstance(launch, SlurmLaunch) and launch.gpus > 0 and placement.device == "auto"
+    memory = float(launch.memory_of_gpu_gb)
+    return replace(placement, device="cuda" if wants else placement.device, gpu_memory_gb=memory)
+
+
 def _launch(values: Mapping[str, Any]) -> LaunchConfig:
     minutes = {key: _minutes(f"launch.{key}", values[key]) for key in MINUTES if key in values}
     return build(launch_kind(str(values["name"])), {**values, **minutes}, "launch")
@@ -259,11 +267,24 @@ def _minutes(key: str, value: Any) -> Any:
     return total + (1 if seconds else 0)
 
 
+_PLACED = (
+    "device",
+    "threads",
+    "deterministic",
+    "recompute",
+    "micro_tokens",
+    "fit",
+    "sharding",
+    "checkpoint_seconds",
+    "log_steps",
+)
+"""Keys of the command line that say how a run is executed, but for ``compile``."""
+
+
 def _site(config: Mapping[str, Any]) -> Site:
-    placement = {
-        key: config[key]
-        for key in ("device", "threads", "compile", "recompute", "sharding", "checkpoint_seconds", "log_steps")
-    }
+    placement = {key: config[key] for key in _PLACED}
+    # Written as YAML has it: compile: true.
+    placement["compile"] = {True: "true", False: "false"}.get(config["compile"], config["compile"])
     tracking = config["tracking"]
     return build(
         Site,

@@ -12,6 +12,10 @@ from structlin.errors import UserError
 
 ANSWER_SECONDS = 10
 
+GPU_MEMORY_GB = {"v100": 32, "a40": 48, "l40s": 48, "a100": 80, "a100-40": 40, "a100-80": 80, "h100": 80, "h200": 141}
+GPU_MEMORY_GB |= {"b200": 192}
+"""Memory of GPUs by ``launch.gpu_type``, as their vendor says it; a100 is taken for the larger one."""
+
 
 @dataclass(frozen=True)
 class LocalLaunch:
@@ -26,10 +30,17 @@ class LocalLaunch:
     """Whether one run goes first, and the rest begins when it has ended well."""
     same_code: bool = False
     """Whether a run may only go on with the code and the torch version that it was begun with."""
+    gpu_memory_gb: float = 0.0
+    """Memory of a GPU; 0: by its name, where one is here."""
 
     def __post_init__(self) -> None:
         at_least("launch.workers", self.workers, 0)
         _positive("launch.max_hours", self.max_hours)
+
+    @property
+    def memory_of_gpu_gb(self) -> float:
+        """Memory of a GPU, as far as it was said."""
+        return self.gpu_memory_gb
 
 
 @dataclass(frozen=True)
@@ -50,10 +61,14 @@ class SlurmLaunch:
     """The interpreter on a compute node; null: the one that submits."""
     gpus: int = 1
     """GPUs of an array element on a node; 0 on nodes without them."""
+    gpu_type: str | None = None
+    """Kind of GPU as the site's gres calls it (a100: asked for as gpu:a100:1); null: any, as ``constraint`` says."""
+    gpu_memory_gb: float | None = None
+    """Memory of a GPU; null: by ``gpu_type``. Where it is known the bill says what fits."""
     cpus_per_gpu: int = 8
     """CPU cores asked for with each GPU; without GPUs an element asks for ``threads`` a run."""
     runs_per_gpu: int = 1
-    """Runs side by side on a GPU; without GPUs: side by side in an element."""
+    """Runs side by side on a GPU (0: as many as fit its memory, at most four); without GPUs: in an element."""
     gpus_per_run: int = 1
     """Ranks of one run; above 1 it is trained by torchrun over ``nodes`` nodes (without GPUs, by processes)."""
     nodes: int = 1
@@ -94,9 +109,9 @@ class SlurmLaunch:
     """Whether a run may only go on with the code and the torch version that it was begun with."""
 
     def __post_init__(self) -> None:
-        for name in ("gpus", "max_running", "max_retries", "signal_seconds", "min_minutes"):
+        for name in ("gpus", "runs_per_gpu", "max_running", "max_retries", "signal_seconds", "min_minutes"):
             at_least(f"launch.{name}", getattr(self, name), 0)
-        for name in ("cpus_per_gpu", "runs_per_gpu", "gpus_per_run", "nodes", "max_minutes"):
+        for name in ("cpus_per_gpu", "gpus_per_run", "nodes", "max_minutes"):
             at_least(f"launch.{name}", getattr(self, name), 1)
         for name in ("time_minutes", "memory_gb"):
             if getattr(self, name) is not None:
@@ -131,6 +146,13 @@ class SlurmLaunch:
         return [name.strip() for name in str(given).split(",") if name.strip()]
 
     @property
+    def memory_of_gpu_gb(self) -> float:
+        """Memory of a GPU, as given or by its kind; 0 where it is not known."""
+        if self.gpu_memory_gb is not None:
+            return self.gpu_memory_gb
+        return float(GPU_MEMORY_GB.get((self.gpu_type or "").lower(), 0))
+
+    @property
     def is_parallel(self) -> bool:
         """Whether one run takes several ranks."""
         return self.gpus_per_run > 1
@@ -143,12 +165,13 @@ class SlurmLaunch:
     @property
     def lanes(self) -> int:
         """Runs of an element side by side."""
-        return 1 if self.is_parallel else max(1, self.gpus) * self.runs_per_gpu
+        return 1 if self.is_parallel else max(1, self.gpus) * max(1, self.runs_per_gpu)
 
     @property
     def speed_key(self) -> str:
         """The name under which speeds measured by this profile are kept: packed runs are slower, ranks faster."""
-        return f"launch={self.name}, {self.lanes} side by side, {self.gpus_per_run} ranks"
+        lanes = self.lanes if self.runs_per_gpu else "as many as fit"
+        return f"launch={self.name}, {lanes} side by side, {self.gpus_per_run} ranks"
 
 
 LaunchConfig = LocalLaunch | SlurmLaunch

@@ -10,6 +10,8 @@ from typing import ClassVar
 from structlin.config.checks import at_least, one_of
 from structlin.errors import UserError
 
+DTYPES = ("float32", "tf32", "bfloat16", "float64")
+
 ALL_BLOCKS = ("blocks.*",)
 """Pattern of every linear of the blocks: all but the head, and the input of a model that has one."""
 
@@ -36,7 +38,8 @@ class ModelConfig(ABC):
     base_ffn_expansion: int = 1
     """FFN expansion of the base shape: 1 makes the base fan-in of the FFN output equal base_width."""
     dtype: str = "bfloat16"
-    """Arithmetic of matrix products: float32, bfloat16 (autocast, float32 weights) or float64."""
+    """Arithmetic of matrix products: float32, tf32 (float32 whose products on a GPU read 10 bits of each operand; on a
+    CPU it is float32), bfloat16 (autocast, float32 weights) or float64."""
 
     BLOCK_LINEARS: ClassVar[tuple[str, ...]] = ()
     """Names of the linears of a block."""
@@ -48,7 +51,7 @@ class ModelConfig(ABC):
     def __post_init__(self) -> None:
         one_of("model.name", self.name, tuple(name for name, kind in MODELS.items() if kind is type(self)))
         one_of("model.weight_norm", self.weight_norm, ("none", "fixed", "learned"))
-        one_of("model.dtype", self.dtype, ("float32", "bfloat16", "float64"))
+        one_of("model.dtype", self.dtype, DTYPES)
         for name in ("d_model", "num_layers", "ffn_expansion", "base_width", "base_ffn_expansion"):
             at_least(f"model.{name}", getattr(self, name), 1)
         self._check_patterns()

@@ -67,6 +67,8 @@ class Site:
     """A run that reads its data more often than this is refused."""
     evals_per_decade: int
     placement: Placement
+    ranks: int = 1
+    """Processes of one run."""
     machine: str = ""
     """The name under which measured speeds are kept; empty: that of this machine's hardware."""
     umask: str | None = None

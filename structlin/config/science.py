@@ -21,6 +21,9 @@ SCHEMA = 4
 
 NUMERICS = 1
 """Version of the mathematics: raised when the same Science would train to other numbers."""
+NUMERICS_OF = {"bfloat16": 2}
+"""Of a dtype whose mathematics alone has changed. bfloat16, 2: the norms of attention's queries and keys stay in it, a
+router reads what the experts do, and the loss of a large vocabulary is summed in chunks."""
 
 TASKS: dict[str, type[ModelConfig]] = {"language": Gpt2Config, "pixels": Gpt2Config, "regression": MlpConfig}
 """What is learned, and the kind of model that can learn it."""
@@ -63,9 +66,12 @@ class Science:
     nested: str = "none"
     """Ranks that one run is trained at; none: theta's alone."""
     schema: int = SCHEMA
-    numerics: int = NUMERICS
+    numerics: int = 0
+    """Of the code that trains it; 0: today's."""
 
     def __post_init__(self) -> None:
+        if not self.numerics:
+            object.__setattr__(self, "numerics", NUMERICS_OF.get(self.model.dtype, NUMERICS))
         one_of("task", self.task, tuple(TASKS))
         if not isinstance(self.model, TASKS[self.task]):
             raise UserError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -27,6 +28,7 @@ from structlin.planning import decide, missing
 from structlin.planning.grid import Cell, Plan, plan_run, plan_sweep
 from structlin.planning.horizon import flops_per_step
 from structlin.runs.job import Job
+from structlin.runs.machine import gpu_memory_gb
 from structlin.runs.store import Store
 
 
@@ -86,8 +88,9 @@ def _dry_run(plan: Plan, request: SweepRequest, name: str, console: Console) -> 
         show_dry(plan, request, name, console)
         _say(missing.lines(plan, request), console)
         return 0
+    is_local = isinstance(request.launch, LocalLaunch)
     workers = num_workers(request.launch.workers, request.site) if isinstance(request.launch, LocalLaunch) else 1
-    bill = bills.make_bill(plan, request.site, workers)
+    bill = bills.make_bill(plan, on_this_gpu(request.site) if is_local else request.site, workers)
     if request.format == "json":
         print(bills.to_json(bill, [answer.to_mapping() for answer in decide.answers(plan, request)]))
     else:
@@ -113,6 +116,7 @@ def launch(plan: Plan, site: Site, config: LocalLaunch, console: Console, remark
 
     UserError where the bill is refused or data cannot be had.
     """
+    site = on_this_gpu(site)
     states = reconcile(plan.jobs, Store(site.runs))
     pending = [state.job for state in states if not state.is_final]
     if config.same_code:
@@ -157,6 +161,14 @@ def _publish(site: Site) -> None:
 
 def _flops_of(job: Job) -> float:
     return flops_per_step(job.science) * job.target_step
+
+
+def on_this_gpu(site: Site) -> Site:
+    """The site with the memory of the GPU that is here, where nothing else was said of it."""
+    placement = site.placement
+    if placement.device == "cpu" or placement.gpu_memory_gb:
+        return site
+    return replace(site, placement=replace(placement, gpu_memory_gb=gpu_memory_gb()))
 
 
 def summarise(plan: Plan, site: Site, console: Console) -> int:

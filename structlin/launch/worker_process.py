@@ -77,6 +77,10 @@ class Worker:
             where = f"; its output: {self.log}" if self.log else ""
             raise WorkerDied(f"the training process ended with {how}{where}")
         answer: dict[str, Any] = json.loads(reply)
+        if answer.get("ends"):
+            # Its GPU is lost to it; the next request starts another process.
+            process.wait()
+            self._process = None
         if "error" in answer:
             raise UserError(answer["error"])
         return answer

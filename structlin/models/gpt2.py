@@ -23,6 +23,7 @@ from structlin.data import input_vocab_size
 from structlin.kernels.attention.attention import causal_attention
 from structlin.models.layers import build_layers, ffn_layer, layer_norm
 from structlin.nn.blocks import Blocks
+from structlin.nn.cross_entropy import chunked_cross_entropy
 from structlin.nn.linear import EinsumLinear
 from structlin.nn.spec import Module, ParamSpec, initialise
 from structlin.structure.heads import input_is_transposed, output_is_transposed
@@ -50,10 +51,11 @@ class GPT2(Module):
         spec = ParamSpec("embedding", EMBEDDING_STD, decay=True)
         return {"tokens": spec, "positions": spec}
 
-    def forward(self, tokens_NT: Tensor) -> Tensor:
-        """Logits (N, T, V) of token ids (N, T), T at most the context."""
+    def forward(self, tokens_NT: Tensor, targets_NT: Tensor | None = None) -> Tensor:
+        """Logits (N, T, V) of token ids (N, T), T at most the context; with targets their cross-entropy, in chunks."""
         x = functional.embedding(tokens_NT, self.tokens) + self.positions[: tokens_NT.shape[1]]
-        return self.head(self.norm(self.blocks(x)))
+        x = self.norm(self.blocks(x))
+        return self.head(x) if targets_NT is None else chunked_cross_entropy(x, self.head, targets_NT)
 
 
 class Block(nn.Module):

@@ -12,6 +12,7 @@ from structlin.anatomy.kinds import anatomy
 from structlin.anatomy.shapes import LinearShape
 from structlin.config.model import ModelConfig
 from structlin.config.science import Science
+from structlin.kernels.precision import product_dtype
 from structlin.nn.experts import Experts
 from structlin.nn.linear import Linear, LinearOptions, make_linear, of_gelu
 from structlin.nn.moe import MoeFfn, MoeLinear
@@ -32,12 +33,16 @@ class FFN(nn.Module):
 
 
 class LayerNorm(Module):
-    """Layer norm over the last dimension with a gain and, where asked for, a bias."""
+    """Layer norm over the last dimension with a gain and, where asked for, a bias.
+
+    Where products alone read its result it leaves it in the dtype that autocast gives them, so that it is cast once.
+    """
 
     bias: nn.Parameter | None
 
-    def __init__(self, features: int, *, bias: bool = False) -> None:
+    def __init__(self, features: int, *, bias: bool = False, feeds_products: bool = True) -> None:
         super().__init__()
+        self.feeds_products = feeds_products
         self.gain = nn.Parameter(torch.ones(features))
         self.register_parameter("bias", nn.Parameter(torch.zeros(features)) if bias else None)
 
@@ -48,12 +53,15 @@ class LayerNorm(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., features) -> the same shape."""
-        return functional.layer_norm(x, self.gain.shape, self.gain, self.bias)
+        y = functional.layer_norm(x, self.gain.shape, self.gain, self.bias)
+        dtype = product_dtype(x.device) if self.feeds_products else None
+        return y if dtype is None else y.to(dtype)
 
 
 def layer_norm(model: ModelConfig, name: str, features: int) -> LayerNorm:
     """The layer norm of this name, with a bias where the model gives it one."""
-    return LayerNorm(features, bias=model.has_bias(name))
+    # Behind the input's norm of an MLP stands the residual stream.
+    return LayerNorm(features, bias=model.has_bias(name), feeds_products=name != "input_norm")
 
 
 def build_layers(science: Science) -> dict[str, nn.Module]:

@@ -7,6 +7,9 @@ The first term is 1 where experts are used evenly and E / k where all tokens go 
 all experts tie at step 0: ties are broken by the token's index in the global batch, each expert getting an equal share.
 Source: arXiv 2410.02117, section 5; the balance loss is that of arXiv 2101.03961, eq. 4.
 
+A batch may come in parts, one after another (``part_of_batch``). Ties and capacity go on from one part to the next, and
+f is that of the whole batch: it has to be known before the first part's loss, so parts are counted once before.
+
 Letters: T tokens, D features, E experts, K chosen experts.
 """
 
@@ -59,6 +62,15 @@ class _Batch:
     z: Tensor
 
 
+@dataclass(frozen=True)
+class Part:
+    """Of how many equal, consecutive parts of a rank's batch a forward pass is given one."""
+
+    of: int = 1
+    counts: bool = False
+    """Whether the pass only counts assignments, for the balance loss of the passes that follow."""
+
+
 class Router(Module):
     """Tokens (T, D) -> the routes to their experts."""
 
@@ -80,7 +92,11 @@ class Router(Module):
         self.weight = nn.Parameter(torch.zeros(num_experts, d_in))
         self.ranks: Ranks = ALONE
         self.is_repeated = False
-        self._batch: _Batch | None = None
+        self.part = Part()
+        self._batches: list[_Batch] = []
+        self._number: Tensor | int = 0
+        self.counted_E: Tensor | int = 0
+        self._before_E: Tensor | int = 0
         self._losses: tuple[Tensor, Tensor, Tensor] | None = None
 
     def param_specs(self) -> Mapping[str, ParamSpec]:
@@ -90,25 +106,48 @@ class Router(Module):
     def forward(self, x: Tensor) -> Routes:
         """x (T, D) -> routes; in training the losses and statistics of the batch are kept for their readers."""
         logits_TE = self._logits(x)
+        part = self.part if self.training else Part()
         if self.training:
-            # The ranks of a run have equal, consecutive shares of a training batch.
-            chosen_TK = choose(logits_TE, self.top_k, first_token=self.ranks.rank * x.shape[0])
+            # The ranks of a run have equal, consecutive shares of a training batch, and parts those of a rank. A part's
+            # number is a tensor, so that one compiled graph serves all of them.
+            number = self.ranks.rank if part.of == 1 else self.ranks.rank * part.of + self._number
+            chosen_TK = choose(logits_TE, self.top_k, first_token=number * x.shape[0])
         else:
             chosen_TK = choose(logits_TE, self.evaluation_top_k)
         weight_TK = logits_TE.gather(1, chosen_TK).softmax(-1)
-        assigned_N = chosen_TK.flatten()
-        counts_E = torch.zeros(logits_TE.shape[1], dtype=torch.int64, device=x.device)
-        counts_E = counts_E.scatter_add(0, assigned_N, torch.ones_like(assigned_N))
-        routes = sort_by_expert(chosen_TK, weight_TK, counts_E, self.capacity)
-        if self.training:
+        counts_E = _count(chosen_TK.flatten(), logits_TE.shape[1])
+        before_E = self._before(part, counts_E)
+        routes = sort_by_expert(chosen_TK, weight_TK, counts_E, self.capacity, parts=part.of, before_E=before_E)
+        if self.training and not part.counts:
             self._keep(logits_TE, counts_E, routes)
         return routes
+
+    def _before(self, part: Part, counts_E: Tensor) -> Tensor | int | None:
+        """Assignments (E) of the parts before this one, which is added to them; None where there are none."""
+        if part.of == 1:
+            return None
+        if not self.is_repeated:
+            self._before_E = self.counted_E
+            self.counted_E = self._before_E + counts_E
+        return self._before_E
+
+    def expect(self, part: Part, index: int) -> None:
+        """The next pass is of the part with this index; at 0 a batch begins."""
+        self.part = part
+        if part.of > 1:
+            self._number = torch.full((), index, device=self.weight.device)
+        if index == 0:
+            self._batches = []
+            self.counted_E = torch.zeros(self.weight.shape[0], dtype=torch.int64, device=self.weight.device)
 
     def _logits(self, x: Tensor) -> Tensor:
         """In float32 or wider, whatever autocast says."""
         wide = torch.float64 if x.dtype == torch.float64 else torch.float32
         with as_given(x.device):
-            return functional.linear(x.to(wide), self.weight.to(wide))
+            if x.dtype == wide:
+                return functional.linear(x, self.weight.to(wide))
+            logits: Tensor = _Widened.apply(x, self.weight.to(wide))
+            return logits
 
     def _keep(self, logits_TE: Tensor, counts_E: Tensor, routes: Routes) -> None:
         probability_TE = logits_TE.softmax(-1)
@@ -117,7 +156,9 @@ class Router(Module):
         if self.is_repeated:
             return
         self._losses = losses
-        self._batch = _Batch(probability_TE.detach(), counts_E, routes.ends_E[-1], z.detach())
+        if self.part.of == 1:
+            self._batches = []
+        self._batches.append(_Batch(probability_TE.detach(), counts_E, routes.ends_E[-1], z.detach()))
 
     def take_losses(self) -> tuple[Tensor, Tensor, Tensor] | None:
         """Mean p (E), assignments (E) and z-loss of the last training batch, given out once; None without one."""
@@ -129,11 +170,14 @@ class Router(Module):
 
         One small reduction: every rank calls this at the same steps.
         """
-        if self._batch is None:
+        if not self._batches:
             return None
-        p_TE, counts_E = self._batch.probability_TE.double(), self._batch.counts_E.double()
+        p_TE = torch.cat([batch.probability_TE for batch in self._batches]).double()
+        counts_E = sum((batch.counts_E for batch in self._batches[1:]), self._batches[0].counts_E).double()
+        num_kept = sum((batch.num_kept for batch in self._batches[1:]), self._batches[0].num_kept).double()
+        z = torch.stack([batch.z for batch in self._batches]).double().mean()
         num_experts = p_TE.shape[1]
-        single = torch.stack([_entropy(p_TE).exp().mean(), self._batch.num_kept.double(), self._batch.z.double()])
+        single = torch.stack([_entropy(p_TE).exp().mean(), num_kept, z])
         means = self.ranks.mean(torch.cat([counts_E, p_TE.mean(0), single])).cpu()
         counts_E, p_E, (token_perplexity, num_kept, z) = means.split([num_experts, num_experts, 3])
         share_E = counts_E / counts_E.sum()
@@ -147,7 +191,33 @@ class Router(Module):
         )
 
 
-def choose(logits_TE: Tensor, top_k: int, first_token: int = 0) -> Tensor:
+class _Widened(torch.autograd.Function):
+    """x weight^T in the dtype of the weight, which is wider than x: kept is x as it came, and widened again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        """x (T, D), weight (E, D) -> (T, E)."""
+        ctx.save_for_backward(x, weight)
+        return functional.linear(x.to(weight.dtype), weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        """Of x in its own dtype, of the weight in its."""
+        x, weight = ctx.saved_tensors
+        d_logits = gradients[0]
+        return (d_logits @ weight).to(x.dtype), d_logits.T @ x.to(weight.dtype)
+
+
+def _count(assigned_N: Tensor, num_experts: int) -> Tensor:
+    """Assignments (E) of each expert, without adding up in an order of chance."""
+    if assigned_N.device.type == "cuda":
+        experts = torch.arange(num_experts, device=assigned_N.device)
+        return (assigned_N[:, None] == experts).sum(0)
+    counts_E = torch.zeros(num_experts, dtype=torch.int64, device=assigned_N.device)
+    return counts_E.scatter_add(0, assigned_N, torch.ones_like(assigned_N))
+
+
+def choose(logits_TE: Tensor, top_k: int, first_token: int | Tensor = 0) -> Tensor:
     """The k experts with the largest logits (T, K), the largest first.
 
     Among equal logits token t of the global batch, where these begin at ``first_token``, prefers the experts from
@@ -185,6 +255,18 @@ def repeated(module: nn.Module) -> Iterator[None]:
             router.is_repeated = False
 
 
+def part_of_batch(model: nn.Module, part: Part, index: int = 0) -> None:
+    """Tell all routers which part of a batch comes next."""
+    for _, router in routers(model):
+        router.expect(part, index)
+
+
+def count_assignments(model: nn.Module) -> Tensor | None:
+    """Assignments (R, E) of all routers over the parts that have come and over all ranks; None without routers."""
+    found = [router for _, router in routers(model)]
+    return found[0].ranks.sum(torch.stack([torch.as_tensor(one.counted_E) for one in found])) if found else None
+
+
 def router_record(model: nn.Module) -> dict[str, Any] | None:
     """The statistics of all routers as columns for a journal row, ``routers`` naming them; None without routers.
 
@@ -208,18 +290,21 @@ def _short(value: float | tuple[float, ...]) -> Any:
     return float(f"{value:.4g}") if math.isfinite(value) else None
 
 
-def auxiliary_loss(model: nn.Module, z_weight: float) -> Tensor | None:
+def auxiliary_loss(model: nn.Module, z_weight: float, counts_RE: Tensor | None = None) -> Tensor | None:
     """Mean over routers of balance and z-loss in the last training batch, given out once; None without routers.
 
     Where ranks share a batch the shares f are those of all of them (one small sum over ranks), so that the mean of
-    their losses, and of their gradients, is the loss of the whole batch.
+    their losses, and of their gradients, is the loss of the whole batch. Where it comes in parts, their mean is, if
+    ``counts_RE`` are the assignments of all of them (``count_assignments``).
     """
     found = [(router.ranks, losses) for _, router in routers(model) if (losses := router.take_losses()) is not None]
     if not found:
         return None
     ranks, taken = found[0][0], [losses for _, losses in found]
     p_RE = torch.stack([p for p, _, _ in taken])
-    counts_RE = ranks.sum(torch.stack([counts for _, counts, _ in taken]))
+    if counts_RE is None:
+        counts_RE = ranks.sum(torch.stack([counts for _, counts, _ in taken]))
+    counts_RE = counts_RE.to(p_RE.dtype)
     share_RE = counts_RE / counts_RE.sum(-1, keepdim=True)
     balance = p_RE.shape[1] * (p_RE * share_RE).sum(-1).mean()
     return balance + z_weight * torch.stack([z for _, _, z in taken]).mean()

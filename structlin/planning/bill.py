@@ -11,6 +11,7 @@ from rich.console import Console
 
 from structlin.anatomy.kinds import rounding_of
 from structlin.anatomy.ledger import Ledger, ledger
+from structlin.anatomy.memory import GB, advice, fitted, peak
 from structlin.config.identity import run_id, to_mapping
 from structlin.config.request import Site
 from structlin.config.science import Science
@@ -30,6 +31,15 @@ FAR_ROUNDED = 1.25
 
 
 @dataclass(frozen=True)
+class GpuNeed:
+    """A run's step on a GPU, by the memory model (anatomy/memory.py)."""
+
+    gigabytes: float
+    note: str
+    """What to do where it does not fit, or what ``fit`` picked; empty where it fits as it is."""
+
+
+@dataclass(frozen=True)
 class Line:
     """One cell of a bill."""
 
@@ -41,6 +51,8 @@ class Line:
     """Time of the whole cell by the measured speed of its shape, or None: not measured."""
     guess: float | None = None
     """A guess of the same where nothing was measured; None where nothing can be guessed."""
+    gpu: GpuNeed | None = None
+    """What a step wants of a GPU's memory; None where none is used."""
 
     @property
     def flags(self) -> list[str]:
@@ -71,6 +83,8 @@ class Line:
             "rounding": rounding_of(science),
             "seconds": self.seconds,
             "guessed_seconds": self.guess,
+            "gpu_memory_gb": None if self.gpu is None else self.gpu.gigabytes,
+            "gpu_memory_note": None if self.gpu is None else self.gpu.note,
             "flags": self.flags,
             "config": to_mapping(science),
         }
@@ -152,7 +166,20 @@ def _epochs(cell: Cell, site: Site) -> float | None:
 def _line(cell: Cell, site: Site, throughputs: Throughputs) -> Line:
     seconds = _seconds(cell.science, cell.step, site, throughputs)
     guess = _guess(cell.science, cell.step, site) if seconds is None else None
-    return Line(cell, ledger(cell.science), _epochs(cell, site), seconds, guess)
+    return Line(cell, ledger(cell.science), _epochs(cell, site), seconds, guess, _gpu_need(cell.science, site))
+
+
+def _gpu_need(science: Science, site: Site) -> GpuNeed | None:
+    """None where a run uses no GPU, for all that is known here."""
+    placement, available = site.placement, site.placement.gpu_memory_gb * GB
+    if placement.device == "cpu" or not (available or placement.device == "cuda"):
+        return None
+    if placement.fit == "auto":
+        found = fitted(science, placement, available, site.ranks)
+        note, placement = found.said, found.placement
+    else:
+        note = advice(science, placement, available, site.ranks)
+    return GpuNeed(round(peak(science, placement, site.ranks).needed / GB, 3), note)
 
 
 def _recomputed(science: Science, site: Site) -> int:
@@ -188,7 +215,8 @@ def to_json(bill: Bill, decides: Sequence[Mapping[str, Any]] = ()) -> str:
 
 def show(bill: Bill, console: Console) -> None:
     """Print the table of cells and the total; at any width no number is cut."""
-    names = ["structure", "width", "budget", "seed", "parameters", "tokens", "steps", "epochs", "FLOPs", "time", "note"]
+    names = ["structure", "width", "budget", "seed", "parameters", "tokens", "steps", "epochs", "FLOPs", "time"]
+    names += ["GPU GB", "note"]
     table = terminal.Columns(names, texts=("note",), less=("epochs", "steps"), keys=3)
     for line in bill.lines:
         cell = line.cell
@@ -203,6 +231,7 @@ def show(bill: Bill, console: Console) -> None:
             _passes(line.epochs),
             f"{cell.training_flops:.2e}",
             _time(line.seconds, line.guess),
+            "" if line.gpu is None else f"{line.gpu.gigabytes:.3g}",
             ", ".join(line.flags),
         )
     terminal.show(table.without_empty(), console)
@@ -235,6 +264,7 @@ def _remarks(bill: Bill) -> Iterator[str]:
             f"recompute=true: {bill.recomputed_flops:.3g} FLOPs more, in no other count; activations of a step at most "
             f"{size(kept.recomputed_activation_bytes)} instead of {size(kept.activation_bytes)}"
         )
+    yield from _memory_notes(bill.lines)
     if bill.num_flagged:
         is_small = all(line.cell.science.schedule.warmup_steps <= SMALL_WARMUP for line in bill.lines)
         way_out = "A larger budget" if is_small else "A larger budget or scale=small"
@@ -254,6 +284,17 @@ def _idle(lines: Sequence[Line]) -> dict[str, str]:
     """Structures that were asked for and that experts replace -> the mixture that does."""
     idle = [line.cell for line in lines if line.cell.science.structure_is_idle]
     return {cell.asked: cell.science.moe.label for cell in idle if cell.asked not in ("", "dense")}
+
+
+def _memory_notes(lines: Sequence[Line]) -> Iterator[str]:
+    """What does not fit a GPU and what was picked so that it does, once for all cells of a shape."""
+    said: dict[tuple[str, int, int], str] = {}
+    for line in lines:
+        science = line.cell.science
+        if line.gpu is not None and line.gpu.note:
+            said[science.variant, science.model.d_model, science.model.num_layers] = line.gpu.note
+    for (variant, width, layers), note in said.items():
+        yield f"{variant} at d_model = {width}, {layers} layers: {note}"
 
 
 def _most_rounded(lines: Sequence[Line]) -> Iterator[str]:

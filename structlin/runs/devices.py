@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from structlin.errors import UserError
+from structlin.runs.driver import mig_names
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 _GPUS = Path("/proc/driver/nvidia/gpus")
@@ -80,10 +81,18 @@ def visible(value: str | None, gpus: Sequence[Gpu]) -> list[str]:
 def model(name: str, gpus: Sequence[Gpu]) -> str:
     """The model of the device of a name that ``visible`` gave; a part of a GPU (MIG) is slower, so it is said.
 
-    GPUs count in the order of the bus here; CUDA's own begins with the fastest unless CUDA_DEVICE_ORDER=PCI_BUS_ID.
+    A part is named with its profile where nvidia-smi lists it. Where only the part's own UUID is known and the GPUs of
+    the machine are of several models, no model is made up for it. GPUs count in the order of the bus here; CUDA's own
+    begins with the fastest unless CUDA_DEVICE_ORDER=PCI_BUS_ID.
     """
-    found = gpus[_index(name, gpus) or 0].model
-    return f"{found} MIG" if name.startswith("MIG-") else found
+    if not name.startswith("MIG-"):
+        return gpus[_index(name, gpus) or 0].model
+    if name in (parts := mig_names()):
+        return parts[name]
+    index, models = _index(name, gpus), {gpu.model for gpu in gpus}
+    if index is None and len(models) > 1:
+        return "NVIDIA MIG"
+    return f"{gpus[index or 0].model} MIG"
 
 
 def _kind(name: str, value: str) -> str:

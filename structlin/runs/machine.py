@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 from pathlib import Path
 
+from structlin.config.launch import GPU_MEMORY_GB
 from structlin.config.placement import Placement
 from structlin.runs import devices
 
@@ -67,6 +69,26 @@ def _quota_of(folder: Path) -> float:
         quota_us = int((folder / "cpu.cfs_quota_us").read_text())
         return float("inf") if quota_us <= 0 else quota_us / int((folder / "cpu.cfs_period_us").read_text())
     return float("inf")
+
+
+_SIZE = re.compile(r"(\d+)\s*GB", re.IGNORECASE)
+
+
+def gpu_memory_gb() -> float:
+    """Memory of the first GPU that this process may use, as its name says it; 0 where there is none, or no telling.
+
+    "NVIDIA A100-SXM4-40GB" says 40 and "NVIDIA H200" means 141; a part of a GPU (MIG 1g.5gb) has what its profile says.
+    """
+    names = gpu_names()
+    if not names:
+        return 0.0
+    name = names[0].lower()
+    sizes = _SIZE.findall(name)
+    if sizes:
+        return float(sizes[-1])
+    if "mig" in name:
+        return 0.0
+    return float(max((size for kind, size in GPU_MEMORY_GB.items() if re.search(rf"\b{kind}\b", name)), default=0))
 
 
 def cpu_name() -> str:

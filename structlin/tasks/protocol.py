@@ -25,8 +25,15 @@ class Learner(Protocol):
         """The model with its first weights, on the CPU: a pure function of the Science."""
         ...
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Mean training loss (a scalar tensor) of a batch on the model's device."""
+    def loss(self, model: nn.Module, batch: Batch, assignments: Tensor | None = None) -> Tensor:
+        """Mean training loss (a scalar tensor) of a batch on the model's device.
+
+        ``assignments`` (routers, experts): those of the whole batch, where this is a part of one.
+        """
+        ...
+
+    def route(self, model: nn.Module, batch: Batch) -> None:
+        """A forward pass for what it leaves with the routers."""
         ...
 
     def random_batch(self, rows: int, generator: torch.Generator) -> Batch:

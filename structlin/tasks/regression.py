@@ -32,7 +32,10 @@ class RegressionLearner:
         """The student with its first weights."""
         return build_mlp(self.science)
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+    def route(self, model: nn.Module, batch: Batch) -> None:
+        """Nothing: the student has no routers."""
+
+    def loss(self, model: nn.Module, batch: Batch, assignments: Tensor | None = None) -> Tensor:
         """Mean squared error, in float32 or wider."""
         inputs, labels = batch
         with autocast(self.science, inputs.device):

@@ -13,13 +13,14 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -136,6 +137,20 @@ class Group:
             return DistributedDataParallel(
                 model, broadcast_buffers=False, gradient_as_bucket_view=True, init_sync=False
             )
+
+    @contextmanager
+    def without_sync(self, forward: nn.Module) -> Iterator[None]:
+        """Gradients stay whole and with this rank, also under fsdp, until a backward pass outside of it."""
+        if isinstance(forward, DistributedDataParallel):
+            with forward.no_sync():
+                yield
+            return
+        assert isinstance(forward, FSDPModule)
+        forward.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            forward.set_requires_gradient_sync(True)
 
     def _broadcast_state(self, optimizer: torch.optim.Optimizer) -> None:
         """Rank 0 may have read a checkpoint; the others know the shapes of its state only from it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import torch
 from torch import nn
 
 from structlin.anatomy.ledger import Ledger, ledger
+from structlin.anatomy.memory import advice, fitted, peak
 from structlin.config.placement import Placement
+from structlin.config.science import Science
 from structlin.errors import UserError, one_line
 from structlin.host.storage import storage_error
 from structlin.nn.blocks import recompute
@@ -24,9 +27,12 @@ from structlin.runs.store import RunFolder, Store, digest_of
 from structlin.runs.tracking.mirror import open_mirror
 from structlin.tasks.catalogue import open_task
 from structlin.training import checkpoint
+from structlin.training.device import GB, gpu_bytes, pick_device, settle
+from structlin.training.failures import DeadGpu, is_dead, is_out_of_gpu_memory, reason_of
 from structlin.training.loop import Diverged, Interrupted, Trainer
 from structlin.training.optim import make_optimizer
-from structlin.training.provenance import pick_device, provenance, unbuilt_kernels
+from structlin.training.parts import parts_of
+from structlin.training.provenance import provenance, unbuilt_kernels
 from structlin.training.world import ONE_PROCESS, World
 
 BUSY = "busy"
@@ -50,6 +56,7 @@ def execute(
     Every ending is written to the attempt's status.json with its reason; what was trained before stays. A UserError
     (data not prepared, other data than before) is raised before anything is trained. A job whose result is published
     is done and writes nothing. Every process of the ``world`` calls this; the first takes the run and writes.
+    DeadGpu, with the state, where the process can use its GPU no more.
     """
     folder = store.folder(job.science)
     claim = Claim(folder)
@@ -67,10 +74,14 @@ def execute(
             raise
         except (OSError, RuntimeError, MemoryError) as error:
             if claim.attempt is not None and not claim.attempt.is_newest():
-                return _superseded(claim.attempt, error)
-            if world.has_lost(error):
-                return _bereft(job, claim.attempt, error)
-            return _failed(job, folder, claim.attempt, error)
+                state = _superseded(claim.attempt, error)
+            elif world.has_lost(error):
+                state = _bereft(job, claim.attempt, error)
+            else:
+                state = _failed(job, folder, claim.attempt, error, placement, world)
+            if is_dead(error):
+                raise DeadGpu(state) from error
+            return state
 
 
 def _begin(job: Job, claim: Claim, held: contextlib.ExitStack) -> Attempt | str:
@@ -98,6 +109,9 @@ def _train(
 ) -> str:
     torch.manual_seed(job.science.seed)
     device = pick_device(placement)
+    placement = world.from_first(lambda: _fitted(job, folder, placement, device, world))
+    settle(device, placement, job.science)
+    parts = parts_of(job.science, placement, world.world_size)
     task = open_task(job.science, data_root)
     model = task.build_model()
     if placement.recompute:
@@ -126,6 +140,7 @@ def _train(
             should_stop=should_stop,
             evaluations=_evaluations(job, evaluated, start),
             world=world,
+            parts=parts,
             step=start,
         )
         state, reason = _outcome(trainer)
@@ -168,9 +183,24 @@ def _outcome(trainer: Trainer) -> tuple[str, str]:
     return "done", ""
 
 
-def _failed(job: Job, folder: RunFolder, attempt: Attempt | None, error: BaseException) -> str:
+def _fitted(job: Job, folder: RunFolder, placement: Placement, device: torch.device, world: World) -> Placement:
+    """The placement with what ``fit`` picks for this GPU; a run that goes on keeps the parts it was begun in."""
+    if device.type != "cuda" or placement.fit == "none":
+        return placement
+    for older in reversed(folder.provenance()):
+        if older.get("fit") == "auto" and older.get("world_size") == world.world_size:
+            return replace(placement, recompute=bool(older["recompute"]), micro_tokens=str(older["micro_tokens"]))
+    found = fitted(job.science, placement, gpu_bytes(placement, device), ranks=world.world_size)
+    if found.said:
+        print(f"{job.run_id}: {found.said}", flush=True)
+    return found.placement
+
+
+def _failed(
+    job: Job, folder: RunFolder, attempt: Attempt | None, error: BaseException, placement: Placement, world: World
+) -> str:
     """Record a failure as well as the disk allows; the journal and older checkpoints stand."""
-    reason = f"{type(error).__name__}: {one_line(error)}"
+    reason = reason_of(error, _way_out(job.science, placement, world) if is_out_of_gpu_memory(error) else "")
     if (broken := storage_error(error)) is not None:
         what = "no space left on the device" if broken.errno == errno.ENOSPC else broken.strerror
         reason = f"storage: {what} of {folder.path}; make it writable and run the same command again"
@@ -182,6 +212,15 @@ def _failed(job: Job, folder: RunFolder, attempt: Attempt | None, error: BaseExc
         pass
     print(f"{folder.run_id} failed: {reason}", flush=True)
     return "failed"
+
+
+def _way_out(science: Science, placement: Placement, world: World) -> str:
+    """What to do about a GPU whose memory was full."""
+    available = gpu_bytes(placement, torch.device("cuda"))
+    needs = peak(science, placement, ranks=world.world_size).needed
+    if needs > available:
+        return f"a step {advice(science, placement, available, ranks=world.world_size)}"
+    return f"a step needs {needs / GB:.3g} of {available / GB:.3g} GB, so others use the GPU: lower launch.runs_per_gpu"
 
 
 def _bereft(job: Job, attempt: Attempt | None, error: BaseException) -> str:

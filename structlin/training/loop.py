@@ -24,8 +24,10 @@ from structlin.runs.job import Job
 from structlin.runs.journal import Journal
 from structlin.tasks.protocol import Batch, Task
 from structlin.training import checkpoint
+from structlin.training.compiling import compiled
 from structlin.training.feed import Read, batches
 from structlin.training.optim import set_rates
+from structlin.training.parts import gradients
 from structlin.training.schedule import rate
 from structlin.training.world import BEAT, GO_ON, SAVE, STOP, World
 
@@ -63,6 +65,8 @@ class Trainer:
     """Steps to evaluate at."""
     world: World
     """The other processes that train this run, if there are any; only the first of them writes."""
+    parts: int = 1
+    """Parts in which this process computes its share of a batch."""
     step: int = 0
     """Updates so far; at first those of the checkpoint that was loaded."""
     _journal: Journal = field(init=False)
@@ -74,7 +78,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self._journal = self.attempt.journal
-        self._forward = torch.compile(self.forward) if self.placement.compile else self.forward  # type: ignore[assignment]
+        self._forward = compiled(self.forward, self.placement, self.device)
         self._saved_at = self._beat_at = time.monotonic()
         self._saved_step = self.step
         self._clock = (time.monotonic(), self.step)
@@ -115,12 +119,11 @@ class Trainer:
         """One optimizer step on a batch of the device; loss and gradient norm stay there."""
         optim = self.science.optim
         set_rates(self.optimizer, optim.lr * rate(self.science.schedule, self.step))
-        loss = self.task.loss(self._forward, batch)
-        loss.backward()
+        loss = gradients(self.science, self.task, self.model, self._forward, batch, self.parts, self.world)
         norm = self.world.clip(self.model, optim.clip if optim.clip > 0 else math.inf)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return loss.detach(), norm
+        return loss, norm
 
     def _evaluate(self) -> None:
         began = time.monotonic()

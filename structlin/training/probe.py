@@ -8,12 +8,16 @@ from statistics import median
 import torch
 
 from structlin.anatomy.ledger import ledger
+from structlin.anatomy.memory import fitted
 from structlin.config.placement import Placement
 from structlin.config.science import Science
 from structlin.nn.blocks import recompute
 from structlin.tasks.catalogue import open_learner
+from structlin.training.compiling import compiled
+from structlin.training.device import gpu_bytes, pick_device, settle
 from structlin.training.optim import make_optimizer
-from structlin.training.provenance import pick_device
+from structlin.training.parts import gradients, parts_of
+from structlin.training.world import ONE_PROCESS
 
 # Enough arithmetic to be measured, little enough to be done in about a second on a slow core.
 PROBE_FLOPS = 4e10
@@ -23,15 +27,20 @@ MOST_STEPS = 12
 def tokens_per_second(science: Science, placement: Placement) -> float:
     """Training tokens (or samples) a second of a run's model alone on this machine, on a random batch.
 
-    A step takes the run's own batch, or fewer sequences where a whole one would take long; the median over a few
-    steps after one of burn-in.
+    A step takes the run's own batch, or on a CPU fewer sequences where a whole one would take long; the median over a
+    few steps after one of burn-in.
     """
     device = pick_device(placement)
     learner = open_learner(science)
-    rows = _rows(science)
+    settle(device, placement, science)
+    if device.type == "cuda" and placement.fit == "auto":
+        placement = fitted(science, placement, gpu_bytes(placement, device)).placement
+    rows = rows_of(science, placement, device)
     model = learner.build_model().to(device)
     if placement.recompute:
         recompute(model)
+    forward = compiled(model, placement, device)
+    parts = parts_of(science, placement) if device.type == "cuda" else 1
     optimizer = make_optimizer(model, science.optim)
     inputs, targets = learner.random_batch(rows, torch.Generator().manual_seed(0))
     batch = (inputs.to(device), targets.to(device))
@@ -40,8 +49,7 @@ def tokens_per_second(science: Science, placement: Placement) -> float:
     seconds = []
     for _ in range(steps + 1):
         began = time.perf_counter()
-        loss = learner.loss(model, batch)
-        loss.backward()
+        gradients(science, learner, model, forward, batch, parts, ONE_PROCESS)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -51,6 +59,9 @@ def tokens_per_second(science: Science, placement: Placement) -> float:
     return rows * science.model.context / median(seconds[1:])
 
 
-def _rows(science: Science) -> int:
+def rows_of(science: Science, placement: Placement, device: torch.device) -> int:
+    """Sequences of a measured step: all on a GPU, which a part would leave idle; on a CPU what takes a second."""
+    if device.type == "cuda":
+        return science.rows
     a_row = 6 * ledger(science).macs_per_token * science.model.context
     return max(1, min(science.rows, int(PROBE_FLOPS // (3 * a_row))))

@@ -1,8 +1,7 @@
-"""On what does a run train? The device, its settings, and the record of both that goes into provenance."""
+"""Where do a run's numbers come from? The record of device, backend, code and data that goes into provenance."""
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Sequence
 from typing import Any
@@ -14,26 +13,15 @@ from structlin import __version__
 from structlin.anatomy.kinds import rounding_of
 from structlin.config.placement import Placement
 from structlin.config.science import Science
-from structlin.errors import UserError
 from structlin.kernels import compiler
 from structlin.kernels.backends import backend_name
+from structlin.kernels.blocks import taken
 from structlin.runs.code import code_state, own_hash
-from structlin.runs.devices import VARIABLE
+from structlin.runs.driver import driver_version
 from structlin.runs.machine import cpu_name, machine_key
 from structlin.tasks.protocol import Learner
+from structlin.training.parts import tokens_of_part
 from structlin.training.world import World
-
-
-def pick_device(placement: Placement) -> torch.device:
-    """The device asked for; UserError where CUDA is asked for and absent."""
-    if placement.device == "cuda" and not torch.cuda.is_available():
-        value = os.environ.get(VARIABLE)
-        shown = "" if value is None else f" with {VARIABLE}={value}"
-        raise UserError(f"device=cuda, but torch sees no CUDA device here{shown}; use device=cpu or device=auto")
-    if placement.device == "cpu" or not torch.cuda.is_available():
-        torch.set_num_threads(placement.threads)
-        return torch.device("cpu")
-    return torch.device("cuda")
 
 
 def unbuilt_kernels(learner: Learner, model: nn.Module, device: torch.device) -> list[str]:
@@ -54,18 +42,44 @@ def backend_record(
     device: torch.device, placement: Placement, dtype: str, unbuilt: Sequence[str], world: World
 ) -> dict[str, Any]:
     """All that has to be equal for two runs to be equal bit by bit; ``unbuilt``: kernels that torch replaces."""
-    backend = backend_name(device, getattr(torch, dtype))
+    backend = backend_name(device, torch_dtype(dtype))
     if unbuilt and backend.startswith("cpp"):
         backend = f"{backend}, in part torch"
     return {
         "device": device.type,
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
         "threads": placement.threads if device.type == "cpu" else 0,
-        "backend": f"{backend} compiled" if placement.compile else backend,
+        "backend": f"{backend} compiled" if placement.compiles(device.type) else backend,
         "unbuilt": list(unbuilt),
         "torch_version": torch.__version__,
         "world_size": world.world_size,
         "sharding": world.sharding,
+        "deterministic": placement.deterministic or device.type == "cpu",
+    }
+
+
+def torch_dtype(dtype: str) -> torch.dtype:
+    """The dtype of products; those of tf32 are of float32 tensors."""
+    found: torch.dtype = torch.float32 if dtype == "tf32" else getattr(torch, dtype)
+    return found
+
+
+def gpu_record(device: torch.device) -> dict[str, Any]:
+    """Driver, CUDA and the GPU, whose model alone does not say what memory it has; and the blocks of its kernels."""
+    if device.type != "cuda":
+        return {}
+    found = torch.cuda.get_device_properties(device)
+    return {
+        "driver": driver_version(),
+        "cuda": torch.version.cuda,
+        "gpu": {
+            "name": found.name,
+            "uuid": str(getattr(found, "uuid", "")),
+            "memory_bytes": found.total_memory,
+            "capability": f"{found.major}.{found.minor}",
+            "multiprocessors": found.multi_processor_count,
+        },
+        "blocks": taken(),
     }
 
 
@@ -80,7 +94,10 @@ def provenance(
     """Where the numbers come from; no environment variable enters it."""
     return {
         **backend_record(device, placement, science.model.dtype, unbuilt, world),
+        **gpu_record(device),
         "recompute": placement.recompute,
+        "micro_tokens": tokens_of_part(science, placement, world.world_size),
+        "fit": placement.fit,
         "structlin": __version__,
         "code": code_state(),
         "code_hash": own_hash(),

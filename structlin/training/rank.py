@@ -21,27 +21,24 @@ import torch
 import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from structlin.anatomy.ledger import ledger
+from structlin.anatomy.memory import peak
 from structlin.config.identity import build
 from structlin.config.placement import Placement
 from structlin.config.science import Science
 from structlin.errors import UserError, one_line
 from structlin.runs.job import Job
 from structlin.runs.store import Store
+from structlin.training.device import pick_device
 from structlin.training.distributed import Group, meet
 from structlin.training.entry import BEREFT, execute
-from structlin.training.provenance import pick_device
+from structlin.training.failures import DeadGpu
 from structlin.training.worker import StopFlag
 
 UNFINISHED = ("failed", BEREFT)
 """Ends after which the ranks are no longer in step with each other."""
 
-OPTIMIZER_BYTES_PER_WEIGHT_BYTE = 3
-"""A gradient and the two moments of AdamW, in the precision of the weights."""
-
-MEMORY_SHARE = 0.8
-"""Of a GPU's memory that the accounted bytes may fill; the rest is for buffers of communication and what is not
-accounted (assumed)."""
+MEMORY_SHARE = 0.95
+"""Of a GPU's memory that the accounted bytes may fill; the rest is for buffers of communication (assumed)."""
 
 
 @record
@@ -53,6 +50,8 @@ def main() -> int:
     request = json.loads(Path(sys.argv[1]).read_text())
     try:
         return 1 if _train(request, should_stop) in UNFINISHED else 0
+    except DeadGpu:
+        return 1
     except UserError as error:
         print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
         return 2
@@ -82,9 +81,7 @@ def choose_sharding(science: Science, placement: Placement, device: torch.device
 
 def needed_bytes(science: Science, placement: Placement, world_size: int) -> int:
     """Bytes of one rank under ddp: weights, gradients and optimizer whole, activations of its share of the rows."""
-    costs = ledger(science)
-    activations = costs.kept_bytes(fused=False, recompute=placement.recompute)
-    return (1 + OPTIMIZER_BYTES_PER_WEIGHT_BYTE) * costs.weight_bytes + activations // world_size
+    return round(peak(science, placement, world_size).needed)
 
 
 if __name__ == "__main__":

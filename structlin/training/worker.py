@@ -3,6 +3,7 @@
     in   {"job": {...}, "runs": path, "data_root": path, "placement": {...}}      train a job
          {"probe": {science}, "placement": {...}}                                 measure its speed alone
     out  {"state": "done"}  or  {"tokens_per_second": 12345.6}  or  {"error": "one line"}
+         {"state": "failed", "ends": true}                                        and the process ends: its GPU is lost
 
 The lines say only that a request has ended; what came of it stands in the run's folder. The end of the input ends
 the process. On SIGTERM, SIGINT, SIGUSR1, SIGUSR2 (a scheduler's warning) or the death of its parent it saves a
@@ -11,6 +12,7 @@ checkpoint and ends.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -24,6 +26,7 @@ from structlin.errors import UserError, one_line
 from structlin.runs.job import Job
 from structlin.runs.store import Store
 from structlin.training.entry import execute
+from structlin.training.failures import DeadGpu, empty_memory
 from structlin.training.probe import tokens_per_second
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
@@ -59,7 +62,14 @@ def main() -> None:
         line = sys.stdin.readline()
         if not line:
             return
-        replies.write(json.dumps(_answer(json.loads(line), stores, should_stop)) + "\n")
+        reply = _answer(json.loads(line), stores, should_stop)
+        if not reply.get("ends"):
+            gc.collect()
+            empty_memory()
+        replies.write(json.dumps(reply) + "\n")
+        if reply.get("ends"):
+            # What the CUDA library does at a normal exit may hang on a dead context.
+            os._exit(0)
 
 
 def _answer(request: dict[str, Any], stores: dict[str, Store], should_stop: StopFlag) -> dict[str, Any]:
@@ -70,6 +80,8 @@ def _answer(request: dict[str, Any], stores: dict[str, Store], should_stop: Stop
         job = Job.from_mapping(request["job"])
         store = stores.setdefault(request["runs"], Store(Path(request["runs"])))
         return {"state": execute(job, store, Path(request["data_root"]), placement, should_stop)}
+    except DeadGpu as end:
+        return {"state": str(end), "ends": True}
     except UserError as error:
         return {"error": one_line(error)}
 

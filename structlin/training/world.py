@@ -7,6 +7,7 @@ The loop asks no questions about ranks: ``OneProcess`` does what a single proces
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, TypeVar
 
 import torch
@@ -36,6 +37,10 @@ class World(Ranks, Protocol):
 
         The model stays the one to read parameters from. Both must still be whole and on the CPU.
         """
+        ...
+
+    def without_sync(self, forward: nn.Module) -> AbstractContextManager[object]:
+        """Within it a backward pass adds up the gradients of this rank alone."""
         ...
 
     def clip(self, model: nn.Module, limit: float) -> Tensor:
@@ -74,6 +79,10 @@ class OneProcess(Alone):
         model.to(device)
         move(optimizer, device)
         return model
+
+    def without_sync(self, forward: nn.Module) -> AbstractContextManager[object]:
+        """There is nobody to share gradients with."""
+        return nullcontext()
 
     def clip(self, model: nn.Module, limit: float) -> Tensor:
         """Clip by the norm of all gradients."""

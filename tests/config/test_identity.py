@@ -13,6 +13,7 @@ import pytest
 
 from structlin.config.doors import sweep_request, train_request
 from structlin.config.identity import canonical_json, run_id, science_from, to_mapping, upgrade
+from structlin.config.model import DTYPES
 from structlin.config.moe import MoeConfig
 from structlin.config.optim import OptimConfig, ScheduleConfig
 from structlin.config.science import SCHEMA, Science
@@ -181,12 +182,22 @@ def test_a_constant_rate_has_no_horizon() -> None:
 
 
 def golden_sciences() -> dict[str, Science]:
-    return {"default": Science(), "tiny": tiny(), "tiny cooldown of experts": science()}
+    return {"default": Science(numerics=1), "tiny": tiny(), "tiny cooldown of experts": science()}
 
 
 def test_identities_are_the_golden_ones() -> None:
     """A change here orphans every stored run: raise SCHEMA and teach ``upgrade`` instead."""
-    assert {name: run_id(value) for name, value in golden_sciences().items()} == GOLDEN[f"schema {SCHEMA}"]
+    today = {**golden_sciences(), "default, numerics 2": Science()}
+    assert {name: run_id(value) for name, value in today.items()} == GOLDEN[f"schema {SCHEMA}"]
+
+
+def test_numerics_has_risen_for_bfloat16_alone_and_stored_runs_keep_theirs() -> None:
+    for dtype in DTYPES:
+        one = tiny(model=dataclasses.replace(tiny().model, dtype=dtype))
+        assert one.numerics == (2 if dtype == "bfloat16" else 1)
+        older = science_from({**to_mapping(one), "numerics": 1})
+        assert older.numerics == 1
+        assert (run_id(older) == run_id(one)) == (dtype != "bfloat16")
 
 
 @pytest.mark.parametrize("schema", [2, 3])
@@ -209,7 +220,7 @@ def test_identities_are_the_same_in_every_process(hash_seed: str) -> None:
         text=True,
         check=True,
     )
-    assert found.stdout.strip() == GOLDEN[f"schema {SCHEMA}"]["default"]
+    assert found.stdout.strip() == GOLDEN[f"schema {SCHEMA}"]["default, numerics 2"]
 
 
 @pytest.mark.parametrize("base", golden_sciences().values(), ids=golden_sciences())

@@ -5,7 +5,8 @@
 kept_ids.json    the kept runs, a table a study (tables.py), their configs from the columns of the kept table itself;
                  the writer adds runs, and never takes one away
 study_ids.json   the runs of "<study> <size>", with the command lines they were planned from; the writer replaces those
-                 of command lines that have changed, and refuses other runs for the same lines
+                 of command lines that have changed and those whose NUMERICS has risen, and refuses other runs for the
+                 same lines
 """
 
 from __future__ import annotations
@@ -106,6 +107,19 @@ def differences(table: Mapping[str, Any], plan: Mapping[str, tuple[Science, list
     return f"{len(lost)} runs lost, {len(new)} new, {len(moved)} with other steps ({named})"
 
 
+def numerics_rose(table: Mapping[str, Any], plan: Mapping[str, tuple[Science, list[int]]]) -> bool:
+    """Whether a plan differs from its table in nothing but a higher NUMERICS of some runs."""
+
+    def apart(science: Science, steps: list[int]) -> tuple[str, int]:
+        config = to_mapping(science)
+        numerics = config.pop("numerics")
+        return json.dumps([config, steps], sort_keys=True), numerics
+
+    before = dict(apart(science_from(config), steps) for _, steps, config in unpack(table))
+    after = dict(apart(science, steps) for science, steps in plan.values())
+    return before.keys() == after.keys() and all(after[key] >= before[key] for key in after)
+
+
 def write_studies(tables: Tables) -> Tables:
     """The tables of all studies as planned today. SystemExit where a study plans other runs under the same lines."""
     found = {}
@@ -114,10 +128,11 @@ def write_studies(tables: Tables) -> Tables:
         pinned = tables.get(name)
         if pinned is not None and pinned["lines"] == lines:
             wrong = differences(pinned, plan)
-            if wrong:
+            if wrong and not numerics_rose(pinned, plan):
                 raise SystemExit(f"study {name} has the same command lines and other runs: {wrong}; {REMEDY}")
-            found[name] = pinned
-            continue
+            if not wrong:
+                found[name] = pinned
+                continue
         runs = [(identity, steps, to_mapping(science)) for identity, (science, steps) in plan.items()]
         found[name] = {"lines": lines, **pack(runs)}
     return found

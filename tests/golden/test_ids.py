@@ -149,3 +149,14 @@ def test_the_writer_refuses_other_runs_for_the_same_lines(monkeypatch: pytest.Mo
     assert anew["lines"] == STUDIES["fig10 small"]["lines"]
     assert len(anew["rows"]) == len(STUDIES["fig10 small"]["rows"])
     assert golden.differences(anew, golden.planned("fig10 small")) == ""
+
+
+def test_the_writer_takes_runs_whose_numerics_has_risen_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(golden, "study_sizes", lambda: ["fig10 paper"])
+    table = STUDIES["fig10 paper"]
+    older = [(name, steps, {**config, "numerics": 1}) for name, steps, config in unpack(table)]
+    risen = golden.write_studies({"fig10 paper": {"lines": table["lines"], **pack(older)}})["fig10 paper"]
+    assert golden.differences(risen, golden.planned("fig10 paper")) == ""
+    newer = [(name, steps, {**config, "numerics": 9}) for name, steps, config in unpack(table)]
+    with pytest.raises(SystemExit, match="other runs"):
+        golden.write_studies({"fig10 paper": {"lines": table["lines"], **pack(newer)}})

@@ -27,6 +27,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from structlin.kernels import compiler
 from structlin.kernels.backends import backend_of
+from structlin.kernels.precision import as_given, product_dtype
 
 _SOURCE = Path(__file__).with_name("attention.cpp")
 # Features of a head come in whole vectors of the widest processors.
@@ -76,10 +77,16 @@ def _by_torch(
     q_bias: Tensor | None = None,
     k_bias: Tensor | None = None,
 ) -> Tensor:
-    q, k = (
-        functional.layer_norm(x, gain.shape, gain, bias, eps=EPSILON)
-        for x, gain, bias in ((q, q_gain, q_bias), (k, k_gain, k_bias))
-    )
+    dtype = product_dtype(q.device)
+    if dtype is not None:
+        # Normed in the dtype of products, by sums in float32: nothing is widened only to be narrowed again.
+        q, k, v, q_gain, k_gain = (tensor.to(dtype) for tensor in (q, k, v, q_gain, k_gain))
+        q_bias, k_bias = (None if bias is None else bias.to(dtype) for bias in (q_bias, k_bias))
+    with as_given(q.device):
+        q, k = (
+            functional.layer_norm(x, gain.shape, gain, bias, eps=EPSILON)
+            for x, gain, bias in ((q, q_gain, q_bias), (k, k_gain, k_bias))
+        )
     # A structured layer may leave features strided, with which torch would fall back to its slow path.
     v = v.to(q.dtype).contiguous()
     q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))

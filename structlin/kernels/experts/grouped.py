@@ -5,8 +5,8 @@
 ``structlin::grouped`` and ``structlin::grouped_gradient`` are operators with shapes, gradients and FLOPs, opaque to
 torch.compile. What runs:
 
-    torch    bfloat16 on GPUs of compute capability 9 and 10, rows of whole 16-byte words: torch's grouped product.
-             Elsewhere it copies the ends to the host
+    torch    bfloat16 on GPUs of compute capability 9 and 10, rows of whole 16-byte words, fewer than 1,024 groups:
+             torch's grouped product. Elsewhere it copies the ends to the host, and more groups it refuses
     triton   float32 and bfloat16 on GPUs where Triton serves (grouped_path.py)
     loop     everything else, one group after another; waits once for the device
 """
@@ -31,6 +31,8 @@ _LIBRARY.define("grouped_gradient(Tensor dy, Tensor x, Tensor ends) -> Tensor")
 ALIGNED_BYTES = 16
 # Compute capabilities (major) on which torch multiplies groups without asking the host.
 TORCH_CAPABILITIES = (9, 10)
+MOST_TORCH_GROUPS = 1023
+"""torch's grouped product refuses more; a BTT-MoE of 16 experts has 16 x 32 to 16 x 64 of them at width 1,024."""
 
 
 def grouped_product(x: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
@@ -42,9 +44,9 @@ def grouped_product(x: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
     return y
 
 
-def torch_serves(device: torch.device, dtype: torch.dtype, sizes: Sequence[int]) -> bool:
-    """Whether torch's own grouped product takes rows of these sizes and leaves the host alone."""
-    if device.type != "cuda" or dtype != torch.bfloat16:
+def torch_serves(device: torch.device, dtype: torch.dtype, sizes: Sequence[int], groups: int) -> bool:
+    """Whether torch's own grouped product takes rows of these sizes in so many groups and leaves the host alone."""
+    if device.type != "cuda" or dtype != torch.bfloat16 or groups > MOST_TORCH_GROUPS:
         return False
     fits = all(size * dtype.itemsize % ALIGNED_BYTES == 0 for size in sizes)
     return fits and torch.cuda.get_device_capability(device)[0] in TORCH_CAPABILITIES
@@ -57,7 +59,7 @@ def torch_serves(device: torch.device, dtype: torch.dtype, sizes: Sequence[int])
 def _multiply(x: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
     """Any strides of the weights, so that the gradient of x is the same product with in and out exchanged."""
     x = x.contiguous()
-    if torch_serves(x.device, x.dtype, weights.shape[1:]):
+    if torch_serves(x.device, x.dtype, weights.shape[1:], len(weights)):
         return functional.grouped_mm(x, weights.transpose(1, 2), offs=ends)
     if backend_of(x.device, x.dtype) == "triton":
         from structlin.kernels.experts import grouped_path
@@ -73,7 +75,7 @@ def _multiply(x: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
 def _gradient(dy: Tensor, x: Tensor, ends: Tensor) -> Tensor:
     """Of the weights (G, out, in)."""
     dy, x = dy.contiguous(), x.contiguous()
-    if torch_serves(x.device, x.dtype, (dy.shape[1], x.shape[1])):
+    if torch_serves(x.device, x.dtype, (dy.shape[1], x.shape[1]), len(ends)):
         return functional.grouped_mm(dy.T, x, offs=ends)
     if backend_of(x.device, x.dtype) == "triton":
         from structlin.kernels.experts import grouped_path

@@ -18,7 +18,7 @@ from structlin.kernels.products.triton_kernels import product
 
 
 class Groups(NamedTuple):
-    """Sizes and strides of one call: constants of the compilation, and the key of what is measured."""
+    """Sizes and strides of one call: constants of the compilation, and what blocks follow from."""
 
     groups: int
     inner: int

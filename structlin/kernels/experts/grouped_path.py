@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import triton
 from torch import Tensor
 
+from structlin.kernels.blocks import Blocks, Ruled, power_of_two
 from structlin.kernels.experts import grouped_kernels
 from structlin.kernels.experts.grouped_kernels import Groups
-from structlin.kernels.products.triton_path import INTERPRETED, on, precision, tuned
+from structlin.kernels.products.triton_path import INTERPRETED, on, precision
 
 
 def multiply(x: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
@@ -23,7 +24,7 @@ def multiply(x: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
         return (triton.cdiv(rows, chosen["T_B"]) * triton.cdiv(weights.shape[1], chosen["OUT_B"]),)
 
     with on(x):
-        _tuned_products[grid](x, weights, ends, y, rows, **product_constants(weights, rows))
+        _ruled_products[grid](x, weights, ends, y, rows, **product_constants(weights, rows))
     return y
 
 
@@ -36,12 +37,12 @@ def gradient(dy: Tensor, x: Tensor, ends: Tensor) -> Tensor:
         return groups, triton.cdiv(num_out, chosen["OUT_B"]), triton.cdiv(inner, chosen["IN_B"])
 
     with on(x):
-        _tuned_gradients[grid](dy, x, ends, d_weights, rows, **constants(d_weights, rows))
+        _ruled_gradients[grid](dy, x, ends, d_weights, rows, **constants(d_weights, rows))
     return d_weights
 
 
 def constants(weights: Tensor, rows: int) -> dict[str, Any]:
-    """What both kernels are compiled for, but for the blocks that are measured."""
+    """What both kernels are compiled for, but for their blocks."""
     groups, num_out, inner = weights.shape
     return {
         "s": Groups(groups, inner, num_out, *weights.stride()),
@@ -56,10 +57,11 @@ def product_constants(weights: Tensor, rows: int) -> dict[str, Any]:
     return {**constants(weights, rows), "GROUPS_B": triton.next_power_of_2(weights.shape[0])}
 
 
-def _blocks(T_B: int, OUT_B: int, IN_B: int, warps: int) -> triton.Config:
-    return triton.Config({"T_B": T_B, "OUT_B": OUT_B, "IN_B": IN_B}, num_warps=warps, num_stages=3)
+def _blocks(T_B: int, OUT_B: int, IN_B: int, warps: int) -> Blocks:
+    return Blocks({"T_B": T_B, "OUT_B": OUT_B, "IN_B": IN_B}, warps, num_stages=3)
 
 
+# From small to large.
 BLOCKS = [
     _blocks(16, 16, 16, 4),
     _blocks(32, 32, 32, 4),
@@ -77,5 +79,31 @@ GRADIENT_BLOCKS = [
     _blocks(32, 128, 64, 8),
     _blocks(32, 128, 128, 8),
 ]
-_tuned_products = tuned(grouped_kernels.multiply_groups, BLOCKS)
-_tuned_gradients = tuned(grouped_kernels.weight_gradients, GRADIENT_BLOCKS)
+
+
+def choices(blocks: Sequence[Blocks], constants: Mapping[str, Any], size: int) -> list[Blocks]:
+    """Of a list the choices to try: those no larger than what they hold, the largest first, and its first."""
+    if INTERPRETED:
+        return [blocks[2]]
+    s = constants["s"]
+
+    def suits(one: Blocks) -> bool:
+        wide, deep = power_of_two(s.out), power_of_two(s.inner)
+        # Of the products a block is T_B by OUT_B, of the gradients OUT_B by IN_B; groups are longer than any T_B.
+        return one.kwargs["OUT_B"] <= max(16, wide) and one.kwargs["IN_B"] <= max(16, deep)
+
+    return [*reversed([one for one in blocks[1:] if suits(one)]), blocks[0]]
+
+
+def product_choices(constants: Mapping[str, Any], size: int) -> list[Blocks]:
+    """The rule of ``multiply_groups``."""
+    return choices(BLOCKS, constants, size)
+
+
+def gradient_choices(constants: Mapping[str, Any], size: int) -> list[Blocks]:
+    """The rule of ``weight_gradients``."""
+    return choices(GRADIENT_BLOCKS, constants, size)
+
+
+_ruled_products = Ruled(grouped_kernels.multiply_groups, product_choices)
+_ruled_gradients = Ruled(grouped_kernels.weight_gradients, gradient_choices)

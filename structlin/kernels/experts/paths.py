@@ -131,9 +131,30 @@ class _Gather(torch.autograd.Function):
         return dx_TKX.sum(1), None, None
 
 
+class _Combine(torch.autograd.Function):
+    """Assignments (N, Y) -> the weighted sum over each token's (T, Y), taken in the precision of the weights.
+
+    Kept is y as it came; its gradient is gathered by token, so that nothing is added up in an order of chance.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, y_NY: Tensor, weight_N: Tensor, token_N: Tensor, slots_TK: Tensor) -> Tensor:
+        """In the dtype of y."""
+        ctx.save_for_backward(y_NY, weight_N, token_N)
+        y_TKY = y_NY.index_select(0, slots_TK.flatten()).view(*slots_TK.shape, -1)
+        weight_TK = weight_N.index_select(0, slots_TK.flatten()).view(slots_TK.shape)
+        return (y_TKY * weight_TK[..., None]).sum(1).to(y_NY.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Of y and of the weights."""
+        y_NY, weight_N, token_N = ctx.saved_tensors
+        dy_NY = gradients[0].index_select(0, token_N)
+        d_weight_N = (dy_NY.to(weight_N.dtype) * y_NY.to(weight_N.dtype)).sum(-1) if ctx.needs_input_grad[1] else None
+        return (dy_NY * weight_N[:, None]).to(y_NY.dtype), d_weight_N, None, None
+
+
 def _combine(y_NY: Tensor, routes: Routes) -> Tensor:
-    """The weighted sum over each token's assignments, taken in the precision of the weights."""
-    slots_TK = routes.slots_TK()
-    y_TKY = y_NY.index_select(0, slots_TK.flatten()).view(*slots_TK.shape, -1)
-    weight_TK = routes.weight_N.index_select(0, slots_TK.flatten()).view(slots_TK.shape)
-    return (y_TKY * weight_TK[..., None]).sum(1).to(y_NY.dtype)
+    """The weighted sum over each token's assignments."""
+    combined: Tensor = _Combine.apply(y_NY, routes.weight_N, routes.token_N, routes.slots_TK())
+    return combined

@@ -29,6 +29,8 @@ class Routes:
     num_tokens: int
     drops: bool
     """Whether a capacity may have dropped assignments."""
+    slots_N: Tensor | None = None
+    """Where each token's assignments stand: the inverse of ``order_N``; None where nobody asks for it."""
 
     @property
     def num_experts(self) -> int:
@@ -37,6 +39,8 @@ class Routes:
 
     def slots_TK(self) -> Tensor:
         """Where the assignments of each token stand: the inverse of ``order_N``, as (T, K)."""
+        if self.slots_N is not None:
+            return self.slots_N.view(self.num_tokens, -1)
         places = torch.arange(self.order_N.shape[0], device=self.order_N.device)
         return torch.empty_like(self.order_N).scatter_(0, self.order_N, places).view(self.num_tokens, -1)
 
@@ -45,21 +49,36 @@ class Routes:
         return torch.arange(self.token_N.shape[0], device=self.token_N.device) < self.ends_E[-1]
 
 
-def sort_by_expert(chosen_TK: Tensor, weight_TK: Tensor, counts_E: Tensor, capacity: float = 0.0) -> Routes:
+def sort_by_expert(
+    chosen_TK: Tensor,
+    weight_TK: Tensor,
+    counts_E: Tensor,
+    capacity: float = 0.0,
+    *,
+    parts: int = 1,
+    before_E: Tensor | int | None = None,
+) -> Routes:
     """The routes of chosen experts (T, K), their weights and the number of assignments of each expert.
 
     ``capacity`` is the most assignments of an expert over its fair share T K / E, rounded up; 0 drops none. Earlier
     tokens are kept first, and what is dropped loses its term in the token's sum: the other weights stay as they are.
+    Where the tokens are one of several equal ``parts`` of a batch, the share is that of the batch, and ``before_E``
+    assignments of earlier parts have been there before.
     """
     num_tokens, num_chosen = chosen_TK.shape
     expert_N, order_N = chosen_TK.flatten().sort(stable=True)
     if capacity > 0:
-        most = math.ceil(capacity * num_tokens * num_chosen / counts_E.shape[0])
+        most = math.ceil(capacity * parts * num_tokens * num_chosen / counts_E.shape[0])
+        left_E = (torch.full_like(counts_E, most) - (0 if before_E is None else before_E)).clamp(min=0)
         places = torch.arange(order_N.shape[0], device=order_N.device)
         first_N = (counts_E.cumsum(0) - counts_E)[expert_N]
-        last = torch.where(places - first_N < most, expert_N, counts_E.shape[0])
+        last = torch.where(places - first_N < left_E[expert_N], expert_N, counts_E.shape[0])
         order_N = order_N[last.sort(stable=True).indices]
-        counts_E = counts_E.clamp(max=most)
+        counts_E = torch.minimum(counts_E, left_E)
+    slots_N = None
+    if order_N.device.type == "cuda":
+        # Gathering, combining and both of their gradients read it: made once.
+        slots_N = torch.empty_like(order_N).scatter_(0, order_N, torch.arange(order_N.shape[0], device=order_N.device))
     return Routes(
         token_N=order_N // num_chosen,
         weight_N=weight_TK.flatten()[order_N],
@@ -67,4 +86,5 @@ def sort_by_expert(chosen_TK: Tensor, weight_TK: Tensor, counts_E: Tensor, capac
         ends_E=counts_E.cumsum(0).to(torch.int32),
         num_tokens=num_tokens,
         drops=capacity > 0,
+        slots_N=slots_N,
     )

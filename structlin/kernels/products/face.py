@@ -1,6 +1,7 @@
 """Which code computes the two products of a structured layer? A backend chosen by device and dtype (backends.py).
 
-triton  on GPUs: both products in one kernel, what lies between in registers
+triton  on GPUs: both products in one kernel, what lies between in registers; layers that no kernel fuses are two plain
+        products, and small ones of higher rank one dense product (gpu_form)
 cpp     on CPUs with g++: fused tiles, built at first use
 torch   everything else: two batched products with the rows last (or first, where a factor is shared), or a dense one
 """
@@ -12,10 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from structlin.kernels.backends import DTYPES, backend_name, backend_of
-from structlin.kernels.limits import FUSED_LEAST_WIDTH
+from structlin.kernels.limits import FUSED_LEAST_WIDTH, gpu_form
 from structlin.kernels.precision import product_dtype
 from structlin.kernels.products.layout import ProductSizes
 from structlin.kernels.products.op import products
+from structlin.kernels.products.plain import as_dense, two_products
 from structlin.kernels.products.shared_factors import is_faster, rows_first
 from structlin.kernels.products.torch_path import tokens_last
 
@@ -44,6 +46,11 @@ def structured_product(x: Tensor, first: Tensor, second: Tensor, a_first: bool, 
     transformed = not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
     if narrow or transformed or not alike or x.device.type not in _DEVICES or x.dtype not in DTYPES:
         return tokens_last(functional.gelu(x) if gelu else x, first, second, a_first)
+    if x.device.type == "cuda":
+        form = gpu_form(sizes)
+        if form != "fused":
+            x = functional.gelu(x) if gelu else x
+            return as_dense(x, first, second, sizes) if form == "dense" else two_products(x, first, second, sizes)
     # A compiled graph keeps to the operators, whatever serves them.
     if not torch.compiler.is_compiling() and backend_of(x.device, x.dtype) == "torch":
         x, gelu = functional.gelu(x) if gelu else x, False

@@ -1,19 +1,21 @@
-"""How are the GPU's kernels called? With sizes as constants, and blocks that are measured at first use and kept.
+"""How are the GPU's kernels called? With sizes as constants, and blocks by a rule of sizes (kernels/blocks.py).
 
-Gradients of the factors are summed over shares of the rows and then over the shares, without atomics, and the choice of
-blocks is kept on disk beside the compiled kernels: so on one machine equal inputs give equal bits. Under Triton's
-interpreter (TRITON_INTERPRET=1) the same kernels run on a CPU, with one choice of blocks.
+Gradients of the factors are summed over shares of the rows and then over the shares, without atomics, and blocks follow
+from sizes alone: so equal inputs give equal bits on GPUs of one model. Under Triton's interpreter (TRITON_INTERPRET=1)
+the same kernels run on a CPU, with one choice of blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
+from structlin.kernels.blocks import Blocks, Ruled, power_of_two
+from structlin.kernels.limits import gpu_form
 from structlin.kernels.products import triton_kernels
 from structlin.kernels.products.layout import ProductSizes
 from structlin.kernels.products.triton_kernels import Layout
@@ -21,24 +23,20 @@ from structlin.kernels.products.triton_kernels import Layout
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 # The least inner size of a product on tensor cores.
 LEAST_INNER = 16
-# The largest inner size of a fused layer: there, the smallest choice of blocks takes 83 KB of shared memory in float32
-# (compiled for compute capability 9.0), of the 163 KB that a program may have on an A100 and 227 KB on an H100.
-LARGEST_INNER = 128
+# The largest F, a and e of a layer of rank 1 whose gradients are one kernel: width 1,024.
+LARGEST_WHOLE = 32
 # Programs that fill a GPU of 132 multiprocessors twice, and the fewest rows that are worth a share (assumed).
 BUSY_PROGRAMS, LEAST_SHARE = 264, 512
 # Groups of a block in the smallest choice for the gradients.
 LEAST_GROUPS = 4
 # Float32 accumulators a thread may hold, by bytes of an operand: above, compiling for compute capability 9.0 takes up
-# to a minute and spills kilobytes of registers. What does not fit shared memory Triton passes over itself.
+# to a minute and spills kilobytes of registers.
 THREAD_ACCUMULATORS = {2: 192, 4: 96}
 
 
 def fuses(sizes: ProductSizes) -> bool:
-    """Whether both products run as one kernel: both inner sizes fit a block, and there is a permutation to save.
-
-    Elsewhere (low rank, or a factor that is nearly dense) two large batched products are at their best.
-    """
-    return max(sizes.a, sizes.e) <= LARGEST_INNER and min(sizes.g * sizes.b, sizes.f * sizes.d) > 1
+    """Whether both products run as one kernel, which can also do what is faster as one dense product."""
+    return gpu_form(sizes) != "pair"
 
 
 def forward(x: Tensor, first: Tensor, second: Tensor, sizes: ProductSizes) -> Tensor:
@@ -52,11 +50,20 @@ def backward(
     dy: Tensor, x: Tensor, first: Tensor, second: Tensor, sizes: ProductSizes, needs_x: bool, needs_factors: bool
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of x and of both factors (None where not needed); z and its gradient are made again."""
+    if needs_x and needs_factors and is_whole(sizes) and x.shape[0]:
+        dx = torch.empty_like(x)
+        return dx, *_factor_gradients(dy, x, first, second, sizes, dx)
     dx = None
     if needs_x:
         dx = torch.empty_like(x)
         _map(dy, second, first, dx, exchanged(layout(sizes)))
     return dx, *(_factor_gradients(dy, x, first, second, sizes) if needs_factors else (None, None))
+
+
+def is_whole(sizes: ProductSizes) -> bool:
+    """Whether one kernel makes all three gradients: x and dy are then read once (rank 1, widths up to 1,024)."""
+    s = sizes
+    return s.r == 1 and max(s.f * s.d, s.a, s.e) <= LARGEST_WHOLE
 
 
 def layout(sizes: ProductSizes) -> Layout:
@@ -93,13 +100,16 @@ def _map(x: Tensor, first: Tensor, second: Tensor, y: Tensor, s: Layout) -> None
         return (triton.cdiv(rows, chosen["T_B"]) * triton.cdiv(s.F, chosen["F_B"]),)
 
     with on(x):
-        _tuned_map[grid](x, first, second, y, rows, **map_constants(s, x.dtype, rows))
+        _ruled_map[grid](x, first, second, y, rows, **map_constants(s, x.dtype, rows))
 
 
 def _factor_gradients(
-    dy: Tensor, x: Tensor, first: Tensor, second: Tensor, sizes: ProductSizes
+    dy: Tensor, x: Tensor, first: Tensor, second: Tensor, sizes: ProductSizes, dx: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of both factors: of each share of the rows, then summed over the shares and over what is shared."""
+    """Gradients of both factors: of each share of the rows, then summed over the shares and over what is shared.
+
+    ``dx``: where the gradient of x is written with them.
+    """
     s, c, rows = layout(sizes), sizes, x.shape[0]
     shares, share = split_rows(rows, s)
     d_first = x.new_empty(shares, c.g, c.b, c.r, c.f, c.d, c.a, dtype=torch.float32)
@@ -110,10 +120,13 @@ def _factor_gradients(
         blocks_of_K = triton.cdiv(s.G, G_B) * triton.cdiv(s.r, chosen["R_B"])
         return blocks_of_K, triton.cdiv(s.F, chosen["F_B"]), shares
 
+    constants = gradient_constants(s, x.dtype, rows)
     with on(x):
-        _tuned_gradients[grid](
-            x, dy, first, second, d_first, d_second, rows, share, **gradient_constants(s, x.dtype, rows)
-        )
+        if dx is None:
+            _ruled_gradients[grid](x, dy, first, second, d_first, d_second, rows, share, **constants)
+        else:
+            constants["F_B"] = power_of_two(s.F)
+            _ruled_whole[grid](x, dy, first, second, dx, d_first, d_second, rows, share, **constants)
     return d_first.sum((0, 2)).to(first.dtype), d_second.sum((0, 2)).to(second.dtype)
 
 
@@ -134,7 +147,7 @@ def on(tensor: Tensor) -> torch.cuda.device | torch.cuda.device_of:
 
 
 def map_constants(s: Layout, dtype: torch.dtype, rows: int) -> dict[str, Any]:
-    """What ``map_rows`` is compiled for, but for the blocks that are measured."""
+    """What ``map_rows`` is compiled for, but for its blocks."""
     return {
         "s": s,
         "ROWS_BITS": rows.bit_length(),
@@ -160,11 +173,11 @@ def precision(dtype: torch.dtype) -> str:
     return "ieee" if exact else "tf32"
 
 
-def _blocks(T_B: int, K_B: int, F_B: int, warps: int, **more: int) -> triton.Config:
-    return triton.Config({"T_B": T_B, "K_B": K_B, "F_B": F_B, **more}, num_warps=warps, num_stages=2)
+def _blocks(T_B: int, K_B: int, F_B: int, warps: int, **more: int) -> Blocks:
+    return Blocks({"T_B": T_B, "K_B": K_B, "F_B": F_B, **more}, warps)
 
 
-# The first of each suits every layer that is fused, in every dtype.
+# From small to large. The first of each suits every layer that is fused, in every dtype.
 MAP_BLOCKS = [
     _blocks(16, 16, 4, 4, A_B=16),
     _blocks(32, 16, 8, 8, A_B=32),
@@ -182,34 +195,59 @@ GRADIENT_BLOCKS = [
     _blocks(32, 16, 16, 8),
     _blocks(64, 16, 16, 8),
 ]
+WHOLE_BLOCKS = [
+    Blocks({"T_B": 16, "K_B": LEAST_GROUPS}, 8),
+    Blocks({"T_B": 16, "K_B": 8}, 8),
+    Blocks({"T_B": 16, "K_B": 16}, 8),
+    Blocks({"T_B": 32, "K_B": 8}, 8),
+    Blocks({"T_B": 32, "K_B": 16}, 8),
+]
 
 
-def fitting(configs: Sequence[triton.Config], named_args: Mapping[str, Any], **constants: Any) -> list[triton.Config]:
-    """The choices worth measuring: the first, and those whose accumulators leave registers for the operands."""
-    limit = THREAD_ACCUMULATORS[named_args["x"].element_size()]
-    return [configs[0], *(c for c in configs[1:] if accumulators(c, constants) <= limit)]
+def choices(blocks: Sequence[Blocks], constants: Mapping[str, Any], size: int) -> list[Blocks]:
+    """Of a list the choices to try: those that leave registers and waste no place, the largest first, and its first."""
+    if INTERPRETED:
+        return [blocks[-1] if "F_B" in constants else blocks[2]]
+    s = constants["s"]
+    limit = THREAD_ACCUMULATORS[size]
+
+    def suits(one: Blocks) -> bool:
+        # K is what is summed, at most a block of 16 to a tensor core; F is masked, so a block above it is idle.
+        fits_F = one.kwargs.get("F_B", 0) <= max(4, power_of_two(s.F))
+        fits_K = one.kwargs["K_B"] <= max(16, power_of_two(s.G * s.r))
+        return fits_F and fits_K and accumulators(one, constants) <= limit
+
+    return [*reversed([one for one in blocks[1:] if suits(one)]), blocks[0]]
 
 
-def accumulators(config: triton.Config, constants: Mapping[str, Any]) -> float:
+def accumulators(one: Blocks, constants: Mapping[str, Any]) -> float:
     """Float32 sums that a thread holds; a block of ``a`` is a constant of the gradients alone."""
-    c = {**constants, **config.kwargs}
+    c = {**constants, **one.kwargs}
     groups, z_wide = c["K_B"] // c["R_B"], c["F_B"] * c["R_B"]
     if "A_B" in constants:
         held = groups * z_wide * c["A_B"] + c["F_B"] * c["K_B"] * c["E_B"] + 2 * groups * z_wide * c["T_B"]
+        if "F_B" in constants:
+            held += groups * c["T_B"] * c["A_B"]
     else:
         held = c["F_B"] * c["T_B"] * c["E_B"] + groups * z_wide * c["T_B"]
-    return float(held / (32 * config.num_warps))
+    return float(held / (32 * one.num_warps))
 
 
-def tuned(kernel: Any, configs: list[triton.Config], prune: Callable[..., list[triton.Config]] | None = None) -> Any:
-    """The kernel with the blocks that are fastest, measured once per layout, power of two of rows, and precision."""
-    return triton.autotune(
-        configs[2:3] if INTERPRETED else configs,
-        key=["s", "ROWS_BITS", "PRECISION"],
-        prune_configs_by={"early_config_prune": prune} if prune else None,
-        cache_results=True,
-    )(kernel)
+def map_choices(constants: Mapping[str, Any], size: int) -> list[Blocks]:
+    """The rule of ``map_rows``."""
+    return choices(MAP_BLOCKS, constants, size)
 
 
-_tuned_map = tuned(triton_kernels.map_rows, MAP_BLOCKS, fitting)
-_tuned_gradients = tuned(triton_kernels.factor_gradients, GRADIENT_BLOCKS, fitting)
+def gradient_choices(constants: Mapping[str, Any], size: int) -> list[Blocks]:
+    """The rule of ``factor_gradients``."""
+    return choices(GRADIENT_BLOCKS, constants, size)
+
+
+def whole_choices(constants: Mapping[str, Any], size: int) -> list[Blocks]:
+    """The rule of ``whole_gradients``, whose block of F is a constant."""
+    return choices(WHOLE_BLOCKS, constants, size)
+
+
+_ruled_map = Ruled(triton_kernels.map_rows, map_choices)
+_ruled_gradients = Ruled(triton_kernels.factor_gradients, gradient_choices)
+_ruled_whole = Ruled(triton_kernels.whole_gradients, whole_choices)

@@ -99,7 +99,7 @@ def parameters(
         "nodes": resources.nodes,
         "ntasks_per_node": 1,
         "cpus_per_task": resources.cpus,
-        "gpus_per_node": None if asks_gpus else resources.gpus or None,
+        "gpus_per_node": None if asks_gpus else _gpus(launch, resources),
         "dependency": _dependency(after, after_success),
         "array_parallelism": at_once,
         "signal_delay_s": launch.signal_seconds,
@@ -157,6 +157,13 @@ def setup(launch: SlurmLaunch, snapshot: Path) -> list[str]:
 def _stopping(line: str) -> str:
     """A line of shell that ends the job where it fails."""
     return f"{line} || {{ echo {shlex.quote(f'setup failed: {line}')} >&2; exit {SETUP_EXIT}; }}"
+
+
+def _gpus(launch: SlurmLaunch, resources: Resources) -> str | int | None:
+    """GPUs of a node, by their kind where the profile names one."""
+    if not resources.gpus:
+        return None
+    return f"{launch.gpu_type}:{resources.gpus}" if launch.gpu_type else resources.gpus
 
 
 def script(launch: SlurmLaunch, values: dict[str, Any], folder: Path, elements: int) -> str:

@@ -46,11 +46,14 @@ CAUSES = (
         re.compile("DUE TO TIME LIMIT"),
         ("TIMEOUT", "DEADLINE"),
     ),
+    # More host memory would not help: the reason names what would.
+    Cause("gpu memory", True, re.compile(r"^gpu memory: |CUDA out of memory", re.MULTILINE)),
     Cause(
         "memory",
         True,
         re.compile(
-            r"oom.kill|out of memory|OutOfMemory|OOM Killed|MemoryError|bad_alloc|cannot allocate memory|"
+            r"oom.kill|(?<!CUDA )out of memory|(?<!torch\.)(?<!torch\.cuda\.)OutOfMemory|"
+            r"OOM Killed|MemoryError|bad_alloc|cannot allocate memory|"
             r"exceeded (?:job |step )?memory limit",
             re.IGNORECASE,
         ),
@@ -59,11 +62,12 @@ CAUSES = (
     Cause(
         "node",
         words=re.compile(
-            r"CUDA-capable device\(s\) is/are busy|GPU (?:is )?busy|devices are busy|uncorrectable ECC|ECC error|"
+            r"^node: |CUDA-capable device\(s\) is/are busy|"
+            r"GPU (?:is )?busy|devices are busy|uncorrectable ECC|ECC error|"
             r"ncclSystemError|NCCL.{0,80}unhandled system error|unhandled system error.{0,80}NCCL|"
             r"health.?check.{0,40}fail|failed.{0,20}health.?check|fallen off the bus|GPU is lost|"
             r"Unable to determine the device handle|Failed to initialize NVML|Driver/library version mismatch",
-            re.IGNORECASE | re.DOTALL,
+            re.IGNORECASE | re.DOTALL | re.MULTILINE,
         ),
         said=re.compile(r"DUE TO NODE FAILURE|NODE_FAIL"),
         states=("NODE_FAIL", "BOOT_FAIL"),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from structlin.config.launch import SlurmLaunch
 from structlin.config.placement import Placement
-from structlin.launch.slurm.resources import Order, Resources, run_bytes, run_seconds
+from structlin.launch.slurm.resources import Order, Resources, run_bytes, run_seconds, runs_per_gpu
 from structlin.runs.job import Job
 
 T = TypeVar("T")
@@ -43,6 +43,7 @@ class _Need:
     memory_gb: int
     rounds: int
     """Jobs one after another in a lane."""
+    runs_per_gpu: int
     more_time: float
     more_memory: float
     after: tuple[str, ...]
@@ -50,7 +51,7 @@ class _Need:
 
 
 def packs(orders: Iterable[Order], launch: SlurmLaunch, placement: Placement) -> list[Pack]:
-    """Jobs of equal needs side by side in ``launch.lanes`` lanes, short ones also one after another.
+    """Jobs of equal needs side by side in as many lanes as ``launch`` says, short ones also one after another.
 
     Packs of equal resources and dependencies follow one another: each such group becomes one or more arrays.
     """
@@ -60,7 +61,7 @@ def packs(orders: Iterable[Order], launch: SlurmLaunch, placement: Placement) ->
     found = [
         Pack(tuple(members), _resources(need, len(members), launch, placement), need.after, need.exclude)
         for need, orders_of_need in groups.items()
-        for members in _evenly(orders_of_need, launch.lanes * need.rounds)
+        for members in _evenly(orders_of_need, _lanes(need, launch) * need.rounds)
     ]
     return sorted(found, key=lambda pack: (pack.after, pack.exclude, pack.resources))
 
@@ -79,17 +80,23 @@ def _need(order: Order, launch: SlurmLaunch, placement: Placement) -> _Need:
     # Only what was measured is queued up: a wrong guess would not add up over a whole lane.
     rounds = max(1, int(launch.min_minutes // minutes)) if order.is_measured else 1
     memory = _rung(run_bytes(order, launch, placement) / 1e9)
-    return _Need(minutes, memory, rounds, order.more_time, order.more_memory, order.after, order.exclude)
+    shared = runs_per_gpu(order.job.science, launch, placement)
+    return _Need(minutes, memory, rounds, shared, order.more_time, order.more_memory, order.after, order.exclude)
+
+
+def _lanes(need: _Need, launch: SlurmLaunch) -> int:
+    return replace(launch, runs_per_gpu=need.runs_per_gpu).lanes
 
 
 def _resources(need: _Need, jobs: int, launch: SlurmLaunch, placement: Placement) -> Resources:
-    minutes = need.minutes * math.ceil(jobs / launch.lanes)
+    minutes = need.minutes * math.ceil(jobs / _lanes(need, launch))
     return Resources(
         nodes=launch.nodes,
         gpus=launch.gpus_per_node,
         cpus=_cpus(launch, placement),
-        memory_gb=_memory(launch, need.memory_gb * launch.lanes, need.more_memory),
+        memory_gb=_memory(launch, need.memory_gb * _lanes(need, launch), need.more_memory),
         minutes=_minutes(launch, minutes, need.more_time),
+        runs_per_gpu=need.runs_per_gpu,
     )
 
 

@@ -10,11 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from structlin.anatomy.ledger import ledger
+from structlin.anatomy.memory import GB, fitted, peak
 from structlin.config.launch import SlurmLaunch
 from structlin.config.placement import Placement
+from structlin.config.science import Science
+from structlin.errors import UserError
 from structlin.planning.horizon import flops_per_step
 from structlin.runs.job import Job
 
+MOST_RUNS_PER_GPU = 4
+"""More runs side by side slow each other down (assumed)."""
 TIME_MARGIN = 1.5
 MEMORY_MARGIN = 1.25
 ASSUMED_GPU_FLOPS = 5e12
@@ -38,6 +43,7 @@ class Resources:
     cpus: int
     memory_gb: int
     minutes: int
+    runs_per_gpu: int = 1
 
 
 @dataclass(frozen=True)
@@ -71,9 +77,34 @@ def run_seconds(order: Order, launch: SlurmLaunch, placement: Placement) -> floa
     else:
         speed = ASSUMED_GPU_FLOPS if launch.gpus else ASSUMED_CORE_FLOPS * placement.threads
         # Ranks share the work, runs on one GPU share the GPU.
-        speed *= launch.gpus_per_run / launch.runs_per_gpu if launch.gpus else launch.gpus_per_run
+        shared = runs_per_gpu(order.job.science, launch, placement)
+        speed *= launch.gpus_per_run / shared if launch.gpus else launch.gpus_per_run
         seconds = order.steps * max(ASSUMED_STEP_SECONDS, flops_per_step(order.job.science) / speed)
     return seconds * TIME_MARGIN * order.more_time
+
+
+def runs_per_gpu(science: Science, launch: SlurmLaunch, placement: Placement) -> int:
+    """Runs like this one side by side on a GPU (or in an element without): as asked, or as many as fit its memory.
+
+    UserError where more are asked for than fit.
+    """
+    asked = launch.runs_per_gpu
+    available = launch.memory_of_gpu_gb * GB
+    if not launch.gpus or launch.is_parallel or not available:
+        return max(1, asked)
+    needs = peak(
+        science, fitted(science, placement, available).placement if placement.fit == "auto" else placement
+    ).needed
+    fits = int(available // needs)
+    if asked == 0:
+        return max(1, min(MOST_RUNS_PER_GPU, fits))
+    if asked > 1 and asked > fits:
+        raise UserError(
+            f"launch.runs_per_gpu = {asked} runs of {science.variant} at d_model = {science.model.d_model} with "
+            f"{needs / GB:.3g} GB each do not fit the {available / GB:.3g} GB of a GPU; give at most {max(1, fits)}, "
+            "or 0 for as many as fit"
+        )
+    return asked
 
 
 def run_bytes(order: Order, launch: SlurmLaunch, placement: Placement) -> float:

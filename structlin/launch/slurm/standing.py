@@ -263,6 +263,7 @@ def _past(state: JobState[Any], record: Submission, index: int, ends: Sequence[E
         "time": f"out of time ({minutes} minutes)",
         "memory": f"out of memory ({gigabytes} GB)",
         "storage": failure or "nothing could be written (its exit code tells)",
+        "gpu memory": failure or "CUDA out of memory: recompute=true, micro_tokens=... or fit=auto",
         "crash": failure or f"the element ended {end.state if end else 'without a word'}",
         "node": failure or "its node failed",
         "saved": "saved before its end, and to be submitted again",

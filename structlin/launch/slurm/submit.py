@@ -244,7 +244,8 @@ class Submitter:
             job_name=str(self.launch.own_options.get("job-name", self.sweep)),
         )
         try:
-            Setting(self.site, self.launch, part[0].resources.minutes).write(record.folder)
+            shared = replace(self.launch, runs_per_gpu=part[0].resources.runs_per_gpu)
+            Setting(self.site, shared, part[0].resources.minutes).write(record.folder)
             values = self._parameters(part[0], at_once, snapshot, after, token, canary)
             job_id, cluster = submit(self.launch, values, record.folder, len(part), self.controller)
         except InDoubt as error:

@@ -81,20 +81,29 @@ def test_the_largest_blocks_compile_and_fit(
 
 
 @pytest.mark.parametrize(
-    ("capability", "dtype", "inner", "torchs"),
+    ("capability", "dtype", "inner", "groups", "torchs"),
     [
-        ((9, 0), torch.bfloat16, 64, True),
-        ((10, 0), torch.bfloat16, 64, True),
+        ((9, 0), torch.bfloat16, 64, 16, True),
+        ((10, 0), torch.bfloat16, 64, 16, True),
+        ((9, 0), torch.bfloat16, 64, 1023, True),
+        # Torch refuses them.
+        ((9, 0), torch.bfloat16, 64, 1024, False),
+        ((10, 0), torch.bfloat16, 64, 4096, False),
         # Torch would copy the ends to the host.
-        ((8, 0), torch.bfloat16, 64, False),
-        ((12, 0), torch.bfloat16, 64, False),
-        ((9, 0), torch.float32, 64, False),
+        ((8, 0), torch.bfloat16, 64, 16, False),
+        ((12, 0), torch.bfloat16, 64, 16, False),
+        ((9, 0), torch.float32, 64, 16, False),
         # Rows of 36 bytes.
-        ((9, 0), torch.bfloat16, 18, False),
+        ((9, 0), torch.bfloat16, 18, 16, False),
     ],
 )
 def test_torchs_own_product_serves_where_it_asks_no_host(
-    capability: tuple[int, int], dtype: torch.dtype, inner: int, torchs: bool, monkeypatch: pytest.MonkeyPatch
+    capability: tuple[int, int],
+    dtype: torch.dtype,
+    inner: int,
+    groups: int,
+    torchs: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert grouped.torch_serves(torch.device("cuda"), dtype, (64, inner)) == torchs
+    assert grouped.torch_serves(torch.device("cuda"), dtype, (64, inner), groups) == torchs

@@ -27,6 +27,7 @@ CASES = [
     ProductSizes(g=1, b=5, a=35, r=3, f=1, d=2, e=33, a_first=False),
     ProductSizes(g=3, b=2, a=5, r=4, f=2, d=3, e=7, a_first=True, gelu=True),
 ]
+KERNELS = ("_ruled_map", "_ruled_gradients", "_ruled_whole")
 THETAS = ("btt", "g2", "tt3", "btt7")
 ROWS = 19
 
@@ -69,13 +70,13 @@ def flops(function, sizes: ProductSizes, needs: tuple[bool, bool]) -> int:
 def main() -> None:
     """Every check once; the kernels are counted, so that a check that passes them by is seen."""
     launched = []
-    for name in ("_tuned_map", "_tuned_gradients"):
+    for name in KERNELS:
         kernel = getattr(triton_path, name)
         setattr(triton_path, name, _Counted(kernel, name, launched))
     answer = {"backend": backend_name(torch.device("cpu"), torch.bfloat16)}
     for dtype in (torch.float32, torch.bfloat16):
         answer[str(dtype)] = {named(sizes): errors(op.products, sizes, dtype) for sizes in CASES}
-    answer["launches"] = {name: launched.count(name) for name in ("_tuned_map", "_tuned_gradients")}
+    answer["launches"] = {name: launched.count(name) for name in KERNELS}
     answer["thetas"] = {name: layer_errors(name) for name in THETAS}
     sizes = CASES[1]
     answer["flops"] = [

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -13,6 +17,8 @@ from tests.kernels.products import gpu as gpu_kernels
 from tests.kernels.products.gpu import SHARED_BYTES, TENSOR_CORES
 
 # Float32 as in the reference of the other backends; bfloat16 keeps 8 bits, and z is rounded to them in between.
+DTYPES = (torch.float32, torch.bfloat16)
+KERNELS = ("map_rows", "factor_gradients")
 LIMITS = {"torch.float32": 3e-6, "torch.bfloat16": 4 * 2**-8}
 
 
@@ -31,8 +37,9 @@ def test_forward_and_gradients_equal_the_reference(interpreted, dtype):
 
 
 def test_the_kernels_ran_and_are_recorded(interpreted):
-    # Forward and the gradient of x are one kernel, the gradients of both factors the other: 7 cases in 2 dtypes.
-    assert interpreted["launches"] == {"_tuned_map": 28, "_tuned_gradients": 14}
+    # Forward and the gradient of x are one kernel, the gradients of both factors the other: 7 cases in 2 dtypes. Of the
+    # two of rank 1 all gradients are a third.
+    assert interpreted["launches"] == {"_ruled_map": 24, "_ruled_gradients": 10, "_ruled_whole": 4}
     assert interpreted["backend"].startswith("triton 3.")
     assert interpreted["backend"].endswith("(interpreter)")
 
@@ -86,28 +93,82 @@ def test_bfloat16_compiles_to_tensor_cores(kernel, capability, tmp_path, monkeyp
 @pytest.mark.parametrize("kernel", ["map_rows", "factor_gradients"])
 def test_the_smallest_blocks_suit_the_largest_layer_that_is_fused(kernel, tmp_path, monkeypatch):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    from structlin.kernels.limits import LARGEST_INNER
     from structlin.kernels.products import triton_path
 
-    assert max(LARGEST.a, LARGEST.e) == triton_path.LARGEST_INNER
+    assert max(LARGEST.a, LARGEST.e) == LARGEST_INNER
     assert triton_path.fuses(LARGEST)
     shared, _ = compiled(kernel, LARGEST, torch.float32, 0, 80)
     assert shared <= SHARED_BYTES[80]
 
 
-def test_choices_that_spill_are_not_measured():
+def choices(sizes, dtype, kernel="map_rows", rows=65_536):
+    """What the rule tries, in order."""
     from structlin.kernels.products import triton_path
 
-    class Rows:
-        def __init__(self, dtype):
-            self.element_size = lambda: torch.empty((), dtype=dtype).element_size()
+    layout = triton_path.layout(sizes)
+    if kernel == "map_rows":
+        return triton_path.map_choices(triton_path.map_constants(layout, dtype, rows), dtype.itemsize)
+    return triton_path.gradient_choices(triton_path.gradient_constants(layout, dtype, rows), dtype.itemsize)
 
-    def kept(dtype, sizes):
-        constants = triton_path.map_constants(triton_path.layout(sizes), dtype, 1000)
-        return triton_path.fitting(triton_path.MAP_BLOCKS, {"x": Rows(dtype)}, **constants)
 
-    assert kept(torch.bfloat16, WIDE) == triton_path.MAP_BLOCKS
-    assert len(kept(torch.float32, WIDE)) < len(triton_path.MAP_BLOCKS)
-    assert kept(torch.float32, LARGEST) == triton_path.MAP_BLOCKS[:1]
+def test_choices_that_spill_are_not_tried():
+    from structlin.kernels.products import triton_path
+
+    assert choices(WIDE, torch.bfloat16) == triton_path.MAP_BLOCKS[::-1]
+    assert len(choices(WIDE, torch.float32)) < len(triton_path.MAP_BLOCKS)
+    assert choices(LARGEST, torch.float32) == triton_path.MAP_BLOCKS[:1]
+
+
+def test_blocks_are_a_rule_of_sizes_alone():
+    """Equal in another process, and whatever the number of rows: of a batch, or of a part of it."""
+    code = (
+        "import torch\nfrom tests.kernels.products.test_triton import *\n"
+        "print([[str(b) for b in choices(s, d, k)] for s in (WIDE, LARGEST) for d in DTYPES for k in KERNELS])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=gpu_kernels.ROOT, capture_output=True, text=True, check=True
+    )
+    mine = [[str(b) for b in choices(s, d, k)] for s in (WIDE, LARGEST) for d in DTYPES for k in KERNELS]
+    assert ast.literal_eval(done.stdout) == mine
+    for kernel in KERNELS:
+        assert choices(WIDE, torch.bfloat16, kernel, 1) == choices(WIDE, torch.bfloat16, kernel, 100_001)
+
+
+def test_a_layer_that_is_small_has_small_blocks():
+    small = ProductSizes(g=4, b=1, a=16, r=1, f=4, d=1, e=16, a_first=True)
+    assert all(one.kwargs["F_B"] <= 4 for one in choices(small, torch.bfloat16))
+
+
+class Refusing:
+    """A kernel that takes no more than so many rows a block, as a GPU of little shared memory does."""
+
+    def __init__(self, most):
+        self.most, self.launched = most, []
+
+    def __getitem__(self, grid):
+        def launch(*arguments, T_B, **constants):
+            if self.most < T_B:
+                raise type("OutOfResources", (Exception,), {})("shared memory")
+            self.launched.append(T_B)
+
+        return launch
+
+
+def test_what_does_not_fit_gives_way_to_the_next_smaller_and_is_kept():
+    from structlin.kernels.blocks import Blocks, Ruled, taken
+
+    several = [Blocks({"T_B": size}, 4) for size in (64, 32, 16)]
+    asked = []
+    kernel = Refusing(32)
+    ruled = Ruled(kernel, lambda constants, size: asked.append(size) or several)
+    for _ in range(2):
+        ruled[lambda chosen: (1,)](torch.zeros(1), s=(7, 9), PRECISION="ieee")
+    assert kernel.launched == [32, 32]
+    assert asked == [4]
+    assert [blocks for key, blocks in taken().items() if "(7, 9) 32 bits" in key] == ["T_B=32 warps=4"]
+    with pytest.raises(Exception, match="shared memory"):
+        Ruled(Refusing(8), lambda constants, size: several)[None](torch.zeros(1), s=(), PRECISION="ieee")
 
 
 @pytest.mark.parametrize("rows", [1, 511, 1024, 65_536, 100_001])

@@ -10,6 +10,7 @@ from structlin.config.launch import SlurmLaunch
 from structlin.launch.slurm.arrays import LimitReached, duration, judged, outside_of_jobs, parameters, script, setup
 from structlin.launch.slurm.causes import SETUP_EXIT
 from structlin.launch.slurm.packs import packs
+from structlin.launch.slurm.resources import runs_per_gpu
 from tests.launch.slurm.orders import order
 from tests.tiny import ARGUMENTS
 
@@ -44,7 +45,9 @@ def text_of(profile: str, wishes: list[str]) -> str:
     ]
     launch = sweep_request(arguments).launch
     assert isinstance(launch, SlurmLaunch)
-    found = packs([order(seed) for seed in range(3 * launch.lanes)], launch, sweep_request(arguments).site.placement)
+    placement = sweep_request(arguments).site.placement
+    lanes = max(1, launch.gpus) * runs_per_gpu(order(0).job.science, launch, placement)
+    found = packs([order(seed) for seed in range(3 * lanes)], launch, placement)
     sweep = Path("/store/runs/sweeps/demo")
     values = parameters(
         launch,
@@ -207,3 +210,8 @@ def test_a_limit_is_judged_by_its_name(token: str, later: bool, way_out: str) ->
 )
 def test_a_refusal_without_a_limit_is_judged_by_its_words(message: str, later: bool) -> None:
     assert isinstance(judged(message), LimitReached) is later
+
+
+def test_a_kind_of_gpu_is_asked_for_by_its_name() -> None:
+    assert "#SBATCH --gpus-per-node=a100:2" in text_of("slurm", ["launch.gpu_type=a100", "launch.gpus=2"]).splitlines()
+    assert "#SBATCH --gpus-per-node=2" in text_of("slurm", ["launch.gpus=2"]).splitlines()

@@ -2,17 +2,23 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from structlin.anatomy.ledger import ledger
+from structlin.anatomy.memory import peak
 from structlin.config.launch import SlurmLaunch
+from structlin.config.model import Gpt2Config
 from structlin.config.placement import Placement
+from structlin.config.science import Science
+from structlin.config.structure import StructureConfig
 from structlin.errors import UserError
 from structlin.launch.slurm.packs import EARLY_SECONDS, START_MINUTES, arrays, packs, shares
-from structlin.launch.slurm.resources import MEMORY_MARGIN, TIME_MARGIN, Order, run_bytes
+from structlin.launch.slurm.resources import MEMORY_MARGIN, TIME_MARGIN, Order, run_bytes, runs_per_gpu
+from structlin.runs.job import Job
 from tests.launch.slurm.orders import order
 
 CPU = SlurmLaunch("cpu", gpus=0, min_minutes=0)
@@ -141,3 +147,38 @@ def test_the_ladder_is_at_most_a_factor_two() -> None:
 def test_an_order_knows_whether_it_was_measured() -> None:
     assert order(speed=1.0).is_measured
     assert not Order(order().job, 1, None).is_measured
+
+
+# ---- memory of a GPU ------------------------------------------------------------------------------------------------
+
+
+def on_gpu(**changes: Any) -> SlurmLaunch:
+    return SlurmLaunch("site", gpus=1, **{"gpu_memory_gb": 80, **changes})
+
+
+def wide(d_model: int) -> Science:
+    return Science(model=Gpt2Config(d_model=d_model), structure=StructureConfig("(0|0|1|0|0|1|0)"))
+
+
+def test_as_many_runs_share_a_gpu_as_fit_it() -> None:
+    """Dense runs of width 256, 2,048 and 4,096 want 3.4, 22 and 60 GB of a GPU."""
+    asked = on_gpu(runs_per_gpu=0)
+    assert [runs_per_gpu(wide(d), asked, PLACEMENT) for d in (256, 2048, 4096)] == [4, 3, 1]
+    assert runs_per_gpu(wide(256), on_gpu(runs_per_gpu=0, gpu_memory_gb=None), PLACEMENT) == 1
+    assert runs_per_gpu(wide(2048), on_gpu(runs_per_gpu=0, gpu_memory_gb=None, gpu_type="H200"), PLACEMENT) == 4
+    for needs in (1, 2):
+        assert needs * peak(wide(2048), PLACEMENT).needed <= 80e9
+
+
+def test_more_runs_than_fit_a_gpu_are_refused() -> None:
+    assert runs_per_gpu(wide(2048), on_gpu(runs_per_gpu=3), PLACEMENT) == 3
+    with pytest.raises(UserError, match=r"runs_per_gpu = 4 runs of dense at d_model = 2048 .* give at most 3"):
+        runs_per_gpu(wide(2048), on_gpu(runs_per_gpu=4), PLACEMENT)
+    # One that may not fit is the bill's to say, and the user's to try.
+    assert runs_per_gpu(wide(4096), on_gpu(runs_per_gpu=1, gpu_memory_gb=24), PLACEMENT) == 1
+
+
+def test_runs_of_different_needs_do_not_share_an_element() -> None:
+    orders = [Order(Job(wide(d), (10,)), 10, None) for d in (256, 256, 256, 256, 4096, 4096)]
+    found = packs(orders, on_gpu(runs_per_gpu=0), PLACEMENT)
+    assert sorted((pack.resources.runs_per_gpu, len(pack.orders)) for pack in found) == [(1, 1), (1, 1), (4, 4)]
