@@ -24,7 +24,7 @@ from structlin.config.identity import run_id
 from structlin.errors import UserError
 from structlin.host.files import read_json, write_atomically
 from structlin.laws.choices import Choices
-from structlin.laws.evaluations import source
+from structlin.laws.evaluations import files
 from structlin.runs import table as store
 from structlin.runs.store import Store
 from structlin.runs.tracking import logged
@@ -130,7 +130,7 @@ def own_runs(choices: Choices) -> pd.DataFrame:
         return table
     if choices.source != "table":
         return _mirrored(choices)
-    frame = source.read_file(Path(choices.table))
+    frame = files.read_file(Path(choices.table))
     lacking = [name for name in COLUMNS if name not in frame]
     if lacking:
         raise UserError(

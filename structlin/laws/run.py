@@ -14,6 +14,7 @@ from structlin.laws.checks import agreement, backtest, joint, resources, sensiti
 from structlin.laws.checks import next_runs as design
 from structlin.laws.choices import Choices
 from structlin.laws.evaluations import source
+from structlin.laws.evaluations.files import read_file
 from structlin.laws.evaluations.points import Points, choose
 from structlin.laws.report import laws_json as record
 
@@ -37,7 +38,7 @@ def read(choices: Choices, table: pd.DataFrame | None = None) -> Points:
 def _foreign(choices: Choices) -> pd.DataFrame:
     """The table behind source=table, wandb or wandb_offline."""
     if choices.source == "table":
-        return source.read_file(Path(choices.table))
+        return read_file(Path(choices.table))
     from structlin.tracker import history as wandb_source  # W&B is only imported when asked for
 
     if choices.source == "wandb":
