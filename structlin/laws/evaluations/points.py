@@ -88,7 +88,7 @@ def choose(
 def _off_plateau(
     frame: pd.DataFrame, choices: Choices, notes: list[Caution], decided: dict[str, object]
 ) -> pd.DataFrame:
-    """Each run from its first loss below that of a bigram model (``count_below``); before it learns no more than that."""
+    """Each run from its first loss below that of a bigram model (``count_below``): before, it knows no more."""
     rule = choices.count_below
     if rule == "auto":
         characters = "tokenizer" in frame and (words(frame["tokenizer"]) == "char96").all()
@@ -104,8 +104,8 @@ def _off_plateau(
     counts = below.loc[order].groupby(words(frame["run"]).loc[order]).cummax().reindex(frame.index)
     if not counts.any():
         raise UserError(
-            f"no evaluation is below {level.iloc[0]:.4g} nats (count_below={choices.count_below}): these runs learned no "
-            "more than bigrams; train longer, or count_below=none"
+            f"no evaluation is below {level.iloc[0]:.4g} nats (count_below={choices.count_below}): these runs learned "
+            "no more than bigrams; train longer, or count_below=none"
         )
     if not counts.all():
         text = f"{int((~counts).sum())} of {len(frame)} evaluations at or above {level.iloc[0]:.4g} nats ({rule})"

@@ -119,8 +119,8 @@ def numbers(
         row = first(bad)
         at = int(column.index[row]) + 1
         raise UserError(
-            f"row {at}, column '{name}': {column.iloc[row]} is not a positive, finite number; take the row out, or pick "
-            "rows with where=..."
+            f"row {at}, column '{name}': {column.iloc[row]} is not a positive, finite number; take the row out, or "
+            "pick rows with where=..."
         )
     return values * scale
 

@@ -150,9 +150,10 @@ def _logarithm(values: pd.Series, name: str) -> pd.Series:
     if low.any():
         row = first(low)
         raise UserError(
-            f"row {int(values.index[row]) + 1}, column '{name}': a perplexity of {values.iloc[row]:g} is no loss above 0"
+            f"row {int(values.index[row]) + 1}, column '{name}': a perplexity of {values.iloc[row]:g} gives no loss"
         )
-    return np.log(values)
+    logarithm: pd.Series = np.log(values)
+    return logarithm
 
 
 def _kinds(schedule: pd.Series) -> pd.Series:
@@ -220,7 +221,8 @@ def _trained(
             row, name = first(bad), names.get(key, key)
             way = f"where='{name} > 0' leaves such rows out" if name.isidentifier() else "pick rows with where=..."
             raise UserError(
-                f"row {given.index[row] + 1}, column '{name}': {given.iloc[row]:g} is not a positive, finite number; {way}"
+                f"row {given.index[row] + 1}, column '{name}': {given.iloc[row]:g} is not a positive, finite number; "
+                + way
             )
     if start.all():
         raise UserError(

@@ -345,7 +345,7 @@ def test_the_best_of_tuned_runs_is_the_lowest_loss_of_each_size_and_tokens() -> 
         _grid().assign(N=SIZES, D=np.tile(np.geomspace(1e8, 1e10, 10), 3), L=3.0 + 0.1 * k, lr=rate, seed=k // 3)
         for k, rate in enumerate((1e-3, 2e-3, 4e-3, 1e-3, 2e-3, 4e-3))
     ]
-    table = pd.concat(frames, ignore_index=True).assign(run=lambda t: [f"{n}-{r}" for n, r in zip(t["N"], t["lr"])])
+    table = pd.concat(frames, ignore_index=True).assign(run=lambda t: t["N"].astype(str) + t["lr"].astype(str))
     points = _chosen(table, best_of=("lr",))
     assert sorted(set(points.frame["L"])) == pytest.approx([3.0, 3.3])
     assert len(points.frame) == 60
