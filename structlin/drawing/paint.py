@@ -68,7 +68,7 @@ def text_pages(title: str, lines: Sequence[str]) -> Iterator[Figure]:
         figure.text(0.03, 0.97, title, fontsize=10, va="top")
         text = "\n".join(wrapped[start : start + LINES_A_PAGE])
         # A dollar sign would begin mathematics.
-        figure.text(0.03, 0.945, text.replace("$", r"\$"), fontsize=SMALLEST_POINT, va="top", family="monospace")
+        figure.text(0.03, 0.945, text, fontsize=SMALLEST_POINT, va="top", family="monospace", parse_math=False)
         yield figure
 
 

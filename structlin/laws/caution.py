@@ -20,6 +20,7 @@ CAUTIONS = {
     "one_width": "one model size only: N cannot be fitted",
     "bound": "a parameter ended at its bound",
     "frontier_bias": "gaps between the sizes and lucky runs move the frontier law by more than its noise",
+    "isoflop_bias": "the optima and L(N, D) disagree on how the best size grows",
     "ill_conditioned": "the parameters of a fit trade off against each other; its predictions mean more than they do",
     "leverage": "one run alone moves an exponent by more than half of its interval",
     "not_converged": "a descent ended before its certificate held",

@@ -14,7 +14,7 @@ from structlin.laws.checks import agreement, backtest, joint, resources, sensiti
 from structlin.laws.checks import next_runs as design
 from structlin.laws.choices import Choices
 from structlin.laws.evaluations import source
-from structlin.laws.evaluations.files import read_file
+from structlin.laws.evaluations.files import provenance, read_file
 from structlin.laws.evaluations.points import Points, choose
 from structlin.laws.report import laws_json as record
 
@@ -30,6 +30,8 @@ def read(choices: Choices, table: pd.DataFrame | None = None) -> Points:
     else:
         table = _foreign(choices)
     file_of_own = choices.source == "table" and not choices.columns and source.is_own(table)
+    if file_of_own:
+        table = source.with_corpus(table, provenance(Path(choices.table)).get("corpus", {}))
     own = choices.source == "runs" or file_of_own
     frame, assumed, cautions = (source.from_runs if own else source.from_table)(table, choices)
     return choose(frame, choices, assumed, cautions, own=own)

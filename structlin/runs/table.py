@@ -121,7 +121,8 @@ def _record(run: Measured, speed: Callable[[str, Science], float | None]) -> _Re
     return _Record(
         _run_columns(run)
         | _cost_columns(science, fused=fused, recompute=recompute)
-        | {"tokens_per_second": float("nan") if measured is None else measured, **origin},
+        | {"tokens_per_second": float("nan") if measured is None else measured, **origin}
+        | _corpus_columns(run.origin.get("corpus") or {}),
         {f"config.{name}": value for name, value in flat(to_mapping(science))},
         ledger(science).recomputed_macs_per_token if recompute else 0,
         science.optim.batch_tokens,
@@ -129,6 +130,12 @@ def _record(run: Measured, speed: Callable[[str, Science], float | None]) -> _Re
         [row["step"] for row in run.evaluations],
         [row["val_loss"] for row in run.evaluations],
     )
+
+
+def _corpus_columns(corpus: Mapping[str, Any]) -> dict[str, float]:
+    """Tokens of the training split, and the losses of its unigrams and bigrams; NaN where provenance lacks them."""
+    known = {name: corpus.get(name) for name in ("train_tokens", "unigram_loss", "bigram_loss")}
+    return {name: float("nan") if value is None else float(value) for name, value in known.items()}
 
 
 def _rows(records: Sequence[_Record]) -> pd.DataFrame:
@@ -148,6 +155,7 @@ def _rows(records: Sequence[_Record]) -> pd.DataFrame:
             "val_loss": np.concatenate([np.asarray(record.losses, dtype=float) for record in records]),
             "training_flops": 6.0 * macs * tokens,
             "paper_flops": macs * tokens,
+            "epochs": tokens / runs["train_tokens"].astype(float),
             "logged_flops": runs["logged_macs_per_token"].astype(float) * tokens,
             "recomputed_flops": 2.0 * np.repeat([record.recomputed_macs for record in records], counts) * tokens,
         }

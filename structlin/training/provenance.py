@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +78,9 @@ def provenance(
     manifest_hash: str,
     unbuilt: Sequence[str],
     world: World,
+    corpus: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Where the numbers come from; no environment variable enters it."""
+    """Where the numbers come from; no environment variable enters it. ``corpus``: its tokens and its plateau."""
     return {
         **backend_record(device, placement, science.model.dtype, unbuilt, world),
         "recompute": placement.recompute,
@@ -89,6 +90,7 @@ def provenance(
         "host": platform.node(),
         "machine": machine_key(placement),
         "data_manifest": manifest_hash,
+        "corpus": dict(corpus or {}),
         "rounding": rounding_of(science),
     }
 

@@ -43,6 +43,18 @@ def read_file(path: Path) -> pd.DataFrame:
     return named(table, f"table={path}")
 
 
+def provenance(path: Path) -> dict[str, Any]:
+    """NAME.json beside a table NAME.parquet, as kept runs have it; empty where there is none."""
+    beside = path.with_suffix(".json")
+    if beside == path or not beside.is_file():
+        return {}
+    try:
+        found = json.loads(beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def named(table: pd.DataFrame, origin: str) -> pd.DataFrame:
     """The table with text for names; of two columns of one name and content one stays. UserError where they differ."""
     names = [_name(name) for name in table.columns]

@@ -12,7 +12,9 @@ Every fit reads one frame, one row per evaluation, with these columns (NaN or ab
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,6 +45,8 @@ from structlin.laws.evaluations.where import select
 _PLACED = ("params", "tokens", "loss", "flops", "width", "seconds", "memory", "batch", "length")
 _LACKING = {"N": "the model size", "D": "the tokens", "C": "compute"}
 MIN_ROWS = 5
+CORPUS = ("train_tokens", "unigram_loss", "bigram_loss")
+"""What provenance says of a corpus: its size, and the losses of its unigrams and bigrams."""
 # Columns that no foreign table has together, and without which from_runs cannot read one.
 _OWN = (
     "run_id", "variant", "seed", "macs_per_token", "tokens", "training_flops", "paper_flops", "val_loss", "d_model",
@@ -339,6 +343,16 @@ def is_own(table: pd.DataFrame) -> bool:
     return set(_OWN) <= set(table.columns)
 
 
+def with_corpus(table: pd.DataFrame, corpus: Mapping[str, Any]) -> pd.DataFrame:
+    """A table of own runs with what its provenance says of the corpus, where the table was written without it."""
+    new: dict[str, Any] = {
+        name: float(corpus[name]) for name in CORPUS if name not in table and corpus.get(name) is not None
+    }
+    if "train_tokens" in new and "epochs" not in table:
+        new["epochs"] = table["tokens"] / new["train_tokens"]
+    return table.assign(**new)
+
+
 def from_runs(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dict[str, object], list[Caution]]:
     """The table of this project's runs -> evaluations, what was assumed, and cautions.
 
@@ -356,7 +370,8 @@ def from_runs(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dict
             "in_warmup": table["in_warmup"].astype(bool),
         }
     )  # fmt: skip
-    keep = ["task", "data", "tokenizer", "model", "context", "batch_tokens", "optimizer", "dtype", "theta",
+    keep = ["epochs", "unigram_loss", "bigram_loss",
+            "task", "data", "tokenizer", "model", "context", "batch_tokens", "optimizer", "dtype", "theta",
             "schedule", "learning_rate", "num_layers", "status", "nu", "omega", "psi", "macs_head", "macs_attention",
             "params_total", "params_active", "params_embedding", "params_head"]  # fmt: skip
     frame = frame.join(table[[name for name in keep if name in table]])

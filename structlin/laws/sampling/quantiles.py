@@ -60,3 +60,14 @@ def chi2_tail(value: float, degrees: int) -> float:
         total += term
         term *= 2 * half / k
     return min(total, 1.0)
+
+
+def f_tail(value: float, upper: int, lower: int) -> float:
+    """P(F > value) for 1 or 2 degrees of freedom above and any below (Abramowitz and Stegun 26.6.4 and 26.6.5)."""
+    if value <= 0:
+        return 1.0
+    if upper == 1:
+        return 2.0 * (1.0 - student_cdf(sqrt(value), lower))
+    if upper != 2:
+        raise ValueError(f"{upper} degrees of freedom above: 1 or 2 are known")
+    return float((lower / (lower + 2.0 * value)) ** (lower / 2.0))
