@@ -29,9 +29,11 @@ def show(found: dict[str, Any], console: Console | None = None) -> None:
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
     for table in (_multipliers(found, confidence), _predictions(found), _frontier(found, confidence),
                   _parametric(found, confidence), _forms(found), _optima(found), _resources(found),
-                  _backtest(found), _rates(found)):  # fmt: skip
+                  _backtest(found), _rates(found), _mixtures(found), _scores(found)):  # fmt: skip
         if table.row_count:
             console.print(table)
+    if found.get("score"):
+        console.print(score_said(found["score"]), highlight=False, markup=False, soft_wrap=True)
     for name, items in grouped(found["warnings"]).items():
         text = escape(f"{name}: {CAUTIONS[name]} ({', '.join(of or 'all' for of in items)})")
         console.print(f"[yellow]warning[/] {text}", highlight=False, soft_wrap=True)
@@ -153,6 +155,40 @@ def _rates(found: dict[str, Any]) -> Table:
                 span(ends["tokens"]), str(len(law["optima"])),
             )  # fmt: skip
     return table
+
+
+def _mixtures(found: dict[str, Any]) -> Table:
+    title = "Mixtures  L = E + A (T/N)^-zeta N^-alpha + B/D^beta: active size that a plain model would need"
+    table = _table(title, "mixture", "experts", "total / active", "multiplier", "interval", "zeta", "interval")
+    for law in found.get("mixtures", {}).values():
+        for one in law["multipliers"]:
+            table.add_row(
+                escape(one["variant"]), number(one["experts"]), number(one["ratio"]), number(one["multiplier"]),
+                span(one["interval"]), number(law["zeta"]), span(law["interval"]["zeta"]),
+            )  # fmt: skip
+    return table
+
+
+def _scores(found: dict[str, Any]) -> Table:
+    table = _table("Forecast against measured", "variant", "FLOPs", "predicted", "measured", "error", "in the interval")
+    for one in (found.get("score") or {}).get("scores", []):
+        inside = "-" if one["inside"] is None else "in" if one["inside"] else "out"
+        table.add_row(escape(one["variant"]), number(one["flops"]), number(one["predicted"], 4),
+                      number(one["measured"], 4), f"{100 * one['error']:+.2f}%", inside)  # fmt: skip
+    return table
+
+
+def score_said(score: dict[str, Any]) -> str:
+    """A forecast's score and the running record in one line."""
+    judged = [one for one in score["scores"] if one["inside"] is not None]
+    held = f"{sum(one['inside'] for one in judged)} of {len(judged)} in their intervals"
+    waiting = f", {len(score['waiting'])} not reached yet" if score["waiting"] else ""
+    record = score["record"]
+    error = "-" if record["median_error"] is None else f"{100 * record['median_error']:.2f}%"
+    return (
+        f"forecast {score['forecast']} of {score['date']}: {len(score['scores'])} scored, {held}{waiting}; all "
+        f"{record['forecasts']} forecasts: {record['inside']} of {record['with_interval']} in, median error {error}"
+    )
 
 
 def _parametric(found: dict[str, Any], confidence: str) -> Table:

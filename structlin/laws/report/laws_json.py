@@ -45,6 +45,7 @@ def record(laws: Laws) -> dict[str, Any]:
         "withheld": {v: sorted(parts) for v, parts in laws.withheld.items()},
     }
     found.update(laws.checked.record())
+    found["data"] = {v: ranges(laws, v) for v in laws.points.variants}
     found["residuals"] = {v: residuals(laws, v) for v in laws.parametrics}
     found["warnings"] = [caution.record() for caution in laws.cautions]
     return found
@@ -62,6 +63,14 @@ def choices(laws: Laws) -> dict[str, Any]:
         "resampling": "runs, exponential weights and moves by their mean residual, paired by size and seed",
         "widening": {v: {fit: laws.factor(v, fit) for fit in BETWEEN} for v in laws.points.variants},
     }
+
+
+def ranges(laws: Laws, variant: str) -> dict[str, Any]:
+    """What was measured of a variant."""
+    frame = laws.points.of(variant)
+    columns = {"flops": "C", "loss": "L", "params": "N", "tokens": "D"}
+    found = {name: [float(frame[c].min()), float(frame[c].max())] for name, c in columns.items() if c in frame}
+    return {**found, "runs": int(frame["run"].nunique()), "evaluations": len(frame)}
 
 
 def residuals(laws: Laws, variant: str) -> dict[str, list[Any]]:

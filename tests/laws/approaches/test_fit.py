@@ -283,7 +283,7 @@ def test_tables_of_the_terminal_show_the_record(laws: Laws) -> None:
     ]  # fmt: skip
     assert sum(line[0] == "warning" for line in lines if line) == len({one["name"] for one in found["warnings"]})
     said = console.export_text(clear=False)
-    assert [line for line in lines if line][0][:2] == ["dense", "reached"]
+    assert next(line for line in lines if line)[:2] == ["dense", "reached"]
     assert all(sentence in said for sentence in found["verdict"].values())
 
 
