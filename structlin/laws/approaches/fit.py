@@ -121,6 +121,8 @@ class Laws:
     """What the laws say about each other."""
     withheld: dict[str, set[str]] = field(default_factory=dict)
     """What is not said of a variant, of THIN and ``multiplier``, because the data do not carry it."""
+    uncorrected: dict[str, str] = field(default_factory=dict)
+    """Why the correction of a frontier is not believed, by variant."""
     scales: dict[str, Array] = field(default_factory=dict)
     """Noise of each run over the mean noise, (g,), where seeds of several sizes measured it."""
 
@@ -309,6 +311,7 @@ def _judge_correction(laws: Laws, variant: str) -> None:
     if why:
         # Where the centre of the interval is not believed, its ends are not either.
         laws.withhold(variant, "frontier")
+        laws.warn("frontier_bias", f"no corrected exponents: {why}", variant)
     else:
         choice, early = laws.parametrics[variant].choice, laws.parametrics[variant].choice.early
         if early is not None:
@@ -317,7 +320,7 @@ def _judge_correction(laws: Laws, variant: str) -> None:
                 why = f"below {choice.cuts[0]:.2g} FLOPs it foretold the rest to {100 * errors[1]:.2g}%"
                 why += f", the hull to {100 * errors[0]:.2g}%"
     if why:
-        laws.warn("frontier_bias", f"no corrected exponents: {why}", variant)
+        laws.uncorrected[variant] = why
         laws.withhold(variant, "correction")
 
 

@@ -20,10 +20,14 @@ from structlin.laws.sampling.quantiles import f_tail, student_cdf
 
 LEVEL = 0.02
 """Probability of a trend where there is none, of each test."""
+OF_LEVELS = 0.05
+"""The same of the test of run levels."""
 MOST_SIZES = 3
 """Up to so many sizes leave no freedom in E + A / N^alpha."""
-# What L(N, D) learns from the levels of runs once their shapes are known, and one for the test.
-_OF_LEVELS = 4
+# What L(N, D) still learns from the levels of runs once their shapes are known: measured, as chance then is chance.
+_OF_LEVELS = 2
+# Independent numbers that the residuals of a run are worth, once its mean is taken off.
+_A_RUN = 2
 # Residuals further out than this many median deviations are drawn in: one bad run is no trend.
 _FAR = 5.0
 # Trends of a smaller root mean square, in log loss, are not worth a word.
@@ -49,12 +53,16 @@ def trends(fit: ParametricFit, size: Array, tokens: Array, index: np.ndarray) ->
             # How losses fall along a run, of all runs alike, and of large models differently from small ones.
             inner = functions if axis == "D" else (x * y)[:, None]
             chances.append(_within(residual, jacobian, inner, index))
+        if several and axis == "D":
+            both = np.column_stack([functions, x * y, x * functions[:, 0]])
+            chances.append(_shapes(residual, jacobian, both, index))
+        chance, level = min(1.0, min(chances) * len(chances)), LEVEL
         if several and axis == "N":
-            # A bend alone is told with fewer runs than a bend and its change.
-            both = (_levels(residual, jacobian, some, index) for some in (functions[:, :1], functions))
-            chances.append(min(1.0, 2.0 * min(both)))
-        chance = min(1.0, min(chances) * len(chances))
-        if chance < LEVEL:
+            # The sharpest of the tests, and one of its own: mistuned large models bend the levels, not the shapes.
+            levels = _levels(residual, jacobian, functions, index)
+            if levels < OF_LEVELS:
+                chance, level = min(chance, levels), OF_LEVELS
+        if chance < level:
             found[axis] = chance
     return found
 
@@ -131,6 +139,24 @@ def _within(residual: Array, jacobian: Array, functions: Array, index: np.ndarra
         if amplitude >= _SMALL and spread > 0:
             chances.append(2.0 * (1.0 - student_cdf(abs(float(scores.sum())) / spread, runs - 1)))
     return min(1.0, min(chances) * len(chances)) if chances else 1.0
+
+
+def _shapes(residual: Array, jacobian: Array, functions: Array, index: np.ndarray) -> float:
+    """Probability that functions of N and D which all runs share explain so much of how residuals move within runs.
+
+    Neighbouring evaluations of a run err alike, so a run counts as _A_RUN independent numbers, however long it is.
+    """
+    all_ = np.column_stack([residual, functions, jacobian])
+    inner = all_ - _means(all_, index)[index]
+    k = functions.shape[1]
+    cleared, _ = _cleared(inner[:, : 1 + k], inner[:, 1 + k :])
+    rest, tests = cleared[:, 0], cleared[:, 1:]
+    slope = np.linalg.lstsq(tests, rest, rcond=1e-6)[0]
+    explained, total = float(np.sum((tests @ slope) ** 2)), float(np.sum(rest**2))
+    lower = _A_RUN * (int(index.max()) + 1) - k
+    if lower < 2 or np.sqrt(explained / len(rest)) < _SMALL:
+        return 1.0
+    return f_tail((explained / k) / max((total - explained) / lower, 1e-300), k, lower)
 
 
 def _levels(residual: Array, jacobian: Array, functions: Array, index: np.ndarray) -> float:

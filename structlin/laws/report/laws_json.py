@@ -90,6 +90,7 @@ def frontier(laws: Laws, variant: str) -> dict[str, Any]:
         "A": law.A,
         "a": law.a,
         "corrected": laws.corrected(variant),
+        "uncorrected": laws.uncorrected.get(variant),
         "simulated": len(law.errors),
         "interval": {name: ends.record() for name, ends in laws.frontier_intervals(variant).items()},
         "objective": law.objective,
