@@ -3,9 +3,10 @@
     python -m analysis.keep study=regression runs=runs/regression        (study.size=small is the default)
 
 analysis/data/NAME.parquet   the rows of runs.table that belong to the study: one an evaluation
-analysis/data/NAME.json      the command that made them, machines, versions, code, numbers of runs and of rows, what is
-                             missing of the study; trained_otherwise: how its settings differ from those of the study
-                             today, empty where they do not
+analysis/data/NAME.json      the command that made them, machines, versions, code, numbers of runs and of rows, the
+                             tokens of the corpus and the losses of its unigrams and bigrams, what is missing of the
+                             study; trained_otherwise: how its settings differ from those of the study today, empty
+                             where they do not
 
 Keeping the same runs again writes the same bytes.
 """
@@ -23,7 +24,8 @@ from structlin.config.identity import run_id
 from structlin.errors import UserError
 from structlin.host.files import read_json, write_atomically
 from structlin.laws.choices import Choices
-from structlin.laws.evaluations import source
+from structlin.laws.evaluations import files
+from structlin.laws.evaluations.source import with_corpus
 from structlin.runs import table as store
 from structlin.runs.store import Store
 from structlin.runs.tracking import logged
@@ -40,7 +42,7 @@ COLUMNS = (
     "params_embedding", "params_head", "weight_bytes", "activation_bytes", "tokens_per_second", "nu", "omega", "psi",
 )  # fmt: skip
 """What figures and laws read, besides every column of the config: laws never mix two of them."""
-NEWER = ("logged_flops",)
+NEWER = ("logged_flops", "epochs", "train_tokens", "unigram_loss", "bigram_loss")
 """Columns that tables kept before them lack."""
 ORIGIN = {"machine": "machine", "device": "device_name", "torch": "torch_version", "python": "python",
           "structlin": "structlin", "code": "code", "backend": "backend", "data_manifest": "data_manifest"}  # fmt: skip
@@ -76,7 +78,8 @@ def load(study: str, folder: Path = FOLDER) -> Kept | None:
     path = folder / f"{study}.parquet"
     if not path.exists():
         return None
-    return Kept(study, pd.read_parquet(path), read_json(path.with_suffix(".json")))
+    origin = read_json(path.with_suffix(".json"))
+    return Kept(study, with_corpus(pd.read_parquet(path), origin.get("corpus", {})), origin)
 
 
 def keep(study: str, size: str, runs: Path, folder: Path = FOLDER) -> Kept:
@@ -99,6 +102,7 @@ def keep(study: str, size: str, runs: Path, folder: Path = FOLDER) -> Kept:
         "runs": int(table["run_id"].nunique()),
         "evaluations": len(table),
         **_origins(runs, set(table["run_id"])),
+        "corpus": _corpus(runs, set(table["run_id"])),
         "missing": list(missing),
         "trained_otherwise": "",
     }
@@ -131,7 +135,8 @@ def own_runs(choices: Choices) -> pd.DataFrame:
         return table
     if choices.source != "table":
         return _mirrored(choices)
-    frame = source.read_file(Path(choices.table))
+    frame = files.read_file(Path(choices.table))
+    frame = with_corpus(frame, files.provenance(Path(choices.table)).get("corpus", {}))
     lacking = [name for name in COLUMNS if name not in frame]
     if lacking:
         raise UserError(
@@ -156,3 +161,10 @@ def _mirrored(choices: Choices) -> pd.DataFrame:
 def as_own(choices: Choices) -> Choices:
     """The same choices for a table that ``own_runs`` has read: it is one of this project's runs, whatever held it."""
     return replace(choices, source="runs", table="")
+
+
+def _corpus(runs: Path, identities: set[str]) -> dict[str, Any]:
+    """What the provenance of the runs says of their corpus; empty where they differ or do not say."""
+    folders = [folder for folder in Store(runs).folders() if folder.run_id in identities]
+    said = [record["corpus"] for folder in folders for record in folder.provenance() if record.get("corpus")]
+    return said[0] if said and all(one == said[0] for one in said) else {}

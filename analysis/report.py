@@ -183,8 +183,9 @@ def study_lines(study: Study) -> list[str]:
         lines += ["Frontier L = E + A C^-a (a corrected, interval)"]
         for variant, m in study.found["frontier"].items():
             ends = m["interval"]["a"]
-            a = f"{m['corrected']['a']:.4f} {_span(ends)}"
-            lines.append(f"  {readable(variant):<28} E {m['E']:<8.4g} A {m['A']:<10.4g} a {a}  {m['runs']} runs")
+            a = f"{(m['corrected'] or m)['a']:.4f} {_span(ends)}"
+            floor = "-" if m["E"] is None else f"{m['E']:.4g}"
+            lines.append(f"  {readable(variant):<28} E {floor:<8} A {m['A']:<10.4g} a {a}  {m['runs']} runs")
         lines += ["", f"Compute multiplier against {study.found['choices']['baseline_used']} (mean, interval)"]
         lines += [f"  means {MEANS[study.found['choices']['procedure']]}"]
         for variant, m in study.found["multipliers"].items():
@@ -198,8 +199,8 @@ def study_lines(study: Study) -> list[str]:
     return [*lines, "", "Provenance", *(f"  {key}: {value}" for key, value in provenance_rows(study))]
 
 
-def _span(ends: dict[str, float | None]) -> str:
-    return "-" if ends["low"] is None or ends["high"] is None else f"[{ends['low']:.3f}, {ends['high']:.3f}]"
+def _span(ends: dict[str, float] | None) -> str:
+    return "-" if ends is None else f"[{ends['low']:.3f}, {ends['high']:.3f}]"
 
 
 def main(arguments: list[str]) -> int:

@@ -3,6 +3,9 @@
     python -m bench.laws                          speed, about a minute
     python -m bench.laws coverage 200             coverage of the 90% intervals over synthetic sweeps
     python -m bench.laws coverage 200 held_out    one part: parametric, approaches, held_out or multipliers
+    python -m bench.laws misfits 100              coverage, or a warning and no interval, where a law does not fit
+    python -m bench.laws crossings 200            equal variants, and multipliers that are constant, grow and cross
+    python -m bench.laws decades 40               the top decade foretold by every form, by the hull and corrected
     python -m bench.laws minimum 1000             random problems against a multi-start of scipy's L-BFGS-B
     python -m bench.laws polish 1000              one table of 245 rows against as many starts of scipy's Nelder-Mead
 
@@ -35,12 +38,14 @@ sys.path.insert(0, str(ROOT))
 from structlin.laws import synthetic  # noqa: E402
 from structlin.laws.approaches import parametric  # noqa: E402
 from structlin.laws.approaches.fit import BETWEEN, Laws, fit_laws  # noqa: E402
+from structlin.laws.approaches.hull import lower_hull  # noqa: E402
 from structlin.laws.approaches.parametric import ParametricLaw  # noqa: E402
 from structlin.laws.choices import Choices  # noqa: E402
 from structlin.laws.evaluations.points import choose  # noqa: E402
 from structlin.laws.evaluations.source import from_table  # noqa: E402
 from structlin.laws.minimum.objective import Objective  # noqa: E402
-from structlin.laws.sampling.bootstrap import Interval, draw, interval, widening  # noqa: E402
+from structlin.laws.run import enrich  # noqa: E402
+from structlin.laws.sampling.bootstrap import NO_INTERVAL, Interval, draw, interval, widening  # noqa: E402
 
 DENSE = synthetic.CHINCHILLA
 BTT = ParametricLaw(DENSE.E, 0.7 * DENSE.A, DENSE.B, DENSE.alpha, DENSE.beta)
@@ -204,6 +209,149 @@ def parametric_coverage(sweeps: int) -> None:
         print(f"  {count * seeds:3d} runs: {shown}", flush=True)
 
 
+@dataclass(frozen=True)
+class Misfit:
+    """Sweeps in which something is not as the additive law has it."""
+
+    name: str
+    """What is planted."""
+    law: ParametricLaw = DENSE
+    """The law of well-tuned runs on fresh data."""
+    sizes: int = 12
+    """Trunks of so many sizes."""
+    seeds: int = 1
+    """Trunks of each size."""
+    noise: float = 0.005
+    """Standard deviation of log loss between runs; between rows of a run it is 0.4 of that."""
+    spoil: Callable[[pd.DataFrame, np.random.Generator], pd.DataFrame] = lambda table, generator: table
+    """What is done to the table."""
+
+    def table(self, generator: np.random.Generator) -> pd.DataFrame:
+        """One sweep."""
+        sizes = np.geomspace(1e6, 2.56e8, self.sizes).tolist()
+        table = synthetic.trunks(
+            self.law, sizes=sizes, seeds=range(self.seeds), evaluations=20, run_noise=self.noise,
+            row_noise=0.4 * self.noise, generator=generator,
+        )  # fmt: skip
+        return self.spoil(table.drop(columns="seed"), generator)
+
+
+def _mistuned(table: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:
+    """Models above 1.6e7 lose 1% a doubling."""
+    doublings = np.maximum(np.log2(table["params"] / 1.6e7), 0.0)
+    return table.assign(loss=table["loss"] * (1.0 + 0.01 * doublings))
+
+
+def _repeated(table: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:
+    """A corpus of 3e9 tokens, seen up to hundreds of times; repeated tokens fade with R = 15.4."""
+    size, tokens = table["params"].to_numpy(float), table["tokens"].to_numpy(float)
+    noise = table["loss"] / DENSE.loss(size, tokens)
+    unique, epochs = 3e9, np.maximum(tokens / 3e9, 1.0)
+    worth = np.where(tokens > unique, unique * (1 + 15.4 * -np.expm1(-(epochs - 1) / 15.4)), tokens)
+    return table.assign(loss=DENSE.loss(size, worth) * noise, epochs=tokens / unique)
+
+
+def _uneven(table: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:
+    """Noise between seeds falls from 1.5% of the smallest size to 0.1% of the largest."""
+    size = np.log(table["params"])
+    share = (size - size.min()) / (size.max() - size.min())
+    luck = {run: generator.standard_normal() for run in table["run"].unique()}
+    noise = 0.015 * (0.001 / 0.015) ** share
+    return table.assign(loss=table["loss"] * np.exp(noise * table["run"].map(luck)))
+
+
+def _tied(table: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:
+    """Finished runs at D = 20 N."""
+    size = np.geomspace(1e7, 1e9, 20)
+    loss = DENSE.loss(size, 20 * size) * np.exp(0.005 * generator.standard_normal(20))
+    return pd.DataFrame({"variant": "dense", "params": size, "tokens": 20 * size, "loss": loss, "run": range(20)})
+
+
+POWERED = ParametricLaw(DENSE.E, DENSE.A ** (1 / 0.6), DENSE.B ** (1 / 0.6), DENSE.alpha / 0.6, DENSE.beta / 0.6, 0.6)
+MISFITS = (
+    Misfit("as the law has it, 8 sizes", sizes=8),
+    Misfit("as the law has it, 12 sizes"),
+    Misfit("powered, gamma 0.6, 8 sizes", POWERED, 8),
+    Misfit("powered, gamma 0.6, 12 sizes", POWERED),
+    Misfit("repeated, no column of epochs", spoil=lambda t, g: _repeated(t, g).drop(columns="epochs")),
+    Misfit("repeated, with epochs", spoil=_repeated),
+    Misfit("mistuned by 1% a doubling, 12 sizes", spoil=_mistuned),
+    Misfit("mistuned by 1% a doubling, 20 sizes", sizes=20, spoil=_mistuned),
+    Misfit("mistuned, noise 0.2%", noise=0.002, spoil=_mistuned),
+    Misfit("noise of seeds 1.5% to 0.1%, 8 x 3", sizes=8, seeds=3, noise=0.0005, spoil=_uneven),
+    Misfit("noise of runs 1.5% to 0.1%, 12 sizes", noise=0.0005, spoil=_uneven),
+    Misfit("D = 20 N", spoil=_tied),
+    Misfit("three sizes, 2 seeds", sizes=3, seeds=2),
+    Misfit("no column of runs", spoil=lambda t, g: t.drop(columns="run")),
+)
+STATED = ("E", "alpha", "beta", "size_exponent", "compute_exponent", "a")
+
+
+def misfits(sweeps: int) -> None:
+    """Of each interval: how often it is stated, and how often it then holds; and how often a warning is given."""
+    for number, design in enumerate(MISFITS):
+        generator = np.random.default_rng(1000 + number)
+        held: dict[str, list[float]] = {name: [] for name in STATED}
+        warned = 0
+        for k in range(sweeps):
+            laws = enrich(fitted(design.table(generator), bootstrap=100, seed=k))
+            variant = laws.points.variants[0]
+            warned += bool(laws.withheld.get(variant))
+            for name in STATED:
+                held[name].append(_holds(laws, variant, name, design.law))
+        said = []
+        for name, values in held.items():
+            stated = np.isfinite(values)
+            share = f"{100 * np.nanmean(values):.0f}%" if stated.any() else "-"
+            said.append(f"{name} {share} of {100 * stated.mean():.0f}%")
+        print(f"  {design.name}: {'  '.join(said)}  withheld and said {100 * warned / sweeps:.0f}%", flush=True)
+
+
+def _holds(laws: Laws, variant: str, name: str, planted: ParametricLaw) -> float:
+    """1 where an interval holds the planted value, 0 where it does not, NaN where none is stated."""
+    if name == "a":
+        ends = laws.frontier_intervals(variant)["a"] if variant in laws.frontiers else NO_INTERVAL
+        truth = planted.compute_exponent
+    else:
+        if variant not in laws.parametrics:
+            return float("nan")
+        if name in ("alpha", "beta") and laws.parametrics[variant].fit.form == "additive" and planted.gamma != 1:
+            return float("nan") if laws.withholds(variant, "parametric") else 0.0
+        ends, truth = laws.parametric_interval(variant, name), getattr(planted, name)
+    return float(ends.low <= truth <= ends.high) if np.isfinite(ends.low) else float("nan")
+
+
+GROWING = ParametricLaw(DENSE.E, 2.2 * DENSE.A, DENSE.B, DENSE.alpha + 0.045, DENSE.beta)
+CROSSING = ParametricLaw(DENSE.E, 4.1 * DENSE.A, DENSE.B, DENSE.alpha + 0.08, DENSE.beta)
+
+
+def crossings(sweeps: int) -> None:
+    """False crossings of equal variants, and how often planted multipliers at the end and crossings are held."""
+    for name, law in (("equal", DENSE), ("constant", BTT), ("growing", GROWING), ("crossing", CROSSING)):
+        generator = np.random.default_rng(7)
+        said, ends, at = 0, [], []
+        reach = np.geomspace(1e13, 1e22, 20_001)
+        losses = [one.frontier(reach) for one in (DENSE, law)]
+        for k in range(sweeps):
+            table = pd.concat(
+                [
+                    synthetic.trunks(one, variant=variant, sizes=np.geomspace(1e6, 2.56e8, 8).tolist(), evaluations=20,
+                                     run_noise=0.003, row_noise=0.001, generator=generator)
+                    for variant, one in (("dense", DENSE), ("x", law))
+                ]
+            )  # fmt: skip
+            m = fitted(table.drop(columns="seed"), bootstrap=200, seed=k).multipliers["x"]
+            there = [np.exp(np.interp(-m.loss[-1], -loss, np.log(reach))) for loss in losses]
+            ends.append(m.low[-1] <= there[0] / there[1] <= m.high[-1])
+            if m.crossing is not None and m.crossing_interval is not None:
+                said += 1
+                meet = np.flatnonzero(np.diff(np.sign(losses[0] - losses[1])))
+                if len(meet):
+                    at.append(m.crossing_interval.low <= reach[meet[0]] <= m.crossing_interval.high)
+        held = f", held {100 * np.mean(at):.0f}%" if at else ""
+        print(f"  {name}: crossing printed in {said} of {sweeps}{held}; at the lowest loss {100 * np.mean(ends):.0f}%")
+
+
 def multipliers(sweeps: int) -> None:
     """Compute multipliers of btt against dense."""
     for count, seeds, noise in ((5, 1, 0.003), (5, 2, 0.003), (8, 1, 0.003), (8, 1, 0.01), (12, 1, 0.005)):
@@ -292,6 +440,55 @@ def multiplier_coverage(sweeps: int, count: int, seeds: int, noise: float) -> st
     return f"band {100 * np.mean(band):.0f}%  mean {100 * np.mean(mean):.0f}%"
 
 
+def decades(sweeps: int) -> None:
+    """Median error of the top decade, foretold from what lies below: every form, the hull's law, and it corrected."""
+    designs = {
+        "additive": Misfit("", sizes=10), "powered": Misfit("", POWERED, 10),
+        "repeated": Misfit("", sizes=10, spoil=lambda t, g: _repeated(t, g).drop(columns="epochs")),
+        "mistuned": Misfit("", sizes=10, spoil=_mistuned),
+    }  # fmt: skip
+    for name, design in designs.items():
+        generator = np.random.default_rng(3)
+        tables = [design.table(generator).assign(variant=name) for _ in range(sweeps)]
+        _decades_of(name, tables)
+    for study in ("fig4", "fig10", "regression", "pixels"):
+        table = pd.read_parquet(ROOT / "analysis" / "data" / f"{study}.parquet")
+        columns = {"macs_per_token": "params", "tokens": "tokens", "val_loss": "loss", "run_id": "run"}
+        rows = table[~table["in_warmup"]].rename(columns=columns)
+        if study in ("fig4", "fig10"):
+            rows = rows[rows["loss"] < 2.3689]
+        _decades_of(study, [part[[*columns.values(), "variant"]] for _, part in rows.groupby("variant")])
+
+
+def _decades_of(name: str, tables: list[pd.DataFrame]) -> None:
+    """One line: medians over tables."""
+    errors: dict[str, list[float]] = {}
+    for table in tables:
+        flops = 6.0 * table["params"] * table["tokens"]
+        top = max(flops.max() / 10.0, float(np.sqrt(flops.min() * flops.max())))
+        past, future = table[flops <= top], table[flops > top]
+        laws = fitted(past, bootstrap=50, mixed="pool", units={"loss": "nats"})
+        variant = laws.points.variants[0]
+        if variant not in laws.parametrics or variant not in laws.frontiers:
+            continue
+        choice, law = laws.parametrics[variant].choice, laws.frontiers[variant]
+        n, d, y = (future[column].to_numpy(float) for column in ("params", "tokens", "loss"))
+        for form, fit in choice.fits.items():
+            errors.setdefault(form, []).append(float(np.mean(np.abs(np.log(fit.law.loss(n, d) / y)))))
+        errors.setdefault("chosen", []).append(errors[choice.form][-1])
+        c = 6.0 * n * d
+        low = lower_hull(np.log(c), np.log(y))
+        hull = float(np.mean(np.abs(np.log(law.loss(c[low]) / y[low]))))
+        errors.setdefault("hull", []).append(hull)
+        better = laws.corrected(variant)
+        if better is not None:
+            said = better["E"] + better["A"] * c[low] ** -better["a"]
+            errors.setdefault("corrected", []).append(float(np.mean(np.abs(np.log(said / y[low])))))
+            errors.setdefault("its hull", []).append(hull)
+    shown = "  ".join(f"{key} {100 * np.median(found):.2f}% ({len(found)})" for key, found in errors.items())
+    print(f"  {name}: {shown}", flush=True)
+
+
 def minimum(problems: int, starts: int = 12) -> None:
     """Random problems: how often does a multi-start find a lower objective, and how often a worse one?"""
     from tests.laws.approaches.test_parametric import multi_start, random_problem
@@ -328,6 +525,12 @@ if __name__ == "__main__":
     number = int(sys.argv[2]) if len(sys.argv) > 2 else None
     if task == "coverage":
         coverage(number or 200, sys.argv[3] if len(sys.argv) > 3 else None)
+    elif task == "misfits":
+        misfits(number or 100)
+    elif task == "crossings":
+        crossings(number or 200)
+    elif task == "decades":
+        decades(number or 40)
     elif task == "minimum":
         minimum(number or 1000)
     elif task == "polish":

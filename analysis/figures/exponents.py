@@ -32,8 +32,9 @@ def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
         title="Frontier exponent against the taxonomy",
         caption=(
             "Exponent a of the frontier law E + A C^-a of each structure, corrected for the gaps between its sizes and "
-            f"for lucky runs, with its {100 * laws.choices.confidence:.0f}% interval, on task={runs['task'].iloc[0]} "
-            f"({runs_said(laws)}), against omega, psi and nu as written in theta."
+            "for lucky runs where that is believed (docs/laws.md), with its "
+            f"{100 * laws.choices.confidence:.0f}% interval, on task={runs['task'].iloc[0]} ({runs_said(laws)}), "
+            "against omega, psi and nu as written in theta."
         ),
         panels=tuple(panels),
         shared_legend=True,
@@ -44,7 +45,7 @@ def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
 
 def _point(laws: Laws, variant: str, x: float, variants: list[str]) -> Series:
     interval = laws.frontier_intervals(variant)["a"]
-    value = laws.frontiers[variant].corrected["a"]
+    value = (laws.corrected(variant) or {"a": laws.frontiers[variant].a})["a"]
     # One run gives no interval; the corrected value may lie at an end of it, never outside by more than rounding.
     low, high = (end if np.isfinite(end) else value for end in (interval.low, interval.high))
     ends = [np.array([number]) for number in (x, value, min(low, value), max(high, value))]

@@ -5,6 +5,8 @@ Source: arXiv 2406.06248 (Compute Better Spent), the figure of the learning-rate
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -12,6 +14,7 @@ from structlin.drawing.drawing import Drawing, Panel, Series
 from structlin.drawing.names import readable
 from structlin.drawing.style import MARKERS, RING, colour_of, marker_of, ordered, shade
 from structlin.laws.approaches.fit import Laws
+from structlin.laws.checks.rates import law_of, optima_of
 from structlin.laws.report.curves import loss_label
 
 RULES = {"structure": "structure-aware", "naive": "naive"}
@@ -45,9 +48,13 @@ def draw(runs: pd.DataFrame, laws: Laws | None = None) -> Drawing:
             f"of {seeds} seed{'s' * (seeds > 1)}; one curve a width, dark to light. Under the structure-aware rule "
             "every factor has its own multiplier, under the naive one the dense layer's. Runs that diverged are left "
             f"out ({diverged(runs)}), and losses above {SHOWN:g} times the lowest leave the panel. Last panel: rate "
-            f"of lowest mean loss, with the range of the seeds' own best rates. {_said(best)}"
+            f"of lowest mean loss, with the range of the seeds' own best rates; dashed, the law through the optima of "
+            f"parabolas. {_said(best)} {_laws_said(laws_of_rates(runs))}"
         ),
-        panels=(*(panel for panel in panels if panel.series), _best_panel(best, structures)),
+        panels=(
+            *(panel for panel in panels if panel.series),
+            _best_panel(best, structures, _law_lines(runs, structures)),
+        ),
         columns=len(structures),
         shared_legend=True,
         shared_y=True,
@@ -107,9 +114,48 @@ def _said(best: pd.DataFrame) -> str:
     return f"Best rates over the widths: {'; '.join(moves)}. {hidden or 'None lies at an end of its window.'}"
 
 
-def _best_panel(best: pd.DataFrame, structures: list[str]) -> Panel:
+def laws_of_rates(runs: pd.DataFrame) -> dict[tuple[str, str], dict[str, Any]]:
+    """(structure, rule) -> the law of its best rate over width and steps (structlin.laws.checks.rates)."""
+    last = last_losses(runs)
+    frame = pd.DataFrame(
+        {"N": last["d_model"].astype(float), "D": last["step"].astype(float), "L": last["val_loss"],
+         "run": last["run_id"], "learning_rate": last["learning_rate"], "width": last["d_model"].astype(float),
+         "structure": last["structure"], "rule": last["rate_rule"]}
+    )  # fmt: skip
+    # A rate at which a seed diverged is no candidate for the best.
+    seeds = frame.groupby(["structure", "rule", "width", "learning_rate"])["run"].transform("size")
+    frame = frame[seeds == runs["seed"].nunique()]
+    found = {}
+    for (structure, rule), part in frame.groupby(["structure", "rule"], sort=False):
+        law = law_of(list(optima_of(part, "learning_rate")), 0.9)
+        if law["size"] is not None:
+            found[str(structure), str(rule)] = law
+    return found
+
+
+def _laws_said(found: dict[tuple[str, str], dict[str, Any]]) -> str:
+    """btt, structure-aware: width^-0.02 [-0.10, 0.06]."""
+    said = []
+    for (structure, rule), law in found.items():
+        ends = law["interval"]["size"]
+        span = f" [{ends['low']:.2f}, {ends['high']:.2f}]" if ends else ""
+        said.append(f"{readable(structure)}, {RULES.get(rule, rule)}: width^{law['size']:.2f}{span}")
+    return f"The best rate goes as {'; '.join(said)} (90% intervals)." if said else ""
+
+
+def _law_lines(runs: pd.DataFrame, structures: list[str]) -> list[Series]:
+    """The laws of the best rates over the widths that were trained."""
+    lines = []
+    for (structure, _), law in laws_of_rates(runs).items():
+        width = np.unique(runs.loc[runs["structure"] == structure, "d_model"].to_numpy(float))
+        rate = law["constant"] * width ** law["size"]
+        lines.append(Series("", structure, width, rate, "dashed", colour_of(structures, structure)))
+    return lines
+
+
+def _best_panel(best: pd.DataFrame, structures: list[str], laws: list[Series]) -> Panel:
     """The best rate of every structure and rule over the width, and which of them are bounds."""
-    series = []
+    series = list(laws)
     for name, part in best.assign(name=_names(best)).groupby("name", sort=False):
         structure, rule = str(part["structure"].iloc[0]), part["rate_rule"].iloc[0]
         x, rate, low, high = part[["d_model", "learning_rate", "low", "high"]].to_numpy(float).T

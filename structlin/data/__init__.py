@@ -19,6 +19,7 @@ from structlin.data.batches import (
 )
 from structlin.data.labels import Labels
 from structlin.data.manifest import Manifest
+from structlin.data.plateau import corpus_facts
 from structlin.data.prepare import prepare
 from structlin.data.recipe import SOURCES, DataRecipe, folder, is_prepared, prepared_manifest, train_tokens
 from structlin.data.shards import TokenShards
@@ -32,6 +33,7 @@ __all__ = [
     "Manifest",
     "TokenShards",
     "ValidationBatches",
+    "corpus_facts",
     "epochs",
     "folder",
     "image_batch",

@@ -18,6 +18,7 @@ from typing import Any
 from structlin.data import documents as files
 from structlin.data import images, labels, openwebtext, sotu
 from structlin.data.manifest import MANIFEST_NAME, SPLITS, Manifest
+from structlin.data.plateau import plateau
 from structlin.data.recipe import SOURCES, VERSIONS, DataRecipe, folder, is_prepared
 from structlin.data.split import ByContent
 from structlin.data.tokenizers import Encoder, make_encoder, tokenizer_spec
@@ -100,6 +101,10 @@ def _build(recipe: DataRecipe, place: Path, tell: Progress) -> None:
         partial.mkdir()
         write = _write_images if recipe.spec.task == "pixels" else _write_shards
         manifest = write(recipe, partial, place.parent, tell)
+        if recipe.spec.task != "pixels":
+            # Written first without: counting reads the folder as any reader does.
+            manifest.write(partial)
+            manifest.provenance["plateau"] = plateau(partial, manifest.vocab_size)
         manifest.write(partial)
         _clear(place)
         partial.rename(place)

@@ -70,7 +70,7 @@ def text_pages(title: str, lines: Sequence[str]) -> Iterator[Figure]:
         figure.text(0.06, 0.96, title, fontsize=10, va="top")
         text = "\n".join(wrapped[start : start + LINES_A_PAGE])
         # A dollar sign would begin mathematics.
-        figure.text(0.06, 0.935, text.replace("$", r"\$"), fontsize=SMALLEST_POINT, va="top", family="monospace")
+        figure.text(0.06, 0.935, text, fontsize=SMALLEST_POINT, va="top", family="monospace", parse_math=False)
         yield figure
 
 

@@ -39,6 +39,8 @@ COLUMN_INCHES, WIDE_INCHES, PAGE_INCHES = 3.4, 5.3, 7.0
 SMALLEST_POINT = 7.0
 
 RC: Any = {
+    # No drawing holds mathematics, and a dollar sign in a name is a dollar sign.
+    "text.parse_math": False,
     "font.size": 7.5,
     "axes.titlesize": 8.0,
     "axes.labelsize": 7.5,

@@ -23,6 +23,10 @@ class Checked:
     """Rows of what the approaches say, by variant (checks/agreement.py)."""
     sensitivity: dict[str, list[Entry]] | None = None
     """Rows of the same fit under other choices, by variant, and of the ``multipliers`` (checks/sensitivity.py)."""
+    rates: dict[str, dict[str, Entry]] | None = None
+    """Optimal learning rate and batch by variant, where a sweep varies them (checks/rates.py)."""
+    mixtures: Entry | None = None
+    """A joint law over active and total size of each family of mixtures (checks/mixtures.py)."""
     design: dict[str, Entry] | None = None
     """The pilot of each variant (checks/next_runs.py)."""
 

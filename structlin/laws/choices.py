@@ -23,9 +23,14 @@ ALLOWED = {
     "mixed": ("auto", "largest", "refuse", "pool"),
     "duplicates": ("refuse", "keep", "drop"),
     "frontier": ("hull", "window"),
-    "form": ("additive", "powered"),
+    "form": ("auto", "additive", "powered", "coupled"),
     "procedure": ("uniform", "published"),
 }
+ALL = "*"
+"""The key of ``units`` that stands for every column: units=text."""
+# Lists of positive numbers: key, what one of them is, unit.
+_LISTS = (("budgets", "budget", "FLOPs"), ("predict", "compute", "FLOPs"), ("predict_loss", "loss", "nats"))
+COUNT_BELOW = ("auto", "bigram", "unigram", "none")
 # Procedure -> tolerance of the hull: ours, and that of the released notebooks of arXiv 2410.02117.
 TOLERANCES = {"uniform": 0.002, "published": 0.02}
 
@@ -41,11 +46,16 @@ class Choices:
     out: str = "laws/"
     """The folder for laws.json, figures and report.html."""
     table: str = ""
-    """A csv, tsv, parquet or json-lines file (source=table)."""
+    """A csv, tsv, parquet, json or json-lines file, also .gz (source=table); W&B's wide export of a chart too."""
     columns: dict[str, str] = field(default_factory=dict)
     """Names in the table, as '{params: N, tokens: D, loss: L, flops: C, structure: arch, run: name, seed: seed}'."""
     units: dict[str, str] = field(default_factory=dict)
-    """Units of columns, as '{params: M, tokens: B, loss: bits}'; a number is a factor."""
+    """Units of columns, as '{params: M, tokens: B, loss: bits}'; a number is a factor, ppl a perplexity; units=text
+    reads numbers as people write them (12.5M, 1,666,667)."""
+    join: str = ""
+    """A small table of runs, whose columns are added by run name (a chart of W&B has no sizes)."""
+    names: str = ""
+    """Columns to read off the run names, as '{structure}-{params}-s{seed}'."""
     project: str = ""
     """entity/name of a W&B project (source=wandb)."""
     dir: str = "wandb/"
@@ -54,6 +64,11 @@ class Choices:
     """Where histories fetched from W&B are kept; remove a file there to fetch it again."""
     where: str = ""
     """A condition on the rows, as 'tokens > 1e8 and structure == "btt"'."""
+    best_of: tuple[str, ...] = ()
+    """Tuned quantities, as [lr,batch]: of runs of one variant, size and tokens the lowest loss counts."""
+    count_below: str = "auto"
+    """A run counts from where its loss is below that of a bigram or unigram model of its corpus, or below a number of
+    nats; none: from the end of warm-up (auto: bigram for char96, none else)."""
     baseline: str = "dense"
     """The variant that compute multipliers compare with."""
     convention: str = "training"
@@ -82,8 +97,9 @@ class Choices:
     """The parametric objective: log_huber, log_squares, huber or squares (sums over rows)."""
     delta: float = 1e-3
     """Where the Huber objective turns from a square into a line."""
-    form: str = "additive"
-    """The parametric form: additive (E + A/N^a + B/D^b) or powered (E + (A/N^a + B/D^b)^g)."""
+    form: str = "auto"
+    """The parametric form: additive (E + A/N^a + B/D^b), powered (E + (A/N^a + B/D^b)^g), coupled (E + A/N^a +
+    B N^k/D^b), or auto, whichever predicts the largest computes best from the others."""
     E: str = "fit"
     """The irreducible loss of the parametric law: fit, or a number in nats."""
     budgets: tuple[float, ...] = ()
@@ -94,6 +110,14 @@ class Choices:
     """Probability of every interval."""
     seed: int = 0
     """Seed of the resampling."""
+    predict: tuple[float, ...] = ()
+    """Computes, FLOPs, to predict loss, model size, tokens and multiplier at, as 1e22 or 1e21,1e22."""
+    predict_loss: tuple[float, ...] = ()
+    """Losses, nats, to predict compute, model size and tokens for."""
+    forecast: str = ""
+    """A name: the predictions are kept in forecasts/NAME.json, to be scored by later runs."""
+    score: str = ""
+    """A kept forecast, as forecasts/NAME.json: what it said against what these runs measured."""
     figures: bool = True
     """Write figures as PNG and PDF."""
     report: bool = True
@@ -106,15 +130,34 @@ class Choices:
                 raise UserError(f"{name}={value} is not known; {suggest(value, allowed)}")
         for name in ("offset", "E"):
             self._offset(name)
+        self._positive()
         if not 0.5 <= self.confidence < 1:
             raise UserError(f"confidence={self.confidence} must lie in [0.5, 1), for example 0.9")
         if not 20 <= self.bootstrap <= 100_000:
             raise UserError(f"bootstrap={self.bootstrap} must lie in 20..100000, for example 400")
         if not (0 <= self.hull_tolerance < 1 and 0 < self.window <= 2):
             raise UserError("tolerance must lie in [0, 1) and window in (0, 2]")
-        if any(not (budget > 0 and math.isfinite(budget)) for budget in self.budgets):
-            raise UserError(f"budgets={list(self.budgets)}: every budget is a positive number of FLOPs")
         Objective(self.objective, self.delta)
+
+    def _positive(self) -> None:
+        """Lists of positive numbers, the plateau, and a name that is a file name."""
+        for name, one, unit in _LISTS:
+            values = getattr(self, name)
+            if any(not (value > 0 and math.isfinite(value)) for value in values):
+                raise UserError(f"{name}={list(values)}: every {one} is a positive number of {unit}")
+        if self.count_below not in COUNT_BELOW and self.plateau is None:
+            raise UserError(f"count_below={self.count_below} is not known; nats, or {', '.join(COUNT_BELOW)}")
+        if self.forecast and not self.forecast.replace("-", "").replace("_", "").replace(".", "").isalnum():
+            raise UserError(f"forecast={self.forecast} is no name of a file; use letters, digits, - and _")
+
+    @property
+    def plateau(self) -> float | None:
+        """``count_below`` as a number of nats; None where it is a word."""
+        try:
+            value = float(self.count_below)
+        except ValueError:
+            return None
+        return value if 0 < value < math.inf else None
 
     def _offset(self, name: str) -> float | None:
         """A pinned irreducible loss, or None to fit it."""
@@ -153,7 +196,7 @@ class Choices:
 
     def record(self) -> dict[str, Any]:
         """As it stands in laws.json; only the keys that name no place on a machine."""
-        places = {"runs", "out", "table", "dir", "cache", "figures", "report"}
+        places = {"runs", "out", "table", "dir", "cache", "figures", "report", "join", "forecast", "score"}
         kept = {name: value for name, value in asdict(self).items() if name not in places}
         return kept | {"tolerance": self.hull_tolerance}
 
@@ -196,6 +239,10 @@ def _typed(key: str, kind: str, text: str) -> Any:
             return int(text)
         if kind.startswith("float"):
             return float(text)
+        if kind == "tuple[str, ...]":
+            return tuple(part.strip() for part in text.strip("[]()").split(",") if part.strip())
+        if key == "units" and text.strip().lower() == "text":
+            return {ALL: "text"}
         if kind.startswith("tuple"):
             return tuple(float(part) for part in text.strip("[]()").split(",") if part.strip())
         return _mapping(text)

@@ -14,13 +14,17 @@ import pandas as pd
 
 from structlin.errors import UserError, suggest
 from structlin.laws.approaches.fit import Laws, fit_laws
-from structlin.laws.choices import Choices
+from structlin.laws.choices import ALL, Choices
 from structlin.laws.evaluations import source
+from structlin.laws.evaluations.files import named, read_file
 from structlin.laws.evaluations.points import choose
 from structlin.laws.run import enrich
 
 # Choices that say where things lie and what is written: the arguments of ``fit`` say the first, and nothing is written.
-_NOT_HERE = ("source", "runs", "out", "table", "columns", "project", "dir", "cache", "figures", "report")
+_NOT_HERE = (
+    "source", "runs", "out", "table", "columns", "project", "dir", "cache", "figures", "report", "predict",
+    "predict_loss", "forecast", "score",
+)  # fmt: skip
 
 
 def fit(
@@ -51,9 +55,9 @@ def fit(
 
 def _table(data: object) -> pd.DataFrame:
     if isinstance(data, pd.DataFrame):
-        return data.set_axis([str(name).strip() for name in data.columns], axis="columns")
+        return named(data, "data")
     if isinstance(data, str | os.PathLike):
-        return source.read_file(Path(data))
+        return read_file(Path(data))
     raise UserError(f"data is a {type(data).__name__}; fit takes a DataFrame or the path of a table")
 
 
@@ -73,10 +77,14 @@ def _as(kind: str, key: str, value: object) -> Any:
         return str(value)
     if kind == "int" and isinstance(value, int) and is_number:
         return value
-    if kind == "float" and is_number:
+    if kind.startswith("float") and (is_number or (value is None and "None" in kind)):
         return value
+    if kind == "tuple[str, ...]" and isinstance(value, list | tuple | str):
+        return tuple(str(one) for one in ([value] if isinstance(value, str) else value))
     if kind.startswith("tuple") and isinstance(value, list | tuple):
         return tuple(_as("float", key, one) for one in value)
+    if key == "units" and value == "text":
+        return {ALL: "text"}
     if kind.startswith("dict") and isinstance(value, dict):
         return {str(name): str(one) for name, one in value.items()}
     wanted = {"str": "text", "int": "a whole number", "float": "a number"}

@@ -198,7 +198,10 @@ def _record(run: Measured) -> _Record:
     recompute = bool(run.origin.get("recompute"))
     evaluations = sorted(run.evaluations, key=lambda row: int(row["step"]))
     return _Record(
-        _run_columns(run) | _cost_columns(science, fused=fused, recompute=recompute) | origin,
+        _run_columns(run)
+        | _cost_columns(science, fused=fused, recompute=recompute)
+        | origin
+        | _corpus_columns(run.origin.get("corpus") or {}),
         {f"config.{name}": value for name, value in flat(to_mapping(science) if run.config is None else run.config)},
         ledger(science).recomputed_macs_per_token if recompute else 0,
         science.optim.batch_tokens,
@@ -209,6 +212,12 @@ def _record(run: Measured) -> _Record:
         np.asarray([row["step"] for row in evaluations], dtype=np.int64),
         np.asarray([row["val_loss"] for row in evaluations], dtype=float),
     )
+
+
+def _corpus_columns(corpus: Mapping[str, Any]) -> dict[str, float]:
+    """Tokens of the training split, and the losses of its unigrams and bigrams; NaN where provenance lacks them."""
+    known = {name: corpus.get(name) for name in ("train_tokens", "unigram_loss", "bigram_loss")}
+    return {name: float("nan") if value is None else float(value) for name, value in known.items()}
 
 
 class _Rows:
@@ -277,7 +286,8 @@ class _Rows:
         """What differs from row to row."""
         own = {name: np.asarray(values)[of_run] for name, values in self._own.items()}
         costs = {
-            name: columns[name].to_numpy(dtype=float)[of_run] for name in ("macs_per_token", "logged_macs_per_token")
+            name: columns[name].to_numpy(dtype=float)[of_run]
+            for name in ("macs_per_token", "logged_macs_per_token", "train_tokens")
         }
         steps = np.concatenate([self._steps[run] for run in order])
         tokens = steps * own["batch_tokens"]
@@ -289,6 +299,7 @@ class _Rows:
                 "val_loss": np.concatenate([self._losses[run] for run in order]),
                 "training_flops": 6.0 * costs["macs_per_token"] * tokens,
                 "paper_flops": costs["macs_per_token"] * tokens,
+                "epochs": tokens / costs["train_tokens"],
                 "logged_flops": costs["logged_macs_per_token"] * tokens,
                 "recomputed_flops": 2.0 * own["recomputed_macs"] * tokens,
             }

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from structlin.config.science import Science
-from structlin.data import TokenShards, train_batch, validation_batches
+from structlin.data import TokenShards, corpus_facts, train_batch, validation_batches
 from structlin.nn.ranks import ALONE, Ranks
 from structlin.tasks.next_token import EVALUATION_ROWS, NextTokenLearner
 from structlin.tasks.protocol import Batch
@@ -24,6 +24,7 @@ class LanguageTask(NextTokenLearner):
         place = prepared_folder(science, data_root)
         self.train = TokenShards.open(place, "train")
         self.manifest_hash = self.train.manifest_hash
+        self.corpus = corpus_facts(place)
         self.validation = validation_batches(
             TokenShards.open(place, "validation"),
             context=science.model.context,

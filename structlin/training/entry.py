@@ -117,7 +117,8 @@ def _train(
     if placement.recompute:
         recompute(model)
     unbuilt = unbuilt_kernels(task, model, device)
-    record = provenance(device, placement, job.science, task.manifest_hash, unbuilt, world)
+    corpus = getattr(task, "corpus", None)
+    record = provenance(device, placement, job.science, task.manifest_hash, unbuilt, world, corpus)
     world.from_first(lambda: _record_provenance(folder, attempt, record))
     optimizer = make_optimizer(model, job.science.optim)
     evaluated = world.from_first(lambda: _evaluated(folder))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -90,8 +90,9 @@ def provenance(
     manifest_hash: str,
     unbuilt: Sequence[str],
     world: World,
+    corpus: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Where the numbers come from; no environment variable enters it."""
+    """Where the numbers come from; no environment variable enters it. ``corpus``: its tokens and its plateau."""
     return {
         **backend_record(device, placement, science.model.dtype, unbuilt, world),
         **gpu_record(device),
@@ -105,5 +106,6 @@ def provenance(
         "host": platform.node(),
         "machine": machine_key(placement),
         "data_manifest": manifest_hash,
+        "corpus": dict(corpus or {}),
         "rounding": rounding_of(science),
     }

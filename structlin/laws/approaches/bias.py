@@ -29,8 +29,9 @@ import numpy as np
 import pandas as pd
 
 from structlin.laws.approaches import isoflop, parametric
-from structlin.laws.approaches.frontier import FrontierLaw, membership, refit
-from structlin.laws.approaches.hull import lower_hull
+from structlin.laws.approaches.forms import thinned
+from structlin.laws.approaches.frontier import MIN_POINTS, FrontierLaw, enough, fit, membership, refit
+from structlin.laws.approaches.hull import lower_hull, members
 from structlin.laws.approaches.isoflop import Isoflop, PowerLaw, Slice
 from structlin.laws.approaches.parametric import ParametricFit, ParametricLaw
 from structlin.laws.choices import Choices
@@ -44,6 +45,12 @@ _WORK = 300_000
 _EVALUATIONS = 12
 # What L(N, D) learns from differences between runs, where rows within runs tell it the rest (B and beta).
 _BETWEEN = 3
+# From so many runs on their mean residuals are resampled as they are.
+_EMPIRICAL = 16
+# Sweeps that judge whether a correction foretells; decades beyond the data at which it is held against hull and law.
+_JUDGES, _BEYOND = 60, 10.0
+# A corrected loss may lie so far beyond hull and L(N, D), in logarithms, and a corrected exponent, as a factor.
+_LOSS_SLACK, _EXPONENT_SLACK = 0.005, 1.5
 # Decrease of the objective that ends a refit: parameters are then within 3% of their standard error of the minimum.
 _REFITTED = 1e-3
 # Points of the spline among which a simulated Akima optimum is looked for.
@@ -80,8 +87,18 @@ class Sweeps:
         return np.asarray(at_law + stretch * (drawn - at_refit - truth[-1]))
 
 
-def draw_sweeps(frame: pd.DataFrame, found: ParametricFit, draws: Draws, choices: Choices) -> Sweeps | None:
+def draw_sweeps(
+    frame: pd.DataFrame,
+    found: ParametricFit,
+    draws: Draws,
+    choices: Choices,
+    *,
+    scales: Array | None = None,
+    most: int = _SIMULATED,
+) -> Sweeps | None:
     """Sweeps of the design of one variant; None where L(N, D) says nothing of a frontier or of the noise of its runs.
+
+    ``scales`` (g,) is the noise of each run over the mean; ``most`` the number of sweeps.
 
     Log loss of a row is that of ``found``, plus the luck of its run (normal, of one scale for all runs: few residuals
     of a robust fit, some of them zero, say little of each), plus its own residual with a random sign (the wild
@@ -92,33 +109,35 @@ def draw_sweeps(frame: pd.DataFrame, found: ParametricFit, draws: Draws, choices
     degrees = runs - (_BETWEEN if rows >= 3 * runs else len(found.theta))
     if degrees < 1:
         return None
-    seen = _evenly(draws.index, flops, _EVALUATIONS)
-    means = (draws.index[:, None] == np.arange(runs)) / np.bincount(draws.index)
+    seen = thinned(draws.index, flops, _EVALUATIONS)
+    noise = np.ones(runs) if scales is None else scales
+    weights = noise[draws.index] ** (-1.0 if choices.loss_function.robust else -2.0)
+    means = (draws.index[:, None] == np.arange(runs)) / np.bincount(draws.index) / noise
 
     def fitted(losses: Array, tolerance: float) -> Array:
         return parametric.refit(
-            found, size, tokens, losses, choices.loss_function, np.ones(losses.shape), choices.pinned,
+            found, size, tokens, losses, choices.loss_function, np.broadcast_to(weights, losses.shape), choices.pinned,
             rows=seen, tolerance=tolerance, max_iterations=30,
         )  # fmt: skip
 
     # The base is refitted to the rows that the refits see: else their difference would count as error of the method.
     here = fitted(loss[None], 1e-8)
-    base = np.log(_batch(here, found.centre).loss(size, tokens)[0])
+    base = np.log(_batch(here, found).loss(size, tokens)[0])
     residual = np.log(loss) - base
     luck = residual @ means
     # A mean a run was taken out of the residuals, which makes them too small by the root of rows / (rows - runs).
-    own = (residual - luck[draws.index]) * np.sqrt(rows / max(rows - runs, 1))
-    count = int(np.clip(_WORK // len(seen), _SIMULATED // 2, _SIMULATED))
+    own = (residual - (luck * noise)[draws.index]) * np.sqrt(rows / max(rows - runs, 1))
+    count = min(int(np.clip(_WORK // len(seen), _SIMULATED // 2, _SIMULATED)), most)
     generator = np.random.default_rng(choices.seed)
-    moves = np.sqrt(np.sum(luck**2) / degrees) * generator.standard_normal((count, runs))
+    moves = noise * _luck(luck, degrees, generator, count)
     drawn = base + moves[:, draws.index] + own * generator.choice([-1.0, 1.0], size=(count, rows))
-    laws = _batch(np.concatenate([fitted(np.exp(drawn), _REFITTED), here]), found.centre)
+    laws = _batch(np.concatenate([fitted(np.exp(drawn), _REFITTED), here]), found)
     with np.errstate(all="ignore"):
         bases = np.log(laws.loss(size, tokens))
     kappa, p, q = _convention(size, tokens, flops)
     # In n = N^p and d = D^q the terms have the exponents alpha / p and beta / q, and C = kappa n d: the closed form of
     # an optimum then holds whatever FLOPs and N count.
-    laws = replace(laws, alpha=laws.alpha / p, beta=laws.beta / q)
+    laws = replace(laws, alpha=laws.alpha / p, beta=laws.beta / q, kappa=laws.kappa / p)
     # A refit whose frontier does not fall has no truth that its estimates could be compared with.
     good = np.isfinite(bases).all(axis=1) & _falls(laws, flops, kappa)
     if not good[-1] or good.mean() < 0.5:
@@ -131,6 +150,18 @@ def draw_sweeps(frame: pd.DataFrame, found: ParametricFit, draws: Draws, choices
     return Sweeps(laws, kappa, (p, q), np.concatenate([kept, bases]), stretch)
 
 
+def _luck(luck: Array, degrees: int, generator: np.random.Generator, count: int) -> Array:
+    """Luck of the runs of ``count`` sweeps, (count, g), from their mean residuals (g,) on ``degrees`` of freedom.
+
+    Many runs are resampled with their signs: a bad run lies above the hull, where a normal number of the same scale
+    would lie below it as often. Few residuals of a robust fit say little of each: a normal number of their scale.
+    """
+    if len(luck) < _EMPIRICAL:
+        return np.asarray(np.sqrt(np.sum(luck**2) / degrees) * generator.standard_normal((count, len(luck))))
+    scaled = (luck - np.median(luck)) * np.sqrt(len(luck) / degrees)
+    return np.asarray(generator.choice(scaled, size=(count, len(luck))))
+
+
 def _falls(laws: ParametricLaw, flops: Array, kappa: float) -> np.ndarray:
     """Which laws of a batch have a frontier that falls over the computes of the data, (b,)."""
     with np.errstate(all="ignore"):
@@ -138,18 +169,9 @@ def _falls(laws: ParametricLaw, flops: Array, kappa: float) -> np.ndarray:
     return np.asarray(np.isfinite(ends).all(axis=1) & (ends[:, 0] > ends[:, 1]))
 
 
-def _evenly(index: np.ndarray, flops: Array, most: int) -> np.ndarray:
-    """Positions of at most ``most`` rows of every run, evenly by rank of compute; ``index`` is each row's run, (n,)."""
-    order = np.lexsort((flops, index))
-    count = np.bincount(index)
-    rank = np.arange(len(index)) - np.repeat(np.cumsum(count) - count, count)
-    each = np.minimum(count, most)[index[order]] / count[index[order]]
-    return np.sort(order[np.floor((rank + 1) * each + 1e-9) > np.floor(rank * each + 1e-9)])
-
-
-def _batch(theta: Array, centre: tuple[float, float]) -> ParametricLaw:
+def _batch(theta: Array, found: ParametricFit) -> ParametricLaw:
     """The laws of theta (b, p) as one, with columns (b, 1) for fields."""
-    named = parametric.samples_of(theta, centre)
+    named = parametric.samples_of(theta, found.centre, found.form)
     columns: list[Any] = [named[field.name][:, None] for field in fields(ParametricLaw)]
     return ParametricLaw(*columns)
 
@@ -183,6 +205,46 @@ def frontier_errors(law: FrontierLaw, flops: Array, size: Array, sweeps: Sweeps,
     growth = isoflop.slopes(x[keep], np.where(member > 0, np.log(size[keep]), np.nan).T)
     growths = np.ravel(sweeps.laws.size_exponent) / sweeps.powers[0]
     return replace(law, errors=sweeps.errors(found, true), size_errors=sweeps.errors(growth, growths))
+
+
+def implausible(law: FrontierLaw, sweeps: Sweeps) -> str:
+    """Why the corrected law is not believed: it leaves both the hull's law and L(N, D); empty where it does not."""
+    better, known = law.corrected, sweeps.laws
+    exponents = law.a, float(np.ravel(known.compute_exponent)[-1])
+    if not min(exponents) / _EXPONENT_SLACK <= better["a"] <= max(exponents) * _EXPONENT_SLACK:
+        return f"a would be {better['a']:.3g}; the hull has {exponents[0]:.3g} and L(N, D) {exponents[1]:.3g}"
+    flops = np.array([_BEYOND * law.span[1]])
+    ends = float(law.loss(flops)[0]), float(known.frontier(flops, sweeps.kappa)[-1, 0])
+    loss = better["E"] + better["A"] * float(flops[0]) ** -better["a"]
+    if not min(ends) * (1 - _LOSS_SLACK) <= loss <= max(ends) * (1 + _LOSS_SLACK):
+        return f"at {flops[0]:.2g} FLOPs it says {loss:.4g}, the hull {ends[0]:.4g} and L(N, D) {ends[1]:.4g}"
+    return ""
+
+
+def foretold(
+    law: FrontierLaw, frame: pd.DataFrame, early: ParametricFit, cut: float, choices: Choices
+) -> tuple[float, float] | None:
+    """Mean absolute log error above ``cut`` of the hull's law below it and of that law corrected; None without one."""
+    flops, loss = frame["C"].to_numpy(float), frame["L"].to_numpy(float)
+    past, future = frame[flops <= cut].reset_index(drop=True), law.members[flops[law.members] > cut]
+    if not len(future) or len(past) < MIN_POINTS:
+        return None
+    c, y = past["C"].to_numpy(float), past["L"].to_numpy(float)
+    offset = choices.frontier_offset
+    rows = members(c, y, kind=choices.frontier, tolerance=law.tolerance, window=choices.window, offset=offset or 0.0)
+    if not enough(c, rows):
+        return None
+    runs, index = np.unique(past["run"].to_numpy().astype(str), return_inverse=True)
+    draws = Draws(tuple(runs.tolist()), np.ones((1, len(runs))), index)
+    sweeps = draw_sweeps(past, early, draws, choices, most=_JUDGES)
+    if sweeps is None:
+        return None
+    hull = fit(c, y, rows, offset=offset, tolerance=law.tolerance)
+    better = frontier_errors(hull, c, past["N"].to_numpy(float), sweeps, choices).corrected
+    corrected = better["E"] + better["A"] * flops[future] ** -better["a"]
+    return tuple(  # type: ignore[return-value]
+        float(np.mean(np.abs(np.log(said / loss[future])))) for said in (hull.loss(flops[future]), corrected)
+    )
 
 
 def _true_frontiers(law: FrontierLaw, sweeps: Sweeps, offset: float | None) -> Array:

@@ -7,22 +7,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from structlin.laws.approaches import bias, frontier, hull, isoflop, multiplier, parametric
+from structlin.laws.approaches import (
+    bias,
+    forms,
+    frontier,
+    hull,
+    isoflop,
+    misfit,
+    multiplier,
+    parametric,
+    repeats,
+    seeds,
+)
 from structlin.laws.approaches.bias import Sweeps
+from structlin.laws.approaches.forms import Choice
 from structlin.laws.approaches.frontier import FrontierLaw
 from structlin.laws.approaches.isoflop import Isoflop, PowerLaw, Slice
 from structlin.laws.approaches.multiplier import Multiplier
-from structlin.laws.approaches.parametric import ParametricFit
+from structlin.laws.approaches.parametric import ParametricFit, ParametricLaw
 from structlin.laws.caution import Caution
 from structlin.laws.checked import Checked
 from structlin.laws.choices import Choices
 from structlin.laws.evaluations.points import Points
 from structlin.laws.minimum.objective import Array
-from structlin.laws.sampling.bootstrap import Draws, Interval, draw, widening
+from structlin.laws.sampling.bootstrap import NO_INTERVAL, Draws, Interval, draw, interval, widening
 
 # What a fit learns from differences between runs (for the widening of its intervals): measured on synthetic sweeps,
 # where these give the stated coverage; beta and the shape in C come from within the runs. See docs/laws.md.
@@ -33,6 +48,14 @@ MIN_REPLICATES = 100
 # Decrease of the objective that ends a replicate: 5e-4 of its standard error from the minimum, measured.
 _REPLICATE = 1e-5
 MIN_PARAMETRIC_ROWS = 6
+# Below so many decades of compute, or runs, a floor, an optimum and a corrected exponent say more than was measured.
+MIN_DECADES, MIN_RUNS = 2.0, 5
+# Share of log D's variance that N leaves, below which alpha and beta are one number.
+PROPORTIONAL = 0.02
+# What may be withheld: intervals of L(N, D), of the frontier and of the optima; the correction; E; all of approach 2;
+# intervals of the multipliers.
+LAW = ("parametric", "frontier", "isoflop", "correction")
+THIN = (*LAW, "floor", "optima")
 
 
 @dataclass(frozen=True)
@@ -47,10 +70,27 @@ class Parametric:
     """Widening of its intervals for the number of runs."""
     tokens_factor: float
     """The same for B and beta, which several evaluations of one run already tell."""
+    choice: Choice
+    """Every form, and why this one."""
+    repeat: float | None = None
+    """Epochs after which repeated tokens are worth 1/e of fresh ones (arXiv 2305.16264); None without repetition."""
+    repeat_interval: Interval | None = None
+    """Interval of that number."""
 
     def factor_of(self, name: str) -> float:
         """Widening of the interval of a parameter."""
         return self.tokens_factor if name in ("B", "beta") else self.factor
+
+    @property
+    def laws(self) -> ParametricLaw:
+        """All replicates as one batch: a law whose fields are (b,)."""
+        columns: list[Any] = [self.samples[one.name] for one in fields(ParametricLaw)]
+        return ParametricLaw(*columns)
+
+    @property
+    def additive(self) -> ParametricFit:
+        """The additive law of the same rows, whichever form was chosen."""
+        return self.choice.fits["additive"]
 
 
 @dataclass
@@ -79,6 +119,12 @@ class Laws:
     """Warnings, in the order they came up."""
     checked: Checked = field(default_factory=Checked)
     """What the laws say about each other."""
+    withheld: dict[str, set[str]] = field(default_factory=dict)
+    """What is not said of a variant, of THIN and ``multiplier``, because the data do not carry it."""
+    uncorrected: dict[str, str] = field(default_factory=dict)
+    """Why the correction of a frontier is not believed, by variant."""
+    scales: dict[str, Array] = field(default_factory=dict)
+    """Noise of each run over the mean noise, (g,), where seeds of several sizes measured it."""
 
     def __repr__(self) -> str:
         fits: dict[str, list[str]] = {
@@ -91,9 +137,72 @@ class Laws:
         rows, runs = len(self.points.frame), self.points.frame["run"].nunique()
         return f"Laws({rows} evaluations of {runs} runs; {found}; {len(self.cautions)} cautions)"
 
+    def predict(
+        self,
+        flops: float | Sequence[float] | None = None,
+        *,
+        loss: float | Sequence[float] | None = None,
+        params: float | None = None,
+        tokens: float | None = None,
+        variant: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Predictions at computes (FLOPs), for losses (nats), or of one model size and number of tokens.
+
+        A list of {variant, flops, loss, params, tokens, width, interval, multiplier, ...} as in laws.json, one a
+        variant and value. ValueError in one line for a value that is no positive number or an unknown variant.
+        """
+        from structlin.laws import answers
+
+        return answers.predict(self, flops, loss, params, tokens, variant)
+
+    def compare(self, variant: str, baseline: str | None = None) -> dict[str, Any]:
+        """The multiplier of a variant against the baseline, with its curve, interval and verdict, as in laws.json."""
+        from structlin.laws import answers
+
+        return answers.compare(self, variant, baseline)
+
+    def verdict(self, variant: str | None = None) -> Any:
+        """One sentence on a variant; without a name all of them, by variant."""
+        from structlin.laws import answers
+
+        return answers.verdict(self, variant)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a variant: range, frontier, L(N, D), form, multiplier, verdict; NaN where withheld."""
+        from structlin.laws import answers
+
+        return answers.to_frame(self)
+
+    def plot(self, path: str | None = None) -> Any:
+        """The frontiers as a matplotlib Figure, also written to ``path`` (.png, .pdf or .svg) where one is given."""
+        from structlin.laws import answers
+
+        return answers.plot(self, path)
+
     def warn(self, name: str, text: str, variant: str | None = None) -> None:
         """Add a caution."""
         self.cautions.append(Caution(name, text, variant))
+
+    def withhold(self, variant: str, *parts: str) -> None:
+        """Say no more about these parts of a variant."""
+        self.withheld.setdefault(variant, set()).update(parts)
+
+    def withholds(self, variant: str, part: str) -> bool:
+        """Whether a part of a variant is not said."""
+        return part in self.withheld.get(variant, ())
+
+    def tokens(self, variant: str) -> Array:
+        """D of every row as L(N, D) takes it: repeated tokens at what they are worth, (n,)."""
+        frame, found = self.points.of(variant), self.parametrics.get(variant)
+        return repeats.effective(frame, found.repeat if found else None)
+
+    def row_weights(self, variant: str) -> Array:
+        """Weights of the rows in L(N, D): the inverse of the measured noise of their size, (n,)."""
+        draws = self.draws[variant]
+        if variant not in self.scales:
+            return np.ones(len(draws.index))
+        power = 1.0 if self.choices.loss_function.robust else 2.0
+        return np.asarray(self.scales[variant][draws.index] ** -power)
 
     def factor(self, variant: str, fit: str) -> float:
         """Widening of the intervals of a fit (a key of BETWEEN) for the runs of a variant."""
@@ -101,12 +210,31 @@ class Laws:
         return widening(len(self.draws[variant].runs), between, self.choices.confidence)
 
     def frontier_intervals(self, variant: str) -> dict[str, Interval]:
-        """Intervals of E, A and a of a variant's frontier law."""
+        """Intervals of E, A and a of a variant's frontier law; NaN where they are withheld."""
+        if self.withholds(variant, "frontier"):
+            return dict.fromkeys(("E", "A", "a"), NO_INTERVAL)
         return self.frontiers[variant].intervals(self.choices.confidence, self.factor(variant, "frontier"))
 
     def power_interval(self, variant: str, found: PowerLaw | Slice) -> Interval:
-        """Interval of an exponent of approach 2, or of the optimum of one of its slices."""
+        """Interval of an exponent of approach 2, or of the optimum of one of its slices; NaN where withheld."""
+        if self.withholds(variant, "isoflop"):
+            return NO_INTERVAL
         return found.interval(self.choices.confidence, self.factor(variant, "isoflop"))
+
+    def parametric_interval(self, variant: str, name: str) -> Interval:
+        """Interval of a parameter or exponent of L(N, D); NaN where it is withheld."""
+        if self.withholds(variant, "parametric"):
+            return NO_INTERVAL
+        found = self.parametrics[variant]
+        log = name in ("A", "B")
+        value = float(getattr(found.fit.law, name))
+        ends = interval(found.samples[name], value, self.choices.confidence, found.factor_of(name), log=log)
+        return ends if log or name == "kappa" else Interval(max(ends.low, 0.0), max(ends.high, 0.0))
+
+    def corrected(self, variant: str) -> dict[str, float] | None:
+        """E, A and a of the frontier with their bias taken off; None where nothing better than the hull is known."""
+        law = self.frontiers[variant]
+        return None if self.withholds(variant, "correction") or not len(law.errors) else law.corrected
 
     def effects(self, variant: str) -> Array:
         """Mean log residual of each run from L(N, D), (g,): its luck; zeros where that law could not be fitted."""
@@ -122,12 +250,25 @@ def fit_laws(points: Points, choices: Choices) -> Laws:
     laws = Laws(points, choices, draw(points.frame, choices.bootstrap, choices.seed))
     laws.cautions.extend(points.cautions)
     for variant in points.variants:
+        _thin_data(laws, variant)
         if {"N", "D"} <= set(points.frame.columns):
             _fit_parametric(laws, variant)
             _fit_isoflop(laws, variant)
         _fit_frontier(laws, variant)
     _fit_multipliers(laws)
     return laws
+
+
+def _thin_data(laws: Laws, variant: str) -> None:
+    """Less than two decades of compute or few runs: multipliers alone, no E, no optima, no corrected exponents."""
+    flops, runs = laws.points.of(variant)["C"].to_numpy(float), len(laws.draws[variant].runs)
+    decades = float(np.log10(flops.max() / flops.min()))
+    if decades < MIN_DECADES - 0.01:
+        laws.warn("short_range", f"{decades:.1f} decades of compute: no E, no optima, no corrected exponents", variant)
+        laws.withhold(variant, *THIN)
+    if runs < MIN_RUNS:
+        laws.warn("few_runs", _few(runs), variant)
+        laws.withhold(variant, *THIN)
 
 
 def _fit_frontier(laws: Laws, variant: str) -> None:
@@ -154,15 +295,38 @@ def _fit_frontier(laws: Laws, variant: str) -> None:
     law = replace(law, is_one_curve=len(set(draws.index[rows])) == 1)
     if variant in laws.sweeps:
         law = bias.frontier_errors(law, flops, frame["N"].to_numpy(float), laws.sweeps[variant], choices)
+    else:
+        laws.withhold(variant, "frontier", "correction")
     laws.frontiers[variant] = law
+    _judge_correction(laws, variant)
     _frontier_warnings(laws, variant)
+
+
+def _judge_correction(laws: Laws, variant: str) -> None:
+    """Drop a correction that leaves both the hull and L(N, D), or that foretold the top decade worse than the hull."""
+    if laws.withholds(variant, "correction") or variant not in laws.sweeps:
+        return
+    law = laws.frontiers[variant]
+    why = bias.implausible(law, laws.sweeps[variant])
+    if why:
+        # Where the centre of the interval is not believed, its ends are not either.
+        laws.withhold(variant, "frontier")
+        laws.warn("frontier_bias", f"no corrected exponents: {why}", variant)
+    else:
+        choice, early = laws.parametrics[variant].choice, laws.parametrics[variant].choice.early
+        if early is not None:
+            errors = bias.foretold(law, laws.points.of(variant), early, choice.cuts[0], laws.choices)
+            if errors is not None and errors[1] > errors[0]:
+                why = f"below {choice.cuts[0]:.2g} FLOPs it foretold the rest to {100 * errors[1]:.2g}%"
+                why += f", the hull to {100 * errors[0]:.2g}%"
+    if why:
+        laws.uncorrected[variant] = why
+        laws.withhold(variant, "correction")
 
 
 def _frontier_warnings(laws: Laws, variant: str) -> None:
     """Few runs, E at its bound, and a hull that is biased by more than its interval."""
-    law, runs = laws.frontiers[variant], len(laws.draws[variant].runs)
-    if runs < 5:
-        laws.warn("few_runs", _few(runs), variant)
+    law = laws.frontiers[variant]
     if law.is_one_curve:
         laws.warn("one_curve", "its law describes how that run learns, not how losses fall with size", variant)
     if laws.choices.frontier_offset is None and law.E <= 1e-9:
@@ -196,6 +360,11 @@ def _fit_isoflop(laws: Laws, variant: str) -> None:
     if variant in laws.sweeps:
         found = bias.isoflop_errors(found, laws.sweeps[variant])
     laws.isoflops[variant] = found
+    for name, power in (("parabolas", found.size), ("splines", found.akima)):
+        ends = laws.power_interval(variant, power) if power is not None else NO_INTERVAL
+        if power is not None and (power.exponent < ends.low or power.exponent > ends.high):
+            text = f"the size exponent of the {name}, {power.exponent:.3g}, lies outside its own interval"
+            laws.warn("isoflop_bias", f"{text} [{ends.low:.3g}, {ends.high:.3g}], which L(N, D) corrects", variant)
     edges = [(s.budget, s.edge) for s in found.slices if s.edge]
     if edges:
         text = ", ".join(f"{budget:.3g} ({edge})" for budget, edge in edges[:4]) + ", ..." * (len(edges) > 4)
@@ -222,18 +391,23 @@ def _fit_parametric(laws: Laws, variant: str) -> None:
     if pinned is not None and pinned >= loss.min():
         laws.warn("bound", f"E = {pinned} is not below the lowest loss {loss.min():.4g}; L(N, D) left out", variant)
         return
-    fitted = parametric.fit(size, tokens, loss, objective, form=choices.form, pinned=pinned)
     draws = laws.draws[variant]
+    repeat, ends = repeats.fit(frame, objective, pinned, draws, choices.confidence)
+    tokens = repeats.effective(frame, repeat)
+    choice = _choose(laws, variant, tokens)
+    fitted = choice.fits[choice.form]
     count = int(np.clip(_WORK // len(frame), MIN_REPLICATES, choices.bootstrap))
-    rows = draws.rows[:count]
+    rows = draws.rows[:count] * laws.row_weights(variant)
     theta = parametric.refit(fitted, size, tokens, loss, objective, rows, pinned, tolerance=_REPLICATE)
-    samples = parametric.samples_of(theta, fitted.centre)
+    samples = parametric.samples_of(theta, fitted.centre, fitted.form)
     several = len(frame) >= 3 * len(draws.runs)
     factors = (laws.factor(variant, "parametric"), laws.factor(variant, "within" if several else "parametric"))
-    laws.parametrics[variant] = Parametric(fitted, samples, *factors)
-    sweeps = bias.draw_sweeps(frame, fitted, draws, choices)
-    if sweeps is not None:
-        laws.sweeps[variant] = sweeps
+    laws.parametrics[variant] = Parametric(fitted, samples, *factors, choice, repeat, ends)
+    _judge_design(laws, variant, sizes)
+    if repeat is None and not laws.withholds(variant, "correction"):
+        sweeps = bias.draw_sweeps(frame, fitted, draws, choices, scales=laws.scales.get(variant))
+        if sweeps is not None:
+            laws.sweeps[variant] = sweeps
     if not fitted.converged:
         laws.warn("not_converged", f"L(N, D): gradient norm {fitted.gradient_norm:.2g} at the best point", variant)
     at_bound = [
@@ -243,6 +417,57 @@ def _fit_parametric(laws: Laws, variant: str) -> None:
         laws.warn("bound", f"L(N, D): {', '.join(at_bound)} ended at a bound", variant)
     if fitted.condition > 1e4:
         laws.warn("ill_conditioned", f"L(N, D): condition number {fitted.condition:.2g}", variant)
+
+
+def _choose(laws: Laws, variant: str, tokens: Array) -> Choice:
+    """The form of L(N, D), on rows weighted by the noise of their size where seeds of several sizes measured it."""
+    frame, choices, draws = laws.points.of(variant), laws.choices, laws.draws[variant]
+    size, loss, flops = (frame[name].to_numpy(float) for name in ("N", "L", "C"))
+
+    def chosen() -> Choice:
+        return forms.choose(
+            size, tokens, loss, flops, draws.index, choices.loss_function,
+            asked=choices.form, pinned=choices.pinned, weights=laws.row_weights(variant),
+        )  # fmt: skip
+
+    found = chosen()
+    scales = seeds.scales(found.fits[found.form].residuals, size, draws.index)
+    if scales is None:
+        return found
+    laws.scales[variant] = scales
+    return chosen()
+
+
+def _judge_design(laws: Laws, variant: str, sizes: int) -> None:
+    """Withhold the intervals that these sizes and tokens cannot carry, or that a trend of the residuals belies."""
+    frame, found = laws.points.of(variant), laws.parametrics[variant]
+    size, tokens, index = frame["N"].to_numpy(float), laws.tokens(variant), laws.draws[variant].index
+    x, y = np.log(size), np.log(tokens)
+    # Where N or D does not vary at all, alpha and beta cannot be told apart either: 0.
+    left = 1.0 - np.corrcoef(x, y)[0, 1] ** 2 if x.std() > 1e-9 and y.std() > 1e-9 else 0.0
+    if left < PROPORTIONAL:
+        laws.warn("tokens_proportional", f"N explains {100 * (1 - left):.1f}% of the variance of log D", variant)
+        laws.withhold(variant, *LAW)
+    if sizes <= misfit.MOST_SIZES:
+        laws.warn("few_sizes", f"{sizes} sizes leave no freedom in E + A / N^alpha: no intervals", variant)
+        laws.withhold(variant, *LAW)
+    if laws.points.choices.get("rows_as_runs") and misfit.shares_luck(found.fit.residuals, size):
+        text = "rows of one size agree more than chance lets them; name the run: columns='{run: ...}'"
+        laws.warn("rows_share_runs", text, variant)
+        laws.withhold(variant, *LAW, "multiplier")
+    trends = misfit.trends(found.fit, size, tokens, index)
+    if trends:
+        said = ", ".join(f"{axis} (p = {chance:.1g})" for axis, chance in trends.items())
+        laws.warn("misfit", f"residuals of L(N, D), {found.fit.form}, have a trend in {said}", variant)
+        laws.withhold(variant, *LAW)
+    if variant not in laws.scales and (noise := misfit.uneven(laws.effects(variant), _sizes_of(size, index))):
+        laws.warn("uneven_noise", f"noise of runs and their size: rank correlation {noise:.2f}", variant)
+        laws.withhold(variant, *LAW)
+
+
+def _sizes_of(size: Array, index: np.ndarray) -> Array:
+    """Size of every run, (g,)."""
+    return np.asarray(np.bincount(index, weights=size) / np.bincount(index))
 
 
 def _fit_multipliers(laws: Laws) -> None:
@@ -271,6 +496,8 @@ def _fit_multipliers(laws: Laws) -> None:
             variant, law, observed, laws.baseline, base,
             confidence=laws.choices.confidence, factor=factor, procedure=laws.choices.procedure,
         )  # fmt: skip
+        if found is not None and any(laws.withholds(one, "multiplier") for one in (variant, laws.baseline)):
+            found = multiplier.without_intervals(found)
         if found is None:
             laws.warn("no_overlap", f"its losses do not overlap with those of {laws.baseline}", variant)
         else:

@@ -19,8 +19,6 @@ from structlin.laws.minimum.objective import Array
 from structlin.laws.sampling.bootstrap import corrected, interval
 
 Entry = dict[str, Any]
-# Correlation of log N and log D, and share of D's variance that N leaves, at which alpha and beta are one number.
-_PROPORTIONAL = 0.02
 
 
 def agreement(laws: Laws) -> dict[str, list[Entry]]:
@@ -39,6 +37,14 @@ def _row(
     return {"quantity": quantity, "approach": approach, "value": value, "interval": ends.record()}
 
 
+def _parametric_row(
+    laws: Laws, variant: str, quantity: str, value: float, samples: Array, *, log: bool = False
+) -> Entry:
+    """What L(N, D) says; without an interval where its intervals are withheld."""
+    row = _row(laws, quantity, "3 parametric", value, samples, laws.parametrics[variant].factor, log)
+    return row | {"interval": None} if laws.withholds(variant, "parametric") else row
+
+
 def _size(laws: Laws, variant: str) -> list[Entry]:
     """Exponents of the optimal size."""
     rows = []
@@ -48,7 +54,9 @@ def _size(laws: Laws, variant: str) -> list[Entry]:
         x, y = np.log(frame["C"].to_numpy(float)[law.members]), np.log(frame["N"].to_numpy(float)[law.members])
         if len(np.unique(np.round(y, 6))) >= 3:
             slope = float(np.polyfit(x, y, 1)[0])
-            if len(law.size_errors):
+            if laws.withholds(variant, "frontier"):
+                rows.append({"quantity": "size exponent", "approach": "1 frontier", "value": slope, "interval": None})
+            elif len(law.size_errors):
                 ends = corrected(slope, law.size_errors, laws.choices.confidence).record()
                 rows.append({"quantity": "size exponent", "approach": "1 frontier", "value": slope, "interval": ends})
             else:
@@ -56,7 +64,7 @@ def _size(laws: Laws, variant: str) -> list[Entry]:
                 factor = laws.factor(variant, "frontier")
                 rows.append(_row(laws, "size exponent", "1 frontier", slope, samples, factor))
     found = laws.isoflops.get(variant)
-    if found is not None:
+    if found is not None and not laws.withholds(variant, "optima"):
         for name, power in (("2 parabola", found.size), ("2 Akima", found.akima)):
             if power is not None:
                 ends = laws.power_interval(variant, power).record()
@@ -64,7 +72,7 @@ def _size(laws: Laws, variant: str) -> list[Entry]:
     three = laws.parametrics.get(variant)
     if three is not None:
         value = three.fit.law.size_exponent
-        rows.append(_row(laws, "size exponent", "3 parametric", value, three.samples["size_exponent"], three.factor))
+        rows.append(_parametric_row(laws, variant, "size exponent", value, three.samples["size_exponent"]))
     return rows
 
 
@@ -86,7 +94,7 @@ def _loss(laws: Laws, variant: str) -> list[Entry]:
         rows.append({"quantity": "loss exponent", "approach": "1 frontier", "value": law.a, "interval": ends})
     if three is not None:
         value = three.fit.law.compute_exponent
-        rows.append(_row(laws, "loss exponent", "3 parametric", value, three.samples["compute_exponent"], three.factor))
+        rows.append(_parametric_row(laws, variant, "loss exponent", value, three.samples["compute_exponent"]))
     return rows
 
 
@@ -94,7 +102,7 @@ def _optimum(laws: Laws, variant: str) -> list[Entry]:
     """N_opt at the largest budget whose optimum lies inside its grid."""
     found, three = laws.isoflops.get(variant), laws.parametrics.get(variant)
     inside = [s for s in found.slices if s.edge is None and np.isfinite(s.optimum)] if found else []
-    if not inside:
+    if not inside or laws.withholds(variant, "optima"):
         return []
     s = inside[-1]
     quantity = f"optimal size at {s.budget:.2e} FLOPs"
@@ -104,14 +112,9 @@ def _optimum(laws: Laws, variant: str) -> list[Entry]:
         # FLOPs per N D of this variant: 6 by convention, or what its own rows say.
         frame = laws.points.of(variant)
         per = float(np.median(frame["C"] / (frame["N"] * frame["D"])))
-        p = three.samples
-        with np.errstate(all="ignore"):
-            total = p["alpha"] + p["beta"]
-            samples = ((p["alpha"] * p["A"]) / (p["beta"] * p["B"])) ** (1 / total) * (s.budget / per) ** (
-                p["beta"] / total
-            )
+        samples = three.laws.optimum(s.budget, per)[0]
         value = float(three.fit.law.optimum(s.budget, per)[0])
-        rows.append(_row(laws, quantity, "3 parametric", value, samples, three.factor, log=True))
+        rows.append(_parametric_row(laws, variant, quantity, value, samples, log=True))
     return rows
 
 
@@ -119,6 +122,8 @@ def _compare(laws: Laws, variant: str, quantity: str, rows: list[Entry]) -> None
     """A caution where two intervals of one quantity do not meet."""
     for i, a in enumerate(rows):
         for b in rows[i + 1 :]:
+            if a["interval"] is None or b["interval"] is None:
+                continue
             low, high = (
                 max(a["interval"]["low"], b["interval"]["low"]),
                 min(a["interval"]["high"], b["interval"]["high"]),
@@ -131,23 +136,12 @@ def _compare(laws: Laws, variant: str, quantity: str, rows: list[Entry]) -> None
 def check_design(laws: Laws) -> None:
     """Cautions about the shape of the data: N and D tied together, wide or off-centre grids, floors that differ."""
     for variant in laws.points.variants:
-        frame = laws.points.of(variant)
-        if variant in laws.parametrics:
-            x, y = np.log(frame["N"].to_numpy(float)), np.log(frame["D"].to_numpy(float))
-            # Where N or D does not vary at all, alpha and beta cannot be told apart either: 0.
-            left = 1.0 - np.corrcoef(x, y)[0, 1] ** 2 if x.std() > 1e-9 and y.std() > 1e-9 else 0.0
-            if left < _PROPORTIONAL:
-                laws.warn(
-                    "tokens_proportional", f"N explains {100 * (1 - left):.1f}% of the variance of log D", variant
-                )
-        if variant in laws.isoflops:
+        if variant in laws.isoflops and not laws.withholds(variant, "optima"):
             _grids(laws, variant)
-    floors = {v: p.fit.law.E for v, p in laws.parametrics.items()}
+    stated = [v for v in laws.parametrics if not laws.withholds(v, "parametric")]
+    floors = {v: laws.parametrics[v].fit.law.E for v in stated}
     if len(floors) > 1:
-        ends = {
-            v: interval(p.samples["E"], p.fit.law.E, laws.choices.confidence, p.factor)
-            for v, p in laws.parametrics.items()
-        }
+        ends = {v: laws.parametric_interval(v, "E") for v in stated}
         # The highest lower end against the lowest upper end: if these two meet, all intervals do pairwise.
         low, high = max(ends, key=lambda v: ends[v].low), min(ends, key=lambda v: ends[v].high)
         if ends[low].low > ends[high].high:

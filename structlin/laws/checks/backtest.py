@@ -13,17 +13,37 @@ import numpy as np
 import pandas as pd
 
 from structlin.laws.approaches import frontier, hull, parametric
-from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.fit import LAW, Laws
 from structlin.laws.minimum.objective import Array
 
 # Share of the range of log compute below the cut.
 CUTS = (0.4, 0.55, 0.7, 0.85)
 _REPLICATES, _MIN_ROWS, _MAX_ROWS = 50, 8, 500
+MIN_HELD = 0.75
+"""Share of foretold evaluations that 90% intervals have to hold."""
+# Foretold evaluations that judge a law.
+_JUDGED = 10
 
 
 def backtest(laws: Laws) -> dict[str, Any]:
-    """Per variant a list of cuts, and rank stability over all variants."""
-    return {"variants": {v: _variant(laws, v) for v in laws.points.variants}, "rank": rank_stability(laws)}
+    """Per variant a list of cuts, and rank stability over all variants; may add cautions and withhold intervals."""
+    found = {v: _variant(laws, v) for v in laws.points.variants}
+    for variant, cuts in found.items():
+        _judge(laws, variant, cuts)
+    return {"variants": found, "rank": rank_stability(laws)}
+
+
+def _judge(laws: Laws, variant: str, cuts: list[dict[str, Any]]) -> None:
+    """Warn, and withhold intervals, where L(N, D) held too few of the evaluations that it foretold."""
+    scores = [cut["parametric"] for cut in cuts if cut["parametric"] and cut["parametric"]["coverage"] is not None]
+    rows = sum(score["rows"] for score in scores)
+    if rows < _JUDGED:
+        return
+    held = sum(score["coverage"] * score["rows"] for score in scores) / rows
+    if held < MIN_HELD * laws.choices.confidence / 0.9:
+        text = f"the backtest's {100 * laws.choices.confidence:.0f}% intervals held {100 * held:.0f}% of {rows} "
+        laws.warn("misfit", text + "evaluations that L(N, D) foretold", variant)
+        laws.withhold(variant, *LAW)
 
 
 def _variant(laws: Laws, variant: str) -> list[dict[str, Any]]:
@@ -93,15 +113,17 @@ def _parametric(laws: Laws, variant: str, frame: pd.DataFrame, keep: np.ndarray,
     if full is None:
         return None
     flops = frame["C"].to_numpy(float)[keep]
-    size, tokens, loss = (frame[name].to_numpy(float)[keep] for name in ("N", "D", "L"))
+    size, loss = (frame[name].to_numpy(float)[keep] for name in ("N", "L"))
+    tokens, weights = laws.tokens(variant)[keep], laws.row_weights(variant)[keep]
     past = flops <= cut
     if past.sum() < _MIN_ROWS or (~past).sum() < 1 or len(np.unique(np.round(np.log(size[past]), 4))) < 3:
         return None
     objective, choices = laws.choices.loss_function, laws.choices
     fitted = parametric.fit(
-        size[past], tokens[past], loss[past], objective, form=choices.form, pinned=choices.pinned, near=full.fit
-    )
-    rows = laws.draws[variant].rows[: min(_REPLICATES, choices.bootstrap)][:, keep][:, past]
+        size[past], tokens[past], loss[past], objective, weights=weights[past], form=full.fit.form,
+        pinned=choices.pinned, near=full.fit,
+    )  # fmt: skip
+    rows = laws.draws[variant].rows[: min(_REPLICATES, choices.bootstrap)][:, keep][:, past] * weights[past]
     # Predictions settle long before the parameters do where the past hardly bends.
     theta = parametric.refit(
         fitted, size[past], tokens[past], loss[past], objective, rows, choices.pinned, tolerance=1e-6, max_iterations=16
@@ -109,7 +131,7 @@ def _parametric(laws: Laws, variant: str, frame: pd.DataFrame, keep: np.ndarray,
     error = np.log(fitted.law.loss(size[~past], tokens[~past]) / loss[~past])
     spread = np.empty((len(theta), int((~past).sum())))
     for k, one in enumerate(theta):
-        law = parametric.law_of(one, fitted.centre)
+        law = parametric.law_of(one, fitted.centre, fitted.form)
         spread[k] = np.log(law.loss(size[~past], tokens[~past]) / loss[~past])
     noise = float(np.std(fitted.residuals))
     return _score(error, *_ends(laws, error, spread, noise, laws.factor(variant, "parametric")))

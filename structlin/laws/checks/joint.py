@@ -98,7 +98,7 @@ def _starts(laws: Laws, name: str, data: _Data) -> Array:
     """From the separate fits: shared entries at their median, and at each of the first structures' values."""
     own = np.empty((len(data.names), 5))
     for s, variant in enumerate(data.names):
-        law = laws.parametrics[variant].fit.law
+        law = laws.parametrics[variant].additive.law
         # At the common centre of all structures: there their coefficients can be compared, and shared.
         at = [law.E, np.log(law.A) - law.alpha * data.centre[0], np.log(law.B) - law.beta * data.centre[1]]
         own[s] = [*at, law.alpha, law.beta]
@@ -155,7 +155,7 @@ def _held_out(name: str, data: _Data, theta: Array) -> float:
 
 def joint(laws: Laws) -> dict[str, Any]:
     """The nested laws with their tests; empty with fewer than two structures that have a parametric law."""
-    if len(laws.parametrics) < 2 or laws.choices.form != "additive":
+    if len(laws.parametrics) < 2:
         return {}
     data = _data(laws)
     n = len(data.loss)
@@ -250,7 +250,8 @@ def _structures(data: _Data, name: str, theta: Array) -> dict[str, Any]:
 def _taxonomy(laws: Laws, data: _Data, fits: dict[str, tuple[Array, float]]) -> dict[str, Any]:
     """Least squares of exponents and offsets on (omega, psi, nu), with Student intervals over structures.
 
-    Exponents come from L(N, D) with one E and from the frontiers (corrected), offsets from the rescaled law.
+    Exponents come from L(N, D) with one E and from the frontiers (corrected where they are), offsets from the
+    rescaled law.
     Only taxonomy values that vary are used. Empty where the table has none or too few structures.
     """
     frame = laws.points.frame
@@ -269,7 +270,8 @@ def _taxonomy(laws: Laws, data: _Data, fits: dict[str, tuple[Array, float]]) -> 
     scaled = fits["rescaled"][0]
     targets = {"alpha": theta[alpha], "beta": theta[beta], "log_A": scaled[a], "log_B": scaled[b]}
     if set(data.names) <= laws.frontiers.keys():
-        targets["frontier_a"] = np.array([laws.frontiers[name].corrected["a"] for name in data.names])
+        better = {name: laws.corrected(name) for name in data.names}
+        targets["frontier_a"] = np.array([(better[v] or {"a": laws.frontiers[v].a})["a"] for v in data.names])
     return {name: _regress(design, ["constant", *varying], y, laws.choices.confidence) for name, y in targets.items()}
 
 

@@ -27,6 +27,7 @@ from structlin.laws.minimum.objective import Array
 from structlin.laws.sampling.quantiles import normal_quantile
 
 TARGETS = ("size_exponent", "compute_exponent", "alpha", "beta", "E", "frontier_loss")
+_LAW = ("E", "A", "B", "alpha", "beta")
 # Smallest noise believed: a pilot that fits its own rows exactly would claim to know everything.
 _MIN_RUN_NOISE, _MIN_ROW_NOISE = 1e-3, 3e-4
 
@@ -88,10 +89,10 @@ def pilots(laws: Laws) -> dict[str, Any]:
     """variant -> what ``pilot_of`` needs, for laws.json."""
     out: dict[str, Any] = {}
     for variant, found in laws.parametrics.items():
-        if laws.choices.form != "additive":
-            continue
         frame, index = laws.points.of(variant), laws.draws[variant].index
-        residuals = found.fit.residuals
+        # Designs are those of the additive law, whichever form was chosen: its Fisher information has five parameters.
+        fit = found.additive
+        residuals = fit.residuals
         counts = np.bincount(index)
         means = np.bincount(index, weights=residuals) / counts
         free_rows, free_runs = max(len(index) - len(counts), 1), max(len(counts) - 3, 1)
@@ -100,16 +101,17 @@ def pilots(laws: Laws) -> dict[str, Any]:
         if len(index) == len(counts):
             row_noise = _MIN_ROW_NOISE
         row_noise, run_noise = max(row_noise, _MIN_ROW_NOISE), max(run_noise, _MIN_RUN_NOISE)
-        size, tokens = frame["N"].to_numpy(float), frame["D"].to_numpy(float)
-        jacobian = _jacobian(found.fit.law, found.fit.centre, size, tokens)
+        size, tokens = frame["N"].to_numpy(float), laws.tokens(variant)
+        jacobian = _jacobian(fit.law, fit.centre, size, tokens)
         information = _information(jacobian, index, run_noise, row_noise)
         pilot = Pilot(
-            found.fit.law, information, found.fit.centre, run_noise, row_noise,
+            fit.law, information, fit.centre, run_noise, row_noise,
             float(np.median(frame["C"].to_numpy(float) / (size * tokens))),
         )  # fmt: skip
         out[variant] = {
             "information": information.tolist(), "centre": list(pilot.centre), "run_noise": run_noise,
             "row_noise": row_noise, "flops_per_nd": pilot.flops_per_nd, "expected_interval": expected(pilot),
+            "law": {name: float(getattr(fit.law, name)) for name in _LAW},
         }  # fmt: skip
     return out
 
@@ -121,9 +123,10 @@ def pilot_of(found: Mapping[str, Any], variant: str) -> Pilot:
         raise UserError(
             f"laws.json has no pilot for '{variant}': fit at least {3} sizes first; {suggest(variant, known)}"
         )
-    law, about = found["parametric"][variant], known[variant]
+    about = known[variant]
+    law = about.get("law") or found["parametric"][variant]
     return Pilot(
-        ParametricLaw(*(float(law[name]) for name in ("E", "A", "B", "alpha", "beta"))),
+        ParametricLaw(*(float(law[name]) for name in _LAW)),
         np.array(about["information"], dtype=float),
         (float(about["centre"][0]), float(about["centre"][1])),
         float(about["run_noise"]),

@@ -65,7 +65,8 @@ def _parametric(laws: Laws, variant: str) -> list[dict[str, Any]]:
     frame, choices = laws.points.of(variant), laws.choices
     keep = np.unique(np.linspace(0, len(frame) - 1, min(len(frame), _MAX_ROWS)).astype(int))
     frame = frame.iloc[keep]
-    size, tokens, loss = (frame[name].to_numpy(float) for name in ("N", "D", "L"))
+    size, loss = (frame[name].to_numpy(float) for name in ("N", "L"))
+    tokens, row_weights = laws.tokens(variant)[keep], laws.row_weights(variant)[keep]
     base, objective, law = laws.parametrics[variant], choices.loss_function, laws.parametrics[variant].fit.law
     rows: list[dict[str, Any]] = [{"change": "as fitted", **_values(law)}]
 
@@ -73,7 +74,9 @@ def _parametric(laws: Laws, variant: str) -> list[dict[str, Any]]:
         if pinned is None or pinned < loss.min():
             # Another count of N is nearly a multiple: around their means the two laws are alike.
             near = replace(base.fit, centre=(float(np.log(n).mean()), base.fit.centre[1]))
-            fitted = parametric.fit(n, tokens, loss, how, form=choices.form, pinned=pinned, near=near)
+            fitted = parametric.fit(
+                n, tokens, loss, how, weights=row_weights, form=base.fit.form, pinned=pinned, near=near
+            )
             rows.append({"change": change, **_values(fitted.law)})
 
     for name, other in _sizes(frame).items():
@@ -94,16 +97,16 @@ def _leave_out(laws: Laws, variant: str, keep: np.ndarray, samples: dict[str, Ar
     count = len(draws.runs)
     if not 3 <= count <= 400:
         return []
-    size, tokens, loss = (frame[name].to_numpy(float) for name in ("N", "D", "L"))
+    size, loss, tokens = frame["N"].to_numpy(float), frame["L"].to_numpy(float), laws.tokens(variant)[keep]
     fitted = laws.parametrics[variant].fit
     axes_fit = (
         fitted
         if len(keep) == len(fitted.residuals)
-        else parametric.fit(size, tokens, loss, laws.choices.loss_function, near=fitted)
+        else parametric.fit(size, tokens, loss, laws.choices.loss_function, form=fitted.form, near=fitted)
     )
-    weights = (draws.index[keep][None, :] != np.arange(count)[:, None]).astype(float)
+    weights = (draws.index[keep][None, :] != np.arange(count)[:, None]) * laws.row_weights(variant)[keep]
     theta = parametric.refit(axes_fit, size, tokens, loss, laws.choices.loss_function, weights, laws.choices.pinned)
-    moved = parametric.samples_of(theta, axes_fit.centre)
+    moved = parametric.samples_of(theta, axes_fit.centre, axes_fit.form)
     here = axes_fit.law.size_exponent
     worst = int(np.argmax(np.abs(moved["size_exponent"] - here)))
     values = {name: float(moved[name][worst]) for name in _COLUMNS}

@@ -12,46 +12,41 @@ Every fit reads one frame, one row per evaluation, with these columns (NaN or ab
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from structlin.errors import UserError, suggest
 from structlin.laws.caution import Caution
-from structlin.laws.choices import Choices
+from structlin.laws.choices import ALL, Choices
+from structlin.laws.evaluations import wide
+from structlin.laws.evaluations.files import read_file
+from structlin.laws.evaluations.names import CONVERTED, MAY_BE_ZERO, NUMBERS, SYNONYMS, match_columns, plain, proposal
+from structlin.laws.evaluations.quantities import (
+    LOSS_UNITS,
+    PERPLEXITY,
+    TEXT,
+    UNITS,
+    factor,
+    first,
+    header,
+    no_perplexity,
+    numbers,
+    one_loss_unit,
+    one_unit,
+    words,
+)
 from structlin.laws.evaluations.where import select
 
-# key of ``columns`` -> spellings found in the wild, compared without case, spaces, dashes and underscores.
-SYNONYMS: dict[str, tuple[str, ...]] = {
-    "params": ("n", "params", "parameters", "nparams", "modelsize", "size", "nonembeddingparams"),
-    "tokens": ("d", "tokens", "trainingtokens", "ntokens", "datasize", "numtokens"),
-    "loss": ("l", "loss", "valloss", "validationloss", "testloss", "evalloss", "finalloss"),
-    "flops": ("c", "flops", "flop", "compute", "trainingflops", "trainingflop"),
-    "structure": ("structure", "arch", "architecture"),
-    "moe": ("moe",),
-    "variant": ("variant",),
-    "run": ("run", "runid", "runname", "name", "id"),
-    "seed": ("seed",),
-    "width": ("width", "dmodel", "hiddensize"),
-    "step": ("step", "steps"),
-    "schedule": ("schedule", "lrschedule"),
-    "in_warmup": ("inwarmup",),
-    "optimizer": ("optimizer", "optimiser"),
-    "batch_tokens": ("batchtokens",),
-    "data": ("data", "dataset", "corpus"),
-    "task": ("task",),
-    "learning_rate": ("learningrate", "lr"),
-    "seconds": ("seconds", "walltime", "wallclock"),
-    "memory": ("memory", "memorybytes"),
-}
-NUMBERS = ("params", "tokens", "loss", "flops", "width", "step", "seconds", "memory", "batch_tokens", "learning_rate")
-_UNITS = {"k": 1e3, "thousand": 1e3, "m": 1e6, "million": 1e6, "b": 1e9, "g": 1e9, "billion": 1e9, "t": 1e12,
-          "trillion": 1e12, "p": 1e15, "e": 1e18, "nats": 1.0, "bits": float(np.log(2.0)), "pf_days": 8.64e19,
-          "hours": 3600.0, "days": 86400.0, "one": 1.0}  # fmt: skip
-# Consecutive sorted values of one column this far apart are taken for two units.
-_UNIT_GAP = 1e3
+# Keys that become columns of other names, and what a table without them lacks.
+_PLACED = ("params", "tokens", "loss", "flops", "width", "seconds", "memory", "batch", "length")
+_LACKING = {"N": "the model size", "D": "the tokens", "C": "compute"}
 MIN_ROWS = 5
+CORPUS = ("train_tokens", "unigram_loss", "bigram_loss")
+"""What provenance says of a corpus: its size, and the losses of its unigrams and bigrams."""
 # Columns that no foreign table has together, and without which from_runs cannot read one.
 _OWN = (
     "run_id", "variant", "seed", "macs_per_token", "tokens", "training_flops", "paper_flops", "val_loss", "d_model",
@@ -74,162 +69,194 @@ _FREE = tuple(
 )  # fmt: skip
 
 
-def read_file(path: Path) -> pd.DataFrame:
-    """A csv, tsv, parquet or json-lines file. Raises UserError when it is missing or of another kind."""
-    if not path.is_file():
-        raise UserError(f"table={path} is not a file")
-    readers = {
-        ".csv": lambda: pd.read_csv(path),
-        ".tsv": lambda: pd.read_csv(path, sep="\t"),
-        ".parquet": lambda: pd.read_parquet(path),
-        ".jsonl": lambda: pd.read_json(path, lines=True),
-        ".ndjson": lambda: pd.read_json(path, lines=True),
-        ".json": lambda: pd.read_json(path, lines=True),
-    }
-    if path.suffix.lower() not in readers:
-        raise UserError(f"table={path} has the ending '{path.suffix}'; valid: {', '.join(readers)}")
-    try:
-        table = readers[path.suffix.lower()]()
-    except (ValueError, OSError, pd.errors.ParserError) as error:
-        raise UserError(f"table={path} cannot be read: {error}") from error
-    if table.empty:
-        raise UserError(f"table={path} has no rows")
-    table.columns = [str(name).strip() for name in table.columns]
-    return table
-
-
-def _plain(name: str) -> str:
-    return "".join(letter for letter in name.lower() if letter.isalnum())
-
-
-def match_columns(table: pd.DataFrame, wanted: dict[str, str]) -> dict[str, str]:
-    """key -> name in the table: as asked, else by common spellings. Raises UserError for names that do not exist."""
-    for key, name in wanted.items():
-        if key not in SYNONYMS:
-            raise UserError(f"columns: unknown key '{key}'; {suggest(key, SYNONYMS)}")
-        if name not in table.columns:
-            raise UserError(f"columns: the table has no column '{name}'; {suggest(name, map(str, table.columns))}")
-    found = dict(wanted)
-    taken = set(wanted.values())
-    plain = {_plain(str(name)): str(name) for name in reversed(list(table.columns))}
-    for key, spellings in SYNONYMS.items():
-        names = [plain[s] for s in spellings if s in plain and plain[s] not in taken]
-        if key not in found and names:
-            found[key] = names[0]
-    return found
-
-
-def _factor(key: str, unit: str) -> float:
-    """What a value is multiplied with."""
-    text = unit.strip().lower()
-    if text in _UNITS:
-        return _UNITS[text]
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not value > 0:
-        raise UserError(f"units: {key}={unit} is not known; a number, or {suggest(unit, _UNITS)}")
-    return value
-
-
-def numbers(table: pd.DataFrame, name: str, factor: float = 1.0, *, positive: bool = True) -> pd.Series:
-    """A column as positive numbers. Raises UserError naming the first row (from 1, header not counted) that is not."""
-    column = table[name]
-    values = pd.to_numeric(column, errors="coerce").astype(float)
-    text = values.isna() & column.notna()
-    if text.any():
-        text &= column.astype(str).str.strip().str.lower() != "nan"
-    if text.any():
-        row = _first(text)
-        shown = column.iloc[row]
-        raise UserError(
-            f"row {int(column.index[row]) + 1}, column '{name}': '{shown}' is not a number; write plain numbers in "
-            f"one unit and name the unit with units='{{...}}'"
-        )
-    bad = values.abs() == np.inf
-    if positive:
-        bad |= values <= 0
-    if bad.any():
-        row = _first(bad)
-        at = int(column.index[row]) + 1
-        raise UserError(f"row {at}, column '{name}': {column.iloc[row]} is not a positive, finite number")
-    return values * factor
-
-
-def _first(mask: pd.Series) -> int:
-    return int(np.flatnonzero(mask.to_numpy())[0])
-
-
-def _one_unit(values: pd.Series, name: str) -> None:
-    """Raise where a column falls apart into two scales no sweep has."""
-    known = values.dropna()
-    order = np.argsort(known.to_numpy())
-    ranked = known.to_numpy()[order]
-    ratio = ranked[1:] / ranked[:-1]
-    if len(ratio) and ratio.max() > _UNIT_GAP:
-        cut = int(np.argmax(ratio))
-        low, high = known.index[order[cut]], known.index[order[cut + 1]]
-        raise UserError(
-            f"column '{name}' seems to hold two units: row {low + 1} has {ranked[cut]:g} and row {high + 1} has "
-            f"{ranked[cut + 1]:g}, with nothing between; bring it to one unit, or pick rows with where=..."
-        )
-
-
 def from_table(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dict[str, object], list[Caution]]:
     """A foreign table -> evaluations, what was assumed, and cautions. Raises UserError naming row and column."""
-    table = table.reset_index(drop=True)
+    table = _arranged(table.reset_index(drop=True), choices)
     names = match_columns(table, choices.columns)
     for key in choices.units:
-        if key not in names:
+        if key not in names and key != ALL:
             raise UserError(f"units: '{key}' has no column; {suggest(key, names)}")
-    if "loss" not in names:
-        raise UserError(f"no column for the loss; name it: columns='{{loss: ...}}'; {suggest('loss', table.columns)}")
+    if not {"loss", *CONVERTED} & set(names):
+        raise proposal(table, names, "the loss", choices.table if choices.source == "table" else "")
     if choices.where:
         aliases = {key: table[name] for key, name in names.items() if key not in table.columns}
         table = select(table.assign(**aliases), choices.where)
-    values = {}
-    for key in NUMBERS:
-        if key in names:
-            factor = _factor(key, choices.units.get(key, "one"))
-            values[key] = numbers(table, names[key], factor, positive=key not in ("step",))
-            if key in ("params", "tokens", "loss"):
-                _one_unit(values[key], names[key])
+    values, said = _numbers(table, names, choices)
     if len(table) < MIN_ROWS:
         raise UserError(f"the table has {len(table)} rows; a law needs at least {MIN_ROWS}")
-    frame, assumed, cautions = _sizes(values, table.index)
+    frame, assumed, cautions = _sizes(values, table, names, choices)
+    cautions += said
     _labels(frame, table, names)
+    if "loss" in names and choices.units.get("loss", "").lower() not in LOSS_UNITS:
+        one_loss_unit(frame, names["loss"])
     if "run" not in names:
         cautions.append(
             Caution("rows_as_runs", "no run column; name it with columns='{run: ...}' where rows share runs")
         )
+        assumed["rows_as_runs"] = True
     cautions += _duplicates(frame, choices)
     assumed["columns"] = names
-    frame["kind"] = _kinds(table[names["schedule"]]) if "schedule" in names else "unknown"
+    frame["kind"] = _kinds(table.loc[frame.index, names["schedule"]]) if "schedule" in names else "unknown"
     frame["final"] = frame["kind"] != "decayed"
     last = frame.groupby(["variant", "run"])["D"].transform("max") if "D" in frame else None
     if last is not None:
         frame.loc[frame["kind"] == "decayed", "final"] = frame["D"] >= last
-    warm = table[names["in_warmup"]] if "in_warmup" in names else pd.Series(False, index=table.index)
-    frame["in_warmup"] = warm.astype(str).str.lower().isin(("true", "1", "1.0", "yes"))
+    warm = words(table.loc[frame.index, names["in_warmup"]]) if "in_warmup" in names else None
+    frame["in_warmup"] = False if warm is None else warm.str.lower().isin(("true", "1", "1.0", "yes"))
     return frame.reset_index(drop=True), assumed, cautions
 
 
+def _arranged(table: pd.DataFrame, choices: Choices) -> pd.DataFrame:
+    """Runs below each other, with the facts that stand in a table of runs or in their names."""
+    if wide.is_wide(table):
+        table = wide.melted(table)
+    if choices.join or choices.names:
+        spelled = {plain(str(name)): str(name) for name in reversed(list(table.columns))}
+        run = choices.columns.get("run") or next((spelled[s] for s in SYNONYMS["run"] if s in spelled), None)
+        if choices.join:
+            table = wide.joined(table, read_file(Path(choices.join)), run)
+        if choices.names:
+            table = wide.from_names(table, choices.names, run)
+    return table
+
+
+def _numbers(
+    table: pd.DataFrame, names: dict[str, str], choices: Choices
+) -> tuple[dict[str, pd.Series], list[Caution]]:
+    """Every column of numbers in its unit, the loss in nats, and what was converted."""
+    values: dict[str, pd.Series] = {}
+    cautions = []
+    units = choices.units
+    for key in NUMBERS:
+        if key in names:
+            unit = units.get(key) or header(names[key])[1] or "one"
+            written = TEXT in (units.get(ALL), unit)
+            values[key] = numbers(
+                table, names[key], factor(key, unit), positive=key not in MAY_BE_ZERO, written=written
+            )
+            if unit.lower() in (PERPLEXITY, "perplexity"):
+                values[key] = _logarithm(values[key], names[key])
+            if key in ("params", "loss"):
+                one_unit(values[key], names[key])
+            if key == "loss" and units.get("loss", "").lower() not in LOSS_UNITS:
+                no_perplexity(values[key], names[key])
+    for key, said in CONVERTED.items():
+        if "loss" not in values and key in names:
+            given = numbers(table, names[key], written=TEXT in (units.get(ALL), units.get(key)))
+            values["loss"] = _logarithm(given, names[key]) if key == "ppl" else given * UNITS["bits"]
+            cautions.append(Caution("converted", f"the loss is that of column '{names[key]}', {said}"))
+    return values, cautions
+
+
+def _logarithm(values: pd.Series, name: str) -> pd.Series:
+    """log of a perplexity; UserError where it is 1 or less, which no loss above zero has."""
+    low = values <= 1
+    if low.any():
+        row = first(low)
+        raise UserError(
+            f"row {int(values.index[row]) + 1}, column '{name}': a perplexity of {values.iloc[row]:g} gives no loss"
+        )
+    logarithm: pd.Series = np.log(values)
+    return logarithm
+
+
 def _kinds(schedule: pd.Series) -> pd.Series:
-    return schedule.astype(str).str.lower().map(lambda s: "constant" if s in ("constant", "wsd-stable") else "decayed")
+    return words(schedule).str.lower().map(lambda s: "constant" if s in ("constant", "wsd-stable") else "decayed")
 
 
-def _sizes(values: dict[str, pd.Series], index: pd.Index) -> tuple[pd.DataFrame, dict[str, object], list[Caution]]:
+def _sizes(
+    values: dict[str, pd.Series], table: pd.DataFrame, names: dict[str, str], choices: Choices
+) -> tuple[pd.DataFrame, dict[str, object], list[Caution]]:
     """N, D, C, L from what there is; the missing one of N, D, C follows from C = 6 N D."""
-    frame = pd.DataFrame({"L": values["loss"]}, index=index)
+    frame = pd.DataFrame({"L": values["loss"]}, index=table.index)
     for key, name in (("params", "N"), ("tokens", "D"), ("flops", "C")):
         if key in values:
             frame[name] = values[key]
     assumed: dict[str, object] = {"flops": "column of the table", "size": "params of the table"}
     cautions: list[Caution] = []
+    if "D" not in frame and (product := _tokens(values)) is not None:
+        frame["D"], assumed["tokens"] = product
+        cautions.append(Caution("assumed_tokens", f"the table has no tokens; D = {product[1]}"))
+    frame = _trained(frame, values, names, cautions)
+    _complete(frame, assumed, cautions, table, names, choices)
+    frame["width"] = values.get("width", np.nan)
+    for key in ("seconds", "memory", "params", *(k for k in NUMBERS if k not in _PLACED)):
+        if key in values:
+            frame[key] = values[key]
+    if "batch_tokens" not in frame and "batch" in values:
+        frame["batch_tokens"] = values["batch"] * values.get("length", 1.0)
+    if "epochs" not in frame and "unique_tokens" in frame and "D" in frame:
+        frame["epochs"] = frame["D"] / frame["unique_tokens"]
+    gaps = frame[["L", *[c for c in "NDC" if c in frame]]].isna().any(axis=1)
+    if gaps.any():
+        cautions.append(
+            Caution(
+                "left_out", f"{int(gaps.sum())} rows with an empty number, the first row {frame.index[first(gaps)] + 1}"
+            )
+        )
+        frame = frame[~gaps]
+    if len(frame) < MIN_ROWS:
+        raise UserError(f"{len(frame)} of {len(table)} rows have all numbers of a law; it needs at least {MIN_ROWS}")
+    return frame, assumed, cautions
+
+
+def _tokens(values: dict[str, pd.Series]) -> tuple[pd.Series, str] | None:
+    """D as steps times what a step reads, and how; None where the table does not say."""
+    if "step" not in values:
+        return None
+    if "batch_tokens" in values:
+        return values["step"] * values["batch_tokens"], "step x batch tokens"
+    if {"batch", "length"} <= values.keys():
+        return values["step"] * values["batch"] * values["length"], "step x batch x length"
+    return None
+
+
+def _trained(
+    frame: pd.DataFrame, values: dict[str, pd.Series], names: dict[str, str], cautions: list[Caution]
+) -> pd.DataFrame:
+    """The rows after a step of training. Step 0 is left out and named; no tokens at another step refuse."""
+    start = values["step"] == 0 if "step" in values else pd.Series(False, index=frame.index)
+    for key, column in (("step", None), ("tokens", "D"), ("flops", "C")):
+        given = values.get(key) if column is None else frame.get(column)
+        if given is None:
+            continue
+        bad = (given < 0) | ((given == 0) & ~start)
+        if bad.any():
+            row, name = first(bad), names.get(key, key)
+            way = f"where='{name} > 0' leaves such rows out" if name.isidentifier() else "pick rows with where=..."
+            raise UserError(
+                f"row {given.index[row] + 1}, column '{name}': {given.iloc[row]:g} is not a positive, finite number; "
+                + way
+            )
+    if start.all():
+        raise UserError(
+            "every row lies at step 0 or has no tokens: nothing was trained there; name the column of tokens"
+        )
+    if start.any():
+        text = (
+            f"{int(start.sum())} rows at step 0 or 0 tokens, the first row {frame.index[first(start)] + 1}: untrained"
+        )
+        cautions.append(Caution("left_out", text))
+    kept = frame[~start]
+    for key, column in (("tokens", "D"), ("flops", "C")):
+        if column in kept and key in names:
+            one_unit(kept[column], names[key])
+    return kept.copy()
+
+
+def _complete(
+    frame: pd.DataFrame,
+    assumed: dict[str, object],
+    cautions: list[Caution],
+    table: pd.DataFrame,
+    names: dict[str, str],
+    choices: Choices,
+) -> None:
+    """The missing one of N, D and C, from C = 6 N D. UserError with a proposal where two are missing."""
     missing = [name for name in ("N", "D", "C") if name not in frame]
     if len(missing) > 1 and "C" in missing:
-        raise UserError("a law needs compute, or model size and tokens; name them: columns='{params: N, tokens: D}'")
+        lacking = "compute, or for model size and tokens" if len(missing) == 3 else _LACKING[missing[0]]
+        raise proposal(table, names, lacking, choices.table if choices.source == "table" else "")
     if missing == ["C"]:
         frame["C"] = 6.0 * frame["N"] * frame["D"]
         assumed["flops"] = "6 N D"
@@ -240,49 +267,57 @@ def _sizes(values: dict[str, pd.Series], index: pd.Index) -> tuple[pd.DataFrame,
     elif missing == ["N"]:
         frame["N"] = frame["C"] / (6.0 * frame["D"])
         assumed["size"] = "C / (6 D)"
-    frame["width"] = values.get("width", np.nan)
-    for key in ("seconds", "memory"):
-        if key in values:
-            frame[key] = values[key]
-    if "params" in values:
-        frame["params"] = values["params"]
-    for key in ("batch_tokens", "learning_rate", "step"):
-        if key in values:
-            frame[key] = values[key]
-    gaps = frame[["L", *[c for c in "NDC" if c in frame]]].isna().any(axis=1)
-    if gaps.any():
-        cautions.append(
-            Caution("left_out", f"{int(gaps.sum())} rows with an empty number, the first row {_first(gaps) + 1}")
-        )
-        frame = frame[~gaps]
-    return frame, assumed, cautions
 
 
 def _labels(frame: pd.DataFrame, table: pd.DataFrame, names: dict[str, str]) -> None:
     """variant, run, seed, pair and the columns runs may not differ in. Adds them to the frame."""
     part = table.loc[frame.index]
     if "variant" in names:
-        variant = part[names["variant"]].astype(str)
+        variant = _named_cells(part, names["variant"])
     elif "structure" in names:
-        variant = part[names["structure"]].astype(str)
+        variant = _named_cells(part, names["structure"])
         if "moe" in names:
-            moe = part[names["moe"]].astype(str)
-            plain = moe.str.lower().isin(("none", "nan", "", "dense", "false", "0"))
-            variant = variant.where(plain, variant + "+" + moe)
+            moe = words(part[names["moe"]])
+            plain_ = moe.str.lower().isin(("none", "nan", "", "dense", "false", "0", "0.0"))
+            variant = variant.where(plain_, variant + "+" + moe)
     else:
         variant = pd.Series("all", index=part.index)
     frame["variant"] = variant
     for key in ("seed", "schedule", "optimizer", "data", "task"):
         if key in names:
-            frame[key] = part[names[key]].astype(str)
+            frame[key] = words(part[names[key]])
     if "run" in names:
-        frame["run"] = variant + "/" + part[names["run"]].astype(str)
+        frame["run"] = variant + "/" + _named_cells(part, names["run"])
         if "seed" in frame:
             frame["run"] += "/s" + frame["seed"]
     else:
         frame["run"] = [f"row {i + 1}" for i in part.index]
     size = frame["width"].where(frame["width"].notna(), frame.get("N", np.nan))
     frame["pair"] = size.map("{:.6g}".format) + "/" + frame["seed"] if "seed" in frame else frame["run"]
+
+
+def _named_cells(part: pd.DataFrame, name: str) -> pd.Series:
+    """Text of a column of names. UserError for an empty cell, and for names that differ in case or spaces alone."""
+    given = part[name].map(lambda value: value if isinstance(value, str) else None)
+    cells = words(part[name])
+    if (cells == "").any():
+        row = first(cells == "")
+        raise UserError(f"row {part.index[row] + 1}, column '{name}': the cell is empty; name it, or take the row out")
+    shown: dict[str, tuple[str, int]] = {}
+    for text in given.dropna().unique():
+        row = int(part.index[first(given == text)])
+        other = shown.setdefault(" ".join(text.lower().split()), (text, row))
+        if other[0] != text:
+            raise UserError(
+                f"row {row + 1}, column '{name}': '{text}' and '{other[0]}' (row {other[1] + 1}) differ in case or "
+                f"spaces alone; write them alike, or pick one with where='{_asked(name)} == \"{text}\"'"
+            )
+    return cells
+
+
+def _asked(name: str) -> str:
+    """A column as ``where`` names it."""
+    return name if name.replace(".", "").replace("_", "").isalnum() else "variant"
 
 
 def _duplicates(frame: pd.DataFrame, choices: Choices) -> list[Caution]:
@@ -292,9 +327,9 @@ def _duplicates(frame: pd.DataFrame, choices: Choices) -> list[Caution]:
     twice = frame.duplicated(keys)
     if not twice.any() or choices.duplicates == "keep":
         return []
-    first = int(frame.index[_first(twice)])
-    twin = frame.index[(frame[keys] == frame.loc[first, keys]).all(axis=1)][0]
-    text = f"row {first + 1} repeats row {int(twin) + 1} in {', '.join(keys)} ({int(twice.sum())} such rows)"
+    row = int(frame.index[first(twice)])
+    twin = frame.index[(frame[keys] == frame.loc[row, keys]).all(axis=1)][0]
+    text = f"row {row + 1} repeats row {int(twin) + 1} in {', '.join(keys)} ({int(twice.sum())} such rows)"
     if choices.duplicates == "drop":
         frame.drop(frame.index[twice], inplace=True)
         return [Caution("duplicate_rows", text + "; dropped, as asked")]
@@ -306,6 +341,16 @@ def _duplicates(frame: pd.DataFrame, choices: Choices) -> list[Caution]:
 def is_own(table: pd.DataFrame) -> bool:
     """Whether this project wrote the table: an export of a store, or the kept runs of a study."""
     return set(_OWN) <= set(table.columns)
+
+
+def with_corpus(table: pd.DataFrame, corpus: Mapping[str, Any]) -> pd.DataFrame:
+    """A table of own runs with what its provenance says of the corpus, where the table was written without it."""
+    new: dict[str, Any] = {
+        name: float(corpus[name]) for name in CORPUS if name not in table and corpus.get(name) is not None
+    }
+    if "train_tokens" in new and "epochs" not in table:
+        new["epochs"] = table["tokens"] / new["train_tokens"]
+    return table.assign(**new)
 
 
 def from_runs(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dict[str, object], list[Caution]]:
@@ -325,7 +370,8 @@ def from_runs(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dict
             "in_warmup": table["in_warmup"].astype(bool),
         }
     )  # fmt: skip
-    keep = ["task", "data", "tokenizer", "model", "context", "batch_tokens", "optimizer", "dtype", "theta",
+    keep = ["epochs", "unigram_loss", "bigram_loss",
+            "task", "data", "tokenizer", "model", "context", "batch_tokens", "optimizer", "dtype", "theta",
             "schedule", "learning_rate", "num_layers", "status", "nu", "omega", "psi", "macs_head", "macs_attention",
             "params_total", "params_active", "params_embedding", "params_head"]  # fmt: skip
     frame = frame.join(table[[name for name in keep if name in table]])

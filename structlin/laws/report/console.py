@@ -10,7 +10,9 @@ from rich.text import Text
 from structlin.drawing.terminal import Columns, terminal
 from structlin.drawing.terminal import show as fitting
 from structlin.laws.approaches.multiplier import MEANS
-from structlin.laws.caution import Caution
+from structlin.laws.approaches.parametric import FORMS
+from structlin.laws.caution import CAUTIONS
+from structlin.laws.verdict import TOUCHING
 
 # Budgets of one variant in the terminal; all of them stand in laws.json.
 _MAX_BUDGETS = 5
@@ -20,12 +22,28 @@ def show(found: dict[str, Any], console: Console | None = None) -> None:
     """Print a record (``record.record``) as tables."""
     console = console or terminal()
     confidence = f"{100 * found['choices']['confidence']:.0f}%"
-    for table in (_frontier(found, confidence), _multipliers(found, confidence), _parametric(found, confidence),
-                  _optima(found), _resources(found), _backtest(found)):  # fmt: skip
+    for sentence in found["verdict"].values():
+        console.print(Text(sentence), soft_wrap=True)
+    for table in (_multipliers(found, confidence), _predictions(found), _frontier(found, confidence),
+                  _parametric(found, confidence), _forms(found), _optima(found), _resources(found),
+                  _backtest(found), _rates(found), _mixtures(found), _scores(found)):  # fmt: skip
         fitting(table, console)
-    for item in found["warnings"]:
-        caution = Caution(item["name"], item["text"], item["variant"])
-        console.print(Text.assemble(("warning", "yellow"), f" {caution.line()}"), soft_wrap=True)
+    if found.get("score"):
+        console.print(Text(score_said(found["score"])), soft_wrap=True)
+    for name, items in grouped(found["warnings"]).items():
+        text = f" {name}: {CAUTIONS[name]} ({', '.join(of or 'all' for of in items)})"
+        console.print(Text.assemble(("warning", "yellow"), text), soft_wrap=True)
+        for about, said in items.items():
+            for one in said:
+                console.print(Text(f"    {about or 'all'}: {one}"), soft_wrap=True)
+
+
+def grouped(warnings: list[dict[str, Any]]) -> dict[str, dict[str, list[str]]]:
+    """Warnings by name, those that touch a verdict first, then by variant (empty for all)."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for item in sorted(warnings, key=lambda one: one["name"] not in TOUCHING):
+        found.setdefault(item["name"], {}).setdefault(item["variant"] or "", []).append(item["text"])
+    return found
 
 
 def _table(title: str, *columns: str) -> Columns:
@@ -45,7 +63,7 @@ def share(score: dict[str, Any]) -> str:
 
 def span(ends: dict[str, float] | None, digits: int = 3) -> str:
     """``[low, high]``."""
-    return "" if ends is None else f"[{number(ends['low'], digits)}, {number(ends['high'], digits)}]"
+    return "-" if ends is None else f"[{number(ends['low'], digits)}, {number(ends['high'], digits)}]"
 
 
 def mean_over(found: dict[str, Any]) -> str:
@@ -70,7 +88,7 @@ def _frontier(found: dict[str, Any], confidence: str) -> Columns:
         low, high = law["flops_range"]
         table.add(
             variant, number(law["E"], 4), number(law["A"], 4), number(law["a"]),
-            number(law["corrected"]["a"]), span(law["interval"]["a"]), str(law["n"]), str(law["runs"]),
+            number((law["corrected"] or {}).get("a")), span(law["interval"]["a"]), str(law["n"]), str(law["runs"]),
             f"{low:.1e} .. {high:.1e}",
         )  # fmt: skip
     return table
@@ -81,28 +99,102 @@ def _multipliers(found: dict[str, Any], confidence: str) -> Columns:
     title = f"Compute multiplier  C_{base}(L) / C_x(L)\nmean and std {mean_over(found)}"
     table = _table(
         title, "variant", "mean", "std", f"mean, {confidence}",
-        "at lowest loss", confidence, "P(better)", "crossing FLOPs",
+        "at lowest loss", confidence, "to FLOPs", "P(better)", "crossing FLOPs",
     )  # fmt: skip
     for variant, m in found["multipliers"].items():
         table.add(
             variant, number(m["mean"]), number(m["std"], 2), span(m["interval"]["mean"]), number(m["at_end"]),
-            span(m["interval"]["at_end"]), number(m["better"], 2), number(m["crossing_flops"]),
+            span(m["interval"]["at_end"]), f"{m['flops_range'][1]:.1e}", number(m["better"], 2),
+            number(m["crossing_flops"]),
         )  # fmt: skip
     return table
 
 
-def _parametric(found: dict[str, Any], confidence: str) -> Columns:
-    title = "Parametric  L = E + A/N^alpha + B/D^beta  (approach 3)"
-    if found["choices"]["form"] == "powered":
-        title = "Parametric  L = E + (A/N^alpha + B/D^beta)^gamma  (approach 3)"
+def _predictions(found: dict[str, Any]) -> Columns:
     table = _table(
-        title, "variant", "E", "alpha", confidence, "beta", confidence, "N_opt ~ C^", "objective", "condition"
+        "Predicted at the compute-optimal size", "variant", "FLOPs", "beyond", "loss", "interval", "N", "tokens",
+        "width", "multiplier", "interval",
+    )  # fmt: skip
+    for one in found["predictions"]:
+        ends = one["interval"] or {}
+        beyond = "-" if one["reach"] is None else f"{one['reach']:.3g}x"
+        table.add(
+            one["variant"], number(one["flops"]), beyond, number(one["loss"], 4), span(ends.get("loss"), 4),
+            number(one["params"]), number(one["tokens"]), number(one["width"]), number(one["multiplier"]),
+            span(ends.get("multiplier")),
+        )  # fmt: skip
+    return table
+
+
+def _forms(found: dict[str, Any]) -> Columns:
+    table = _table("Forms of L(N, D): error of the largest computes, foretold from those below", "variant",
+                   *FORMS, "chosen")  # fmt: skip
+    for variant, forms in found["forms"].items():
+        errors = [forms[form]["held_out"] if form in forms else None for form in FORMS]
+        if any(error is not None for error in errors):
+            cells = ["-" if error is None else f"{100 * error:.2f}%" for error in errors]
+            table.add(variant, *cells, found["form"][variant])
+    return table
+
+
+def _rates(found: dict[str, Any]) -> Columns:
+    table = _table(
+        "Optimal rate and batch  x = K N^n D^d", "variant", "what", "n", "interval", "d", "interval", "optima"
+    )
+    for variant, laws in found.get("rates", {}).items():
+        for what, law in laws.items():
+            ends = law["interval"]
+            table.add(
+                variant, what, number(law["size"]), span(ends["size"]), number(law["tokens"]),
+                span(ends["tokens"]), str(len(law["optima"])),
+            )  # fmt: skip
+    return table
+
+
+def _mixtures(found: dict[str, Any]) -> Columns:
+    title = "Mixtures  L = E + A (T/N)^-zeta N^-alpha + B/D^beta: active size that a plain model would need"
+    table = _table(title, "mixture", "experts", "total / active", "multiplier", "interval", "zeta", "interval")
+    for law in found.get("mixtures", {}).values():
+        for one in law["multipliers"]:
+            table.add(
+                one["variant"], number(one["experts"]), number(one["ratio"]), number(one["multiplier"]),
+                span(one["interval"]), number(law["zeta"]), span(law["interval"]["zeta"]),
+            )  # fmt: skip
+    return table
+
+
+def _scores(found: dict[str, Any]) -> Columns:
+    table = _table("Forecast against measured", "variant", "FLOPs", "predicted", "measured", "error", "in the interval")
+    for one in (found.get("score") or {}).get("scores", []):
+        inside = "-" if one["inside"] is None else "in" if one["inside"] else "out"
+        table.add(one["variant"], number(one["flops"]), number(one["predicted"], 4),
+                      number(one["measured"], 4), f"{100 * one['error']:+.2f}%", inside)  # fmt: skip
+    return table
+
+
+def score_said(score: dict[str, Any]) -> str:
+    """A forecast's score and the running record in one line."""
+    judged = [one for one in score["scores"] if one["inside"] is not None]
+    held = f"{sum(one['inside'] for one in judged)} of {len(judged)} in their intervals"
+    waiting = f", {len(score['waiting'])} not reached yet" if score["waiting"] else ""
+    record = score["record"]
+    error = "-" if record["median_error"] is None else f"{100 * record['median_error']:.2f}%"
+    return (
+        f"forecast {score['forecast']} of {score['date']}: {len(score['scores'])} scored, {held}{waiting}; all "
+        f"{record['forecasts']} forecasts: {record['inside']} of {record['with_interval']} in, median error {error}"
+    )
+
+
+def _parametric(found: dict[str, Any], confidence: str) -> Columns:
+    title = "Parametric  L = E + A/N^alpha + B/D^beta  (approach 3), or its form powered or coupled"
+    table = _table(
+        title, "variant", "form", "E", "alpha", confidence, "beta", confidence, "N_opt ~ C^", "objective", "condition"
     )
     for variant, law in found["parametric"].items():
         ends = law["interval"]
         table.add(
-            variant, number(law["E"], 4), number(law["alpha"]), span(ends["alpha"], 2), number(law["beta"]),
-            span(ends["beta"], 2), number(law["size_exponent"]), number(law["objective"], 4),
+            variant, law["form"], number(law["E"], 4), number(law["alpha"]), span(ends["alpha"], 2),
+            number(law["beta"]), span(ends["beta"], 2), number(law["size_exponent"]), number(law["objective"], 4),
             number(law["condition"], 2),
         )  # fmt: skip
     return table

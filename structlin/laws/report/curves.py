@@ -20,6 +20,8 @@ from structlin.laws.approaches.multiplier import MEANS
 
 # Runs of a variant drawn faintly behind a frontier; more are no longer told apart.
 MOST_RUNS = 150
+# Decades of compute between two points of a frontier, over which no line is drawn: half, and what 1, 3, 10, .. need.
+MOST_GAP = 0.53
 # Budgets of a variant in a panel of isoFLOP curves.
 MOST_SLICES = 8
 UNITS = {"regression": "mean squared error", "pixels": "nats per channel of a pixel"}
@@ -85,9 +87,15 @@ def frontier_series(laws: Laws, variant: str, colour: str, marker: str, label: s
     flops, loss = (frame[name].to_numpy(float)[law.members] for name in ("C", "L"))
     order = np.argsort(flops)
     said = f"{readable(variant)}: frontier"
-    yield Series(label or readable(variant), variant, flops[order], loss[order], "joined", colour, marker, said=said)
+    named = label or readable(variant)
+    # No line over a gap: between the two ends of half a decade nothing was measured on the frontier.
+    cuts = np.flatnonzero(np.diff(np.log10(flops[order])) > MOST_GAP) + 1
+    for part in np.split(order, cuts):
+        yield Series(named, variant, flops[part], loss[part], "joined", colour, marker, said=said)
+        named = ""
     fine = np.geomspace(law.span[0], law.span[1] * 2, 60)
-    said = f"{readable(variant)}: {law.E:.3f} + {law.A:.3g} C^-{law.a:.3f}"
+    floor = "E" if laws.withholds(variant, "floor") else f"{law.E:.3f}"
+    said = f"{readable(variant)}: {floor} + {law.A:.3g} C^-{law.a:.3f}"
     yield Series("", variant, fine, np.asarray(law.loss(fine)), "dashed", colour, said=said)
 
 

@@ -41,8 +41,8 @@ def frontier(laws: Laws) -> Drawing:
         name="frontier",
         title="Frontier",
         caption=(
-            f"Runs faint, evaluations on the lower hull joined, the law L = E + A C^-a dashed to twice the largest "
-            f"compute; {curves.runs_said(laws)}."
+            f"Runs faint, evaluations on the lower hull joined (not over gaps of more than half a decade), the law "
+            f"L = E + A C^-a dashed to twice the largest compute; {curves.runs_said(laws)}."
         ),
         panels=(curves.frontier_panel(laws, variants, "loss over compute"),),
         wide=True,
@@ -102,5 +102,8 @@ def _backtest(laws: Laws) -> Iterator[Drawing]:
 def _residuals(laws: Laws) -> Iterator[Drawing]:
     panel = curves.residual_panel(laws, ordered(laws.points.variants), "predicted against measured")
     if panel.series:
+        trends = sorted({c.variant or "" for c in laws.cautions if c.name == "misfit"})
         caption = "A law that fits leaves no trend: points scatter evenly about zero."
+        if trends:
+            caption += f" Here it does not fit {', '.join(readable(variant) for variant in trends)}: see the warnings."
         yield Drawing(name="residuals", title="Residuals of L(N, D)", caption=caption, panels=(panel,))

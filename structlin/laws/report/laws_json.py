@@ -1,9 +1,11 @@
 """What stands in laws.json? Every number of the fits in full precision, with every choice that led to it.
 
     {"choices", "frontier": {variant}, "isoflop": {variant}, "parametric": {variant}, "multipliers": {variant},
+     "form": {variant}, "forms": {variant: {form}}, "verdict": {variant}, "predictions": [...], "residuals": {variant},
      "joint", "backtest", "agreement", "sensitivity", "resources", "design", "warnings": [...]}
 
-A number that does not exist (no optimum inside the grid) is null. Floats are Python's shortest exact form.
+A number that does not exist (no optimum inside the grid) or is withheld is null, and so is a withheld
+interval. Floats are Python's shortest exact form.
 """
 
 from __future__ import annotations
@@ -20,7 +22,10 @@ from structlin.host.files import write_atomically
 from structlin.laws.approaches.fit import BETWEEN, Laws, Parametric
 from structlin.laws.approaches.isoflop import Isoflop, PowerLaw
 from structlin.laws.approaches.multiplier import MEANS, Multiplier
-from structlin.laws.sampling.bootstrap import Interval, interval
+from structlin.laws.approaches.parametric import EXTRA
+from structlin.laws.predictions import predict
+from structlin.laws.sampling.bootstrap import Interval
+from structlin.laws.verdict import verdicts
 
 LAWS_FORMAT = 1
 
@@ -33,8 +38,15 @@ def record(laws: Laws) -> dict[str, Any]:
         "isoflop": {v: isoflop(laws, v, fit) for v, fit in laws.isoflops.items()},
         "parametric": {v: parametric(laws, v, fit) for v, fit in laws.parametrics.items()},
         "multipliers": {v: multiplier(m) for v, m in laws.multipliers.items()},
+        "form": {v: fit.fit.form for v, fit in laws.parametrics.items()},
+        "forms": {v: fit.choice.record() for v, fit in laws.parametrics.items()},
+        "verdict": verdicts(laws),
+        "predictions": predict(laws, laws.choices.predict, laws.choices.predict_loss),
+        "withheld": {v: sorted(parts) for v, parts in laws.withheld.items()},
     }
     found.update(laws.checked.record())
+    found["data"] = {v: ranges(laws, v) for v in laws.points.variants}
+    found["residuals"] = {v: residuals(laws, v) for v in laws.parametrics}
     found["warnings"] = [caution.record() for caution in laws.cautions]
     return found
 
@@ -53,8 +65,20 @@ def choices(laws: Laws) -> dict[str, Any]:
     }
 
 
-def _ends(laws: Laws, samples: Any, estimate: float, factor: float, *, log: bool = False) -> dict[str, float]:
-    return interval(np.asarray(samples), estimate, laws.choices.confidence, factor, log=log).record()
+def ranges(laws: Laws, variant: str) -> dict[str, Any]:
+    """What was measured of a variant."""
+    frame = laws.points.of(variant)
+    columns = {"flops": "C", "loss": "L", "params": "N", "tokens": "D"}
+    found = {name: [float(frame[c].min()), float(frame[c].max())] for name, c in columns.items() if c in frame}
+    return {**found, "runs": int(frame["run"].nunique()), "evaluations": len(frame)}
+
+
+def residuals(laws: Laws, variant: str) -> dict[str, list[Any]]:
+    """Every row that L(N, D) was fitted to, and log(predicted / measured) there."""
+    frame = laws.points.of(variant)
+    columns = {"run": "run", "params": "N", "tokens": "D", "flops": "C", "loss": "L"}
+    found = {name: frame[column].tolist() for name, column in columns.items()}
+    return {**found, "residual": laws.parametrics[variant].fit.residuals.tolist()}
 
 
 def frontier(laws: Laws, variant: str) -> dict[str, Any]:
@@ -62,10 +86,11 @@ def frontier(laws: Laws, variant: str) -> dict[str, Any]:
     law = laws.frontiers[variant]
     frame = laws.points.of(variant)
     return {
-        "E": law.E,
+        "E": None if laws.withholds(variant, "floor") else law.E,
         "A": law.A,
         "a": law.a,
-        "corrected": law.corrected,
+        "corrected": laws.corrected(variant),
+        "uncorrected": laws.uncorrected.get(variant),
         "simulated": len(law.errors),
         "interval": {name: ends.record() for name, ends in laws.frontier_intervals(variant).items()},
         "objective": law.objective,
@@ -82,13 +107,8 @@ def frontier(laws: Laws, variant: str) -> dict[str, Any]:
     }
 
 
-def _clip(ends: dict[str, float]) -> dict[str, float]:
-    """Ends of a quantity that cannot be negative."""
-    return {"low": max(ends["low"], 0.0), "high": max(ends["high"], 0.0)}
-
-
 def _power_law(laws: Laws, variant: str, law: PowerLaw | None) -> dict[str, Any] | None:
-    if law is None:
+    if law is None or laws.withholds(variant, "optima"):
         return None
     return {
         "coefficient": law.coefficient,
@@ -101,14 +121,14 @@ def isoflop(laws: Laws, variant: str, found: Isoflop) -> dict[str, Any]:
     """Optima per budget and their power laws."""
     budgets = []
     for s in found.slices:
-        known = s.edge is None and np.isfinite(s.optimum)
+        known = s.edge is None and np.isfinite(s.optimum) and not laws.withholds(variant, "optima")
         budgets.append(
             {
                 "budget": s.budget,
                 "optimal_size": s.optimum if known else None,
                 "optimal_tokens": s.at(s.optimum, s.tokens) if known else None,
                 "optimal_width": s.at(s.optimum, s.width) if known and np.isfinite(s.width).all() else None,
-                "akima_size": s.akima if np.isfinite(s.akima) else None,
+                "akima_size": s.akima if known and np.isfinite(s.akima) else None,
                 "interval": {"optimal_size": laws.power_interval(variant, s).record()} if known else None,
                 "edge": s.edge,
                 "best_size": float(s.size[s.best]),
@@ -131,24 +151,24 @@ def parametric(laws: Laws, variant: str, found: Parametric) -> dict[str, Any]:
     """L(N, D) of one variant with its certificate."""
     fit, law = found.fit, found.fit.law
     names = ["E", "A", "B", "alpha", "beta", "size_exponent", "tokens_exponent", "compute_exponent"]
-    if laws.choices.form == "powered":
-        names.append("gamma")
-    values = {name: float(getattr(law, name)) for name in names}
-    ends = {}
-    for name in names:
-        log = name in ("A", "B")
-        one = _ends(laws, found.samples[name], values[name], found.factor_of(name), log=log)
-        ends[name] = one if log else _clip(one)
+    if fit.form in EXTRA:
+        names.append(EXTRA[fit.form])
+    values: dict[str, float | None] = {name: float(getattr(law, name)) for name in names}
+    if laws.withholds(variant, "floor"):
+        values["E"] = None
     return {
         **values,
-        "form": laws.choices.form,
+        "form": fit.form,
+        "repeat": found.repeat,
+        "weighted_by_seeds": variant in laws.scales,
         "objective": fit.objective,
         "objective_kind": laws.choices.objective,
         "delta": laws.choices.delta,
         "n": len(fit.residuals),
         "runs": len(laws.draws[variant].runs),
         "replicates": len(found.samples["E"]),
-        "interval": ends,
+        "interval": {name: laws.parametric_interval(variant, name).record() for name in names}
+        | ({"repeat": found.repeat_interval.record()} if found.repeat_interval else {}),
         "gradient_norm": fit.gradient_norm,
         "converged": fit.converged,
         "condition": fit.condition,
@@ -182,6 +202,12 @@ def multiplier(found: Multiplier) -> dict[str, Any]:
         "crossing_interval": found.crossing_interval.record() if found.crossing_interval else None,
         "crossing_share": found.crossing_share,
         "better": float(found.better[-1]),
+        "flops_range": [float(found.flops[0]), float(found.flops[-1])],
+        "extrapolated": {
+            "flops": found.beyond[0],
+            "value": found.beyond[1],
+            "interval": found.beyond[2].record(),
+        },
     }
 
 

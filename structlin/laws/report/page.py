@@ -14,7 +14,7 @@ from structlin.host.files import write_atomically
 from structlin.laws.approaches.fit import Laws
 from structlin.laws.caution import CAUTIONS
 from structlin.laws.report import head
-from structlin.laws.report.console import mean_over, number, share, span
+from structlin.laws.report.console import grouped, mean_over, number, share, span
 from structlin.laws.report.drawings import drawings
 
 
@@ -33,7 +33,7 @@ def tables(found: dict[str, Any]) -> str:
             number(m["E"], 4),
             number(m["A"], 4),
             number(m["a"]),
-            number(m["corrected"]["a"]),
+            number((m["corrected"] or {}).get("a")),
             span(m["interval"]["a"]),
             str(m["n"]),
             str(m["runs"]),
@@ -117,23 +117,38 @@ def more_tables(found: dict[str, Any]) -> str:
     )  # fmt: skip
 
 
+def verdict(found: dict[str, Any]) -> str:
+    """The sentences on top of the page, and what was predicted."""
+    lines = "".join(f"<li>{escape(sentence)}</li>" for sentence in found["verdict"].values())
+    predictions: Rows = [
+        [one["variant"], number(one["flops"]), number(one["loss"], 4), span((one["interval"] or {}).get("loss"), 4),
+         number(one["params"]), number(one["tokens"]), number(one["width"]), number(one["multiplier"]),
+         span((one["interval"] or {}).get("multiplier"))]
+        for one in found["predictions"]
+    ]  # fmt: skip
+    shown = table(
+        "Predictions", "At the compute-optimal size; intervals join resampling and the backtest's error.",
+        ["variant", "FLOPs", "loss", "interval", "N", "tokens", "width", "multiplier", "interval"], predictions,
+    ) if predictions else ""  # fmt: skip
+    return f"<section id=verdict><h2>Verdict</h2><ul>{lines}</ul></section>{shown}"
+
+
 def warnings(found: dict[str, Any]) -> str:
-    """All warnings by name, folded."""
+    """All warnings by name, folded; those that touch a verdict first."""
     if not found["warnings"]:
         return "<section id=warnings class=calm><h2>Warnings</h2><p>None.</p></section>"
-    by_name: dict[str, list[str]] = {}
-    for w in found["warnings"]:
-        where = f"<b>{escape(w['variant'])}</b>: " if w["variant"] else ""
-        by_name.setdefault(w["name"], []).append(f"<li>{where}{escape(w['text'])}</li>")
-    items = "".join(
-        f"<li><b>{escape(name.replace('_', ' '))}</b> <small>{escape(CAUTIONS[name])}</small>"
-        f"<ul>{''.join(lines)}</ul></li>"
-        for name, lines in by_name.items()
-    )
-    count = len(found["warnings"])
+    items = ""
+    for name, variants in grouped(found["warnings"]).items():
+        lines = "".join(
+            f"<li>{f'<b>{escape(variant)}</b>: ' if variant else ''}{escape(text)}</li>"
+            for variant, texts in variants.items()
+            for text in texts
+        )
+        title = f"<b>{escape(name.replace('_', ' '))}</b> <small>{escape(CAUTIONS[name])}</small>"
+        items += f"<li>{title}<ul>{lines}</ul></li>"
     return (
-        f"<section id=warnings><h2>Warnings ({count})</h2><details><summary>Show {count}, of {len(by_name)} kinds"
-        f"</summary><ul>{items}</ul></details></section>"
+        f"<section id=warnings><h2>Warnings ({len(found['warnings'])})</h2>"
+        f"<details><summary>Show</summary><ul>{items}</ul></details></section>"
     )
 
 
@@ -146,7 +161,7 @@ def render(laws: Laws, found: dict[str, Any]) -> str:
         title=head.title(laws),
         summary=f"FLOPs: {facts['flops']} · model size: {facts['size']}",
         about=head.about(laws),
-        before=head.verdict(found),
+        before=verdict(found),
         toggles=toggles({variant: colour_of(variants, variant) for variant in ordered(variants)}),
         charts=charts_in(shown),
         after="".join(section(drawing) for drawing in first)

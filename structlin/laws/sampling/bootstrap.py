@@ -34,9 +34,13 @@ class Interval:
     high: float
     """Upper end."""
 
-    def record(self) -> dict[str, float]:
-        """As it stands in laws.json."""
-        return {"low": self.low, "high": self.high}
+    def record(self) -> dict[str, float] | None:
+        """As it stands in laws.json: null where no interval is stated."""
+        return None if self.low != self.low or self.high != self.high else {"low": self.low, "high": self.high}
+
+
+NO_INTERVAL = Interval(float("nan"), float("nan"))
+"""What is stated where the data carry none."""
 
 
 @dataclass(frozen=True)

@@ -60,3 +60,19 @@ def chi2_tail(value: float, degrees: int) -> float:
         total += term
         term *= 2 * half / k
     return min(total, 1.0)
+
+
+def f_tail(value: float, upper: int, lower: int) -> float:
+    """P(F > value) for 1 or an even number of degrees of freedom above (Abramowitz and Stegun 26.6.4)."""
+    if value <= 0:
+        return 1.0
+    if upper == 1:
+        return 2.0 * (1.0 - student_cdf(sqrt(value), lower))
+    if upper % 2:
+        raise ValueError(f"{upper} degrees of freedom above: 1 or an even number are known")
+    share = lower / (lower + upper * value)
+    total = term = 1.0
+    for k in range(1, upper // 2):
+        term *= (lower + 2 * (k - 1)) / (2 * k) * (1.0 - share)
+        total += term
+    return float(min(share ** (lower / 2.0) * total, 1.0))

@@ -182,7 +182,7 @@ def test_constant_and_decayed_are_fitted_apart() -> None:
         (two()[lambda t: t["variant"] == "btt"].assign(variant="x"), None),
         (two()[lambda t: t["variant"] != "dense"].pipe(lambda t: pd.concat([t, t.assign(variant="y")])), "no_baseline"),
         (two().groupby("run").head(1), "few_points"),
-        (two().assign(loss=lambda t: t["loss"].where(t["variant"] == "dense", t["loss"] + 50)), "no_overlap"),
+        (two().assign(loss=lambda t: t["loss"].where(t["variant"] == "dense", t["loss"] + 6)), "no_overlap"),
     ],
     ids=["one structure", "one width", "no dense", "two without dense", "one point a run", "no overlap"],
 )  # fmt: skip
@@ -285,13 +285,13 @@ def test_tables_of_the_terminal_show_the_record(laws: Laws) -> None:
     found = record.plain(record.record(more))
     console = Console(width=220, record=True, file=io.StringIO())
     show(found, console)
-    lines = [line.split() for line in console.export_text().splitlines()]
+    lines = [line.split() for line in console.export_text(clear=False).splitlines()]
 
     def row(*words: str) -> list[str]:
         return next(line for line in lines if line[: len(words)] == list(words))
 
     law = found["frontier"]["btt"]
-    assert row("btt")[1:4] == [f"{law['E']:.4g}", f"{law['A']:.4g}", f"{law['a']:.3g}"]
+    assert row("btt", f"{law['E']:.4g}")[1:4] == [f"{law['E']:.4g}", f"{law['A']:.4g}", f"{law['a']:.3g}"]
     m = found["multipliers"]["btt"]
     ends = m["interval"]["mean"]
     wanted = ["btt", f"{m['mean']:.3g}", f"{m['std']:.2g}", f"[{ends['low']:.3g},", f"{ends['high']:.3g}]"]
@@ -307,7 +307,10 @@ def test_tables_of_the_terminal_show_the_record(laws: Laws) -> None:
     assert last[0][2:5] == [
         f"{cut['reach']:.1f}x", f"{100 * cut['frontier']['error']:.2f}%", f"{100 * cut['frontier']['bias']:+.2f}%"
     ]  # fmt: skip
-    assert sum(line[0] == "warning" for line in lines if line) == len(found["warnings"])
+    assert sum(line[0] == "warning" for line in lines if line) == len({one["name"] for one in found["warnings"]})
+    said = console.export_text(clear=False)
+    assert next(line for line in lines if line)[:2] == ["dense", "reached"]
+    assert all(sentence in said for sentence in found["verdict"].values())
 
 
 def test_a_record_is_written_into_a_new_folder(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from structlin.laws import synthetic
 from structlin.laws.approaches import bias, frontier, hull, isoflop, multiplier, parametric
 from structlin.laws.approaches.fit import BETWEEN
+from structlin.laws.approaches.forms import thinned
 from structlin.laws.approaches.frontier import FrontierLaw
 from structlin.laws.approaches.parametric import ParametricLaw
 from structlin.laws.choices import Choices
@@ -142,8 +143,8 @@ def test_tolerance_grows_until_there_are_points() -> None:
 def test_one_run_has_no_interval() -> None:
     laws = laws_of(two(sizes=(1.6e7,)), bootstrap=40)
     found = record.plain(record.record(laws))
-    assert found["frontier"]["dense"]["interval"]["a"] == {"low": None, "high": None}
-    assert found["multipliers"]["btt"]["interval"]["mean"] == {"low": None, "high": None}
+    assert found["frontier"]["dense"]["interval"]["a"] is None
+    assert found["multipliers"]["btt"]["interval"]["mean"] is None
     assert "few_runs" in names(laws)
 
 
@@ -256,9 +257,13 @@ def test_crossings_of_replicates_have_an_interval_and_a_share() -> None:
     # Needing exp(s) times as much moves log C_x = 0.1 / 0.12 (log C - log 1e17) + log 1e17 to another crossing: by 6 s.
     shifts = [-0.5, 0.0, 0.3, 40.0]
     observed = (np.array([1e17]), law.loss(1e17)[None])
-    m = multiplier.compare("x", moved(law, shifts), observed, "dense", moved(base, [0.0] * 4), confidence=1.0)
+    m = multiplier.compare("x", moved(law, shifts), observed, "dense", moved(base, [0.0] * 4), confidence=0.75)
     assert m is not None
     assert m.crossing_share == 0.75
+    # A crossing that fewer replicates have than the confidence asks for is none.
+    surer = multiplier.compare("x", moved(law, shifts), observed, "dense", moved(base, [0.0] * 4), confidence=0.9)
+    assert surer is not None
+    assert (surer.crossing, surer.crossing_interval, surer.crossing_share) == (None, None, 0.75)
     assert m.crossing_interval is not None
     ends = (m.crossing_interval.low, m.crossing_interval.high)
     assert np.log(ends) == pytest.approx(np.log(1e17) + 6 * np.array([-0.5, 0.3]), abs=1e-3)
@@ -416,14 +421,16 @@ def test_intervals_grow_with_the_noise() -> None:
 
 
 def test_too_few_runs_for_the_noise_between_them() -> None:
-    """Three sizes leave L(N, D) no residual between runs: no simulated sweeps, intervals from the replicates."""
+    """Three sizes leave L(N, D) no residual between runs: no simulated sweeps, and no intervals."""
     sizes = [1e6, 1.6e7, 2.56e8]
     table = synthetic.trunks(DENSE, sizes=sizes, evaluations=20, generator=np.random.default_rng(4))
     laws = laws_of(table.drop(columns="seed"), bootstrap=40)
     assert not laws.sweeps
     assert not len(laws.frontiers["dense"].errors)
-    assert np.isfinite(laws.frontier_intervals("dense")["a"].low)
-    assert "few_runs" in names(laws)
+    assert np.isnan(laws.frontier_intervals("dense")["a"].low)
+    assert np.isnan(laws.parametric_interval("dense", "alpha").low)
+    assert laws.corrected("dense") is None
+    assert {"few_runs", "few_sizes"} <= names(laws)
 
 
 def true_log_multiplier(loss: np.ndarray) -> np.ndarray:
@@ -611,7 +618,7 @@ def test_rows_of_a_run_are_chosen_evenly(counts: list[int], most: int) -> None:
     generator = np.random.default_rng(0)
     index = np.repeat(np.arange(len(counts)), counts)
     flops = generator.random(len(index))
-    chosen = bias._evenly(index, flops, most)
+    chosen = thinned(index, flops, most)
     for run, count in enumerate(counts):
         rows = np.flatnonzero(index == run)[np.argsort(flops[index == run])]
         kept = np.flatnonzero(np.isin(rows, chosen))

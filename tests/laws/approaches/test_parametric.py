@@ -353,7 +353,8 @@ def test_samples_name_what_theta_holds() -> None:
     assert (law.E, law.A, law.B, law.alpha, law.beta, law.gamma) == pytest.approx(
         (1.5, found["A"][1], found["B"][1], 0.6, 0.2, 1.0)
     )
-    assert parametric.law_of(np.append(theta[1], 0.7), centre).gamma == 0.7
+    assert parametric.law_of(np.append(theta[1], 0.7), centre, "powered").gamma == 0.7
+    assert parametric.law_of(np.append(theta[1], 0.7), centre, "coupled").kappa == 0.7
 
 
 def test_a_fit_reports_its_certificate() -> None:

@@ -11,7 +11,7 @@ from structlin.errors import UserError
 from structlin.laws import choices as keys
 from structlin.laws import run
 from structlin.laws.choices import Choices
-from structlin.laws.evaluations import source
+from structlin.laws.evaluations import files, source
 from structlin.laws.evaluations.points import Points, choose
 from structlin.laws.evaluations.where import select
 from tests.laws.tables import laws_of, names, own, two
@@ -38,7 +38,7 @@ def test_file_kinds(ending: str, tmp_path: Path) -> None:
         "jsonl": lambda t: t.to_json(path, orient="records", lines=True, double_precision=15),
     }
     writers[ending](_grid())
-    assert np.allclose(source.read_file(path)["L"], _grid()["L"], rtol=1e-12)
+    assert np.allclose(files.read_file(path)["L"], _grid()["L"], rtol=1e-12)
 
 
 def test_names_units_and_default_flops() -> None:
@@ -223,7 +223,7 @@ def test_no_column_is_read_twice() -> None:
 def test_an_empty_file_is_no_table(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("N,D,L\n")
     with pytest.raises(UserError, match="has no rows"):
-        source.read_file(tmp_path / "t.csv")
+        files.read_file(tmp_path / "t.csv")
 
 
 def test_two_units_are_told_by_their_rows() -> None:
@@ -313,11 +313,43 @@ def test_the_largest_group_is_fitted() -> None:
 
 def test_a_variant_has_one_rate_that_of_most_evaluations() -> None:
     table = _grid().assign(arch=["x"] * 15 + ["y"] * 15, lr=[0.1] * 6 + [0.2] * 9 + [0.3] * 15)
-    points = _chosen(table)
+    points = _chosen(table, mixed="largest")
     assert points.frame.groupby("variant")["learning_rate"].unique().map(list).to_dict() == {"x": [0.2], "y": [0.3]}
     (caution,) = [c for c in points.cautions if c.name == "mixed_runs"]
     assert caution.variant == "x"
     assert caution.text.startswith("2 values of learning_rate (0.2, 0.1); only 0.2 is fitted")
+
+
+SIZES = np.repeat([1e7, 3e7, 1e8], 10)
+
+
+@pytest.mark.parametrize(
+    ("tuned", "message"),
+    [
+        ({"lr": SIZES}, r"2 of 3 sizes and 20 of 30 rows away.*best_of=\[learning_rate\]"),
+        ({"lr": np.tile([1e-3, 2e-3, 4e-3], 10)}, r"0 of 3 sizes and 20 of 30 rows away.*best_of=\[learning_rate\]"),
+        ({"batch_tokens": 1e3 * SIZES}, r"runs differ in batch_tokens.*best_of=\[batch_tokens\]"),
+    ],
+)
+def test_a_filter_that_takes_sizes_or_most_rows_away_refuses(tuned: dict[str, np.ndarray], message: str) -> None:
+    tokens = np.tile(np.geomspace(1e8, 1e10, 10), 3)
+    loss = 1.7 + 400 / SIZES**0.34 + 400 / tokens**0.28
+    table = _grid().assign(N=SIZES, D=tokens, L=loss, **tuned)
+    with pytest.raises(UserError, match=message):
+        _chosen(table)
+    assert len(_chosen(table, mixed="pool").frame) == 30
+
+
+def test_the_best_of_tuned_runs_is_the_lowest_loss_of_each_size_and_tokens() -> None:
+    frames = [
+        _grid().assign(N=SIZES, D=np.tile(np.geomspace(1e8, 1e10, 10), 3), L=3.0 + 0.1 * k, lr=rate, seed=k // 3)
+        for k, rate in enumerate((1e-3, 2e-3, 4e-3, 1e-3, 2e-3, 4e-3))
+    ]
+    table = pd.concat(frames, ignore_index=True).assign(run=lambda t: t["N"].astype(str) + t["lr"].astype(str))
+    points = _chosen(table, best_of=("lr",))
+    assert sorted(set(points.frame["L"])) == pytest.approx([3.0, 3.3])
+    assert len(points.frame) == 60
+    assert "best_of" in {caution.name for caution in points.cautions}
 
 
 @pytest.mark.parametrize(("rows", "factor", "told"), [(2, 1 / 6, True), (1, 1 / 6, False), (10, 1 / 1.6, False)])
@@ -400,7 +432,7 @@ def test_the_stated_defaults_of_a_fit() -> None:
     found = Choices().record()
     expected = {
         "bootstrap": 400, "confidence": 0.9, "seed": 0, "delta": 1e-3, "tolerance": 0.002, "window": 0.25,
-        "objective": "log_huber", "form": "additive", "frontier": "hull", "offset": "fit", "E": "fit",
+        "objective": "log_huber", "form": "auto", "frontier": "hull", "offset": "fit", "E": "fit",
         "baseline": "dense", "convention": "training", "points": "auto", "mixed": "auto", "duplicates": "refuse",
     }  # fmt: skip
     assert {name: found[name] for name in expected} == expected

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -56,9 +57,19 @@ def test_a_frontier_is_its_runs_its_hull_and_its_law(laws: Laws, drawn: dict[str
             one = next(series)
             assert (one.said, one.label, one.variant, one.style, one.colour) == (run, "", variant, "faint", colour)
             numbers(one, part["C"], part["L"])
-        joined, dashed = next(series), next(series)
-        assert (joined.label, joined.style, joined.colour, joined.marker) == (variant, "joined", colour, marker)
-        numbers(joined, *frame[["C", "L"]].to_numpy()[law.members].T)
+        parts = [next(series)]
+        while (one := next(series)).style == "joined":
+            parts.append(one)
+        dashed = one
+        # One line a stretch: none over more than half a decade without a point of the frontier.
+        for place, joined in enumerate(parts):
+            assert (joined.style, joined.colour, joined.marker) == ("joined", colour, marker)
+            assert joined.label == ("" if place else variant)
+            assert np.all(np.diff(np.log10(joined.x)) <= curves.MOST_GAP)
+        ends = [np.log10(after.x[0] / before.x[-1]) for before, after in pairwise(parts)]
+        assert all(gap > curves.MOST_GAP for gap in ends)
+        points = [np.concatenate([getattr(one, axis) for one in parts]) for axis in ("x", "y")]
+        np.testing.assert_allclose(points, frame[["C", "L"]].to_numpy()[law.members].T, rtol=1e-9)
         assert (dashed.label, dashed.style, dashed.colour) == ("", "dashed", colour)
         numbers(dashed, dashed.x, law.E + law.A * dashed.x**-law.a)
         assert dashed.x[[0, -1]] == pytest.approx([law.span[0], 2 * law.span[1]])

@@ -1,0 +1,160 @@
+"""Did a forecast hold? Predictions kept with their law before the runs, and scored by the runs that came after.
+
+    forecasts/NAME.json      what was said: law, hash of the data, date, code, predictions with intervals
+    forecasts/record.json    every score of every forecast, one entry a prediction: the running record
+
+A prediction is scored where later runs of its variant reached its compute: against the measured frontier there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from structlin import __version__
+from structlin.errors import UserError
+from structlin.host.files import write_atomically
+from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.hull import lower_hull
+from structlin.laws.predictions import predict
+
+FOLDER = Path("forecasts")
+RECORD = "record.json"
+# Where no compute was asked for: so many times the largest measured.
+_AHEAD = (3.0, 10.0, 30.0)
+_NEAR = 1.02
+
+Entry = dict[str, Any]
+
+
+def data_hash(laws: Laws) -> str:
+    """SHA-256 of the points that were fitted, 16 hexadecimal digits."""
+    frame = laws.points.frame
+    columns = [name for name in ("variant", "run", "N", "D", "C", "L") if name in frame]
+    rows = frame[columns].sort_values(columns, kind="stable")
+    return hashlib.sha256(rows.to_csv(index=False, float_format="%.12g").encode()).hexdigest()[:16]
+
+
+def code() -> str:
+    """Version, and the commit of the code inside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return f"structlin {__version__}"
+    return f"structlin {__version__}, {done.stdout.strip()}"
+
+
+def keep(laws: Laws, found: Entry, name: str, folder: Path = FOLDER) -> Path:
+    """Write a forecast of these laws; its predictions are those asked for, or some ahead of the data."""
+    predictions = found["predictions"]
+    if not predictions:
+        top = float(laws.points.frame["C"].max())
+        predictions = predict(laws, [float(f"{top * ahead:.3g}") for ahead in _AHEAD])
+    path = folder / f"{name}.json"
+    if path.exists():
+        raise UserError(f"forecast={name}: {path} is kept already, and a forecast is not written twice; another name")
+    forecast = {
+        "name": name,
+        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "code": code(),
+        "data": {"hash": data_hash(laws), "rows": len(laws.points.frame), **_tops(laws)},
+        "confidence": laws.choices.confidence,
+        "law": {key: found[key] for key in ("form", "parametric", "frontier")},
+        "predictions": predictions,
+    }
+    write_atomically(path, _text(forecast))
+    return path
+
+
+def _tops(laws: Laws) -> Entry:
+    frame = laws.points.frame
+    return {"flops": {str(v): float(part["C"].max()) for v, part in frame.groupby("variant")}}
+
+
+def _text(found: Entry) -> bytes:
+    from structlin.laws.report.laws_json import plain
+
+    return (json.dumps(plain(found), indent=1, allow_nan=False) + "\n").encode()
+
+
+def read(path: Path) -> Entry:
+    """A kept forecast. UserError where there is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"score={path} cannot be read: {error.strerror}; keep one first with forecast=NAME") from error
+    except ValueError as error:
+        raise UserError(f"score={path} is no forecast; keep one with forecast=NAME") from error
+    if not isinstance(found, dict) or not isinstance(found.get("predictions"), list):
+        raise UserError(f"score={path} is no forecast; keep one with forecast=NAME")
+    return found
+
+
+def score(laws: Laws, path: Path) -> Entry:
+    """What these runs say to a forecast, and the record of all forecasts with it. UserError where nothing can be said.
+
+    {"forecast", "scores": [{variant, flops, predicted, measured, error, inside}], "waiting", "record": {...}}
+    """
+    forecast = read(path)
+    if forecast.get("data", {}).get("hash") == data_hash(laws):
+        raise UserError(f"score={path}: these are the runs it was made from; score it by later ones")
+    scores, waiting = [], []
+    for one in forecast["predictions"]:
+        measured = _measured(laws, one)
+        label = f"{one['variant']} at {one['flops']:.3g} FLOPs" if one.get("flops") else str(one["variant"])
+        if measured is None or not one.get("loss"):
+            waiting.append(label)
+            continue
+        ends = (one.get("interval") or {}).get("loss")
+        scores.append(
+            {"variant": one["variant"], "flops": one["flops"], "predicted": one["loss"], "measured": measured,
+             "error": float(np.log(one["loss"] / measured)),
+             "inside": None if ends is None else bool(ends["low"] <= measured <= ends["high"])}
+        )  # fmt: skip
+    return {
+        "forecast": forecast.get("name", path.stem), "date": forecast.get("date"),
+        "confidence": forecast.get("confidence"), "scores": scores, "waiting": waiting,
+        "record": _recorded(path, forecast, scores),
+    }  # fmt: skip
+
+
+def _measured(laws: Laws, one: Entry) -> float | None:
+    """The frontier of the runs at a predicted compute; None where they did not get there."""
+    flops = one.get("flops")
+    if flops is None or one["variant"] not in laws.points.variants:
+        return None
+    frame = laws.points.of(one["variant"])
+    x, y = np.log(frame["C"].to_numpy(float)), np.log(frame["L"].to_numpy(float))
+    if not x.min() <= np.log(flops) <= x.max() + np.log(_NEAR):
+        return None
+    low = lower_hull(x, y)
+    return float(np.exp(np.interp(np.log(flops), x[low], y[low])))
+
+
+def _recorded(path: Path, forecast: Entry, scores: list[Entry]) -> Entry:
+    """Add the scores to the record beside the forecast, and sum up all that stand there."""
+    place = path.parent / RECORD
+    try:
+        record = json.loads(place.read_text(encoding="utf-8"))["scores"] if place.exists() else []
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{place} is torn; move it away, and score again") from error
+    name = forecast.get("name", path.stem)
+    kept = {(one["forecast"], one["variant"], one["flops"]): one for one in record}
+    for one in scores:
+        kept[name, one["variant"], one["flops"]] = {"forecast": name, **one}
+    entries = list(kept.values())
+    write_atomically(place, _text({"scores": entries}))
+    judged = [one for one in entries if one["inside"] is not None]
+    errors = [abs(one["error"]) for one in entries]
+    return {
+        "forecasts": len({one["forecast"] for one in entries}), "predictions": len(entries),
+        "inside": sum(one["inside"] for one in judged), "with_interval": len(judged),
+        "median_error": float(np.median(errors)) if errors else None,
+    }  # fmt: skip

@@ -1,0 +1,250 @@
+"""Predictions, verdicts and forecasts: of planted laws they are right, and a later run scores them."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import structlin
+from structlin.errors import UserError
+from structlin.laws import forecasts, run, synthetic
+from structlin.laws.approaches.fit import Laws
+from structlin.laws.choices import Choices
+from structlin.laws.library import fit
+from tests.laws.tables import BTT, DENSE, two
+
+QUIET = {"run_noise": 0.0005, "row_noise": 0.0003}
+SIZES = np.geomspace(1e6, 2.56e8, 8).tolist()
+
+
+@pytest.fixture(scope="module")
+def laws() -> Laws:
+    return fit(two(sizes=SIZES, **QUIET), bootstrap=60)
+
+
+def compute_for(law: synthetic.ParametricLaw, loss: float) -> float:
+    flops = np.geomspace(1e10, 1e26, 40_001)
+    return float(np.exp(np.interp(-loss, -law.frontier(flops), np.log(flops))))
+
+
+@pytest.mark.parametrize("flops", [1e18, 1e20, 1e21])
+def test_a_prediction_is_that_of_the_planted_law(laws: Laws, flops: float) -> None:
+    for one in laws.predict(flops):
+        law = DENSE if one["variant"] == "dense" else BTT
+        size, tokens = law.optimum(flops)
+        assert one["flops"] == flops
+        assert one["loss"] == pytest.approx(float(law.frontier(flops)), rel=0.005)
+        assert one["params"] == pytest.approx(float(size), rel=0.15)
+        assert one["tokens"] == pytest.approx(float(tokens), rel=0.15)
+        # Width is the root of N in these sweeps.
+        assert one["width"] == pytest.approx(math.sqrt(one["params"]), rel=0.02)
+        assert one["reach"] == pytest.approx(flops / 1e19)
+        ends = one["interval"]["loss"]
+        assert ends["low"] <= one["loss"] <= ends["high"]
+        expected = compute_for(DENSE, float(law.frontier(flops))) / flops
+        assert one["multiplier"] == pytest.approx(expected, rel=0.1)
+
+
+def test_a_loss_asks_for_the_compute_that_reaches_it(laws: Laws) -> None:
+    for one in laws.predict(loss=2.6):
+        law = DENSE if one["variant"] == "dense" else BTT
+        assert one["flops"] == pytest.approx(compute_for(law, 2.6), rel=0.15)
+        assert one["interval"]["flops"]["low"] < one["flops"] < one["interval"]["flops"]["high"]
+    (below,) = laws.predict(loss=0.5, variant="btt")
+    assert (below["flops"], below["params"]) == (None, None)
+
+
+def test_one_model_is_predicted_by_its_size_and_tokens(laws: Laws) -> None:
+    (one,) = laws.predict(params=1e8, tokens=1e10, variant="btt")
+    assert one["loss"] == pytest.approx(float(BTT.loss(1e8, 1e10)), rel=0.003)
+
+
+def test_predictions_grow_less_sure_with_their_reach(laws: Laws) -> None:
+    widths = []
+    for flops in (1e19, 1e20, 1e22):
+        (one,) = laws.predict(flops, variant="dense")
+        widths.append(math.log(one["interval"]["loss"]["high"] / one["interval"]["loss"]["low"]))
+    assert widths == sorted(widths)
+    assert widths[2] > 1.5 * widths[0]
+
+
+def test_a_comparison_is_the_multiplier_that_was_planted(laws: Laws) -> None:
+    found = laws.compare("btt")
+    assert found["baseline"] == "dense"
+    loss = found["curve"][-1]["loss"]
+    planted = compute_for(DENSE, loss) / compute_for(BTT, loss)
+    assert found["at_end"] == pytest.approx(planted, rel=0.1)
+    assert found["interval"]["at_end"]["low"] <= planted <= found["interval"]["at_end"]["high"]
+    back = laws.compare("dense", "btt")
+    assert back["at_end"] == pytest.approx(1 / found["at_end"], rel=0.05)
+    assert found["extrapolated"]["flops"] == pytest.approx(1e20)
+    assert found["flops_range"][1] <= 1.01e19
+
+
+def test_a_verdict_says_the_multiplier_how_surely_and_how_far(laws: Laws) -> None:
+    said, (value, low, high) = laws.verdict("btt"), laws.multipliers["btt"].at_end
+    start = f"btt needs {1 / value:.2g} of dense's compute at {laws.multipliers['btt'].loss[-1]:.3g} nats"
+    assert said.startswith(f"{start} [{1 / high:.2g}, {1 / low:.2g}]; better with P ")
+    assert said.endswith("measured to 1e+19 FLOPs")
+    assert set(laws.verdict()) == {"dense", "btt"}
+    alike = fit(two(sizes=SIZES)[lambda t: t["variant"] == "dense"].pipe(lambda t: twin(t)), bootstrap=60)
+    assert "not told apart from dense" in alike.verdict("x")
+    few = fit(two(sizes=SIZES[:4]), bootstrap=60)
+    assert "caution: few runs" in few.verdict("btt")
+
+
+def twin(table: pd.DataFrame) -> pd.DataFrame:
+    """The table and another draw of the same law."""
+    other = synthetic.trunks(DENSE, variant="x", sizes=SIZES, generator=np.random.default_rng(9))
+    return pd.concat([table, other], ignore_index=True).drop(columns="seed")
+
+
+def test_equal_variants_cross_nowhere_and_planted_ones_where_they_do() -> None:
+    crossing = synthetic.ParametricLaw(DENSE.E, 4.1 * DENSE.A, DENSE.B, DENSE.alpha + 0.08, DENSE.beta)
+    false, found = 0, []
+    for seed in range(12):
+        generator = np.random.default_rng(seed)
+        for law in (DENSE, crossing):
+            tables = [
+                synthetic.trunks(one, variant=name, sizes=SIZES, run_noise=0.003, generator=generator)
+                for name, one in (("dense", DENSE), ("x", law))
+            ]
+            m = fit(pd.concat(tables).drop(columns="seed"), bootstrap=60).multipliers["x"]
+            if law is DENSE:
+                false += m.crossing is not None
+            elif m.crossing is not None:
+                found.append(m.crossing)
+    assert false <= 1
+    flops = np.geomspace(1e13, 1e22, 20_001)
+    meet = flops[np.flatnonzero(np.diff(np.sign(DENSE.frontier(flops) - crossing.frontier(flops))))[0]]
+    assert len(found) >= 9
+    assert np.median(found) == pytest.approx(meet, rel=0.5)
+
+
+def test_a_table_of_laws_has_a_row_a_variant(laws: Laws) -> None:
+    frame = laws.to_frame().set_index("variant")
+    assert list(frame.index) == ["dense", "btt"]
+    assert frame.loc["btt", "multiplier"] == laws.multipliers["btt"].at_end[0]
+    assert frame.loc["dense", "alpha_low"] <= DENSE.alpha <= frame.loc["dense", "alpha_high"]
+    assert frame["form"].tolist() == ["additive", "additive"]
+
+
+def test_a_plot_is_a_figure(laws: Laws, tmp_path: Path) -> None:
+    figure = laws.plot(str(tmp_path / "f.png"))
+    assert figure.axes[0].get_xscale() == "log"
+    assert (tmp_path / "f.png").stat().st_size > 1000
+    with pytest.raises(UserError, match="valid endings"):
+        laws.plot(str(tmp_path / "f.txt"))
+
+
+MISTAKES = [
+    (lambda laws: laws.predict(), "nothing to predict"),
+    (lambda laws: laws.predict(float("nan")), "flops = nan: a prediction needs a positive"),
+    (lambda laws: laws.predict("1e22"), "flops = '1e22': a prediction needs"),
+    (lambda laws: laws.predict(-1.0), "flops = -1"),
+    (lambda laws: laws.predict(loss=0), "loss = 0"),
+    (lambda laws: laws.predict(params=1e9), "needs both params"),
+    (lambda laws: laws.predict(1e20, variant="bt"), "no variant 'bt'; did you mean 'btt'"),
+    (lambda laws: laws.compare("bt"), "no variant 'bt'; did you mean 'btt'"),
+    (lambda laws: laws.compare("dense"), "'dense' is the baseline itself"),
+    (lambda laws: laws.verdict("x"), "no variant 'x'"),
+    (lambda laws: structlin.fit(two(), bootstrap="100"), "bootstrap = '100': it takes a whole number"),
+    (lambda laws: structlin.fit(two(), bootstrap=float("nan")), "bootstrap = nan: it takes a whole number"),
+    (lambda laws: structlin.fit(two(), confidence=float("nan")), "confidence=nan must lie in"),
+    (lambda laws: structlin.fit(two(), delta=float("nan")), "delta is nan"),
+    (lambda laws: structlin.fit(two(), best_of=3), "best_of = 3"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("ask", "message"), MISTAKES)
+def test_a_mistake_is_one_line(laws: Laws, ask: object, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        ask(laws)  # type: ignore[operator]
+    assert "\n" not in str(error.value)
+
+
+def test_predictions_stand_in_laws_json_with_forms_and_verdicts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    two(sizes=SIZES, **QUIET).to_csv("t.csv", index=False)
+    options = {"source": "table", "table": "t.csv", "bootstrap": 60, "figures": False, "out": "laws"}
+    run.run(Choices(**options, predict=(1e20, 1e21), predict_loss=(2.6,)), quiet=True)
+    found = json.loads(Path("laws/laws.json").read_text())
+    assert len(found["predictions"]) == 6
+    assert set(found["predictions"][0]) >= {
+        "variant", "flops", "loss", "params", "tokens", "width", "interval", "multiplier",
+    }  # fmt: skip
+    assert found["form"] == {"dense": "additive", "btt": "additive"}
+    assert set(found["forms"]["btt"]) == {"additive", "powered", "coupled"}
+    assert found["forms"]["btt"]["powered"]["held_out"] > 0
+    assert found["verdict"]["btt"].startswith("btt needs")
+    assert len(found["residuals"]["btt"]["residual"]) == 8 * 30
+    page = Path("laws/report.html").read_text()
+    assert page.index("<section id=verdict>") < page.index("<section id=warnings")
+    assert "btt needs" in page
+
+
+def test_a_forecast_is_kept_once_and_scored_by_later_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    early, late = two(sizes=SIZES, **QUIET), two(sizes=[*SIZES, 1e9], flops=(1e16, 1e20), **QUIET)
+    early.to_csv("early.csv", index=False)
+    late.to_csv("late.csv", index=False)
+    options = {"source": "table", "bootstrap": 60, "figures": False, "report": False}
+    run.run(Choices(**options, table="early.csv", forecast="first", predict=(3e19, 1e20, 1e22)), quiet=True)
+    kept = json.loads(Path("forecasts/first.json").read_text())
+    assert set(kept) >= {"date", "code", "data", "law", "predictions"}
+    assert len(kept["data"]["hash"]) == 16
+    with pytest.raises(UserError, match="is kept already"):
+        run.run(Choices(**options, table="early.csv", forecast="first"), quiet=True)
+    with pytest.raises(UserError, match="these are the runs it was made from"):
+        run.run(Choices(**options, table="early.csv", score="forecasts/first.json"), quiet=True)
+    score = run.run(Choices(**options, table="late.csv", score="forecasts/first.json"), quiet=True)["score"]
+    assert len(score["scores"]) == 4
+    assert score["waiting"] == ["dense at 1e+22 FLOPs", "btt at 1e+22 FLOPs"]
+    for one in score["scores"]:
+        law = DENSE if one["variant"] == "dense" else BTT
+        assert one["measured"] == pytest.approx(float(law.frontier(one["flops"])), rel=0.02)
+        assert abs(one["error"]) < 0.02
+    # Scored again, the record counts each prediction once.
+    again = run.run(Choices(**options, table="late.csv", score="forecasts/first.json"), quiet=True)["score"]
+    assert again["record"]["predictions"] == 4
+    assert len(json.loads(Path("forecasts/record.json").read_text())["scores"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "cannot be read"), ("{", "is no forecast"), ("[]", "is no forecast")]
+)
+def test_what_is_no_forecast_is_named(laws: Laws, tmp_path: Path, content: str | None, message: str) -> None:
+    path = tmp_path / "f.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        forecasts.score(laws, path)
+
+
+def test_budgets_are_those_of_the_sweep(tmp_path: Path) -> None:
+    """Of sweeps that trained runs of the table; in the convention's FLOPs; torn files are passed over."""
+    (tmp_path / "sweeps").mkdir()
+    cells = [{"run_id": "a", "step": 1, "budget_flops": 6e12}, {"run_id": "b", "step": 2, "budget_flops": 1.2e13}]
+    (tmp_path / "sweeps" / "one.json").write_text(json.dumps({"cells": cells}))
+    other = [{"run_id": "z", "step": 1, "budget_flops": 5e9}, {"run_id": "a", "step": 1, "budget_flops": None}]
+    (tmp_path / "sweeps" / "two.json").write_text(json.dumps({"cells": other}))
+    (tmp_path / "sweeps" / "torn.json").write_text('{"cells": [')
+    table = pd.DataFrame({"run_id": ["a", "b"]})
+    assert run.budgets_of(tmp_path, table, "training") == (6e12, 1.2e13)
+    assert run.budgets_of(tmp_path, table, "paper") == (1e12, 2e12)
+    assert run.budgets_of(tmp_path, table, "logged") == ()
+    assert run.budgets_of(tmp_path / "none", table, "training") == ()
+
+
+def test_a_name_with_a_dollar_sign_is_drawn(tmp_path: Path) -> None:
+    table = two(sizes=SIZES).assign(variant=lambda t: t["variant"].replace("btt", r"$\foo$"))
+    table.to_csv(tmp_path / "t.csv", index=False)
+    run.run(
+        Choices(source="table", table=str(tmp_path / "t.csv"), out=str(tmp_path / "laws"), bootstrap=30), quiet=True
+    )
+    assert (tmp_path / "laws" / "frontier.png").is_file()
