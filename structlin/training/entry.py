@@ -14,6 +14,7 @@ from torch import nn
 from structlin.anatomy.ledger import Ledger, ledger
 from structlin.config.placement import Placement
 from structlin.errors import UserError, one_line
+from structlin.host.speech import say
 from structlin.host.storage import storage_error
 from structlin.nn.blocks import recompute
 from structlin.runs import checkpoints
@@ -44,12 +45,14 @@ def execute(
     placement: Placement,
     should_stop: Callable[[], bool] = lambda: False,
     world: World = ONE_PROCESS,
+    tell: Callable[[str], object] = say,
 ) -> str:
     """Train a job in its run folder; returns done, diverged, interrupted, failed, superseded, bereft or busy.
 
     Every ending is written to the attempt's status.json with its reason; what was trained before stays. A UserError
     (data not prepared, other data than before) is raised before anything is trained. A job whose result is published
-    is done and writes nothing. Every process of the ``world`` calls this; the first takes the run and writes.
+    is done and writes nothing. ``tell`` hears why it failed where that cannot be written. Every process of the
+    ``world`` calls this; the first takes the run and writes.
     """
     folder = store.folder(job.science)
     claim = Claim(folder)
@@ -63,14 +66,15 @@ def execute(
             return _superseded(claim.attempt, end)
         except UserError as error:
             if claim.attempt is not None:
-                claim.attempt.set_status("failed", target_step=job.target_step, reason=one_line(error))
+                with contextlib.suppress(OSError):
+                    claim.attempt.set_status("failed", target_step=job.target_step, reason=one_line(error))
             raise
         except (OSError, RuntimeError, MemoryError) as error:
             if claim.attempt is not None and not claim.attempt.is_newest():
                 return _superseded(claim.attempt, error)
             if world.has_lost(error):
                 return _bereft(job, claim.attempt, error)
-            return _failed(job, folder, claim.attempt, error)
+            return _failed(job, folder, claim.attempt, error, tell)
 
 
 def _begin(job: Job, claim: Claim, held: contextlib.ExitStack) -> Attempt | str:
@@ -138,9 +142,9 @@ def _evaluated(folder: RunFolder) -> set[int]:
     """Steps that need not be evaluated again; says how far older rows can be trusted."""
     journal = folder.journal
     if changed := journal.torn_lines():
-        print(f"{folder.run_id}: {changed} torn or changed line(s) of its journal passed over", flush=True)
+        say(f"{folder.run_id}: {changed} torn or changed line(s) of its journal passed over")
     if unsealed := journal.unsealed_rows():
-        print(f"{folder.run_id}: {unsealed} rows were written without a checksum and are believed", flush=True)
+        say(f"{folder.run_id}: {unsealed} rows were written without a checksum and are believed")
     return {row["step"] for row in journal.evaluations()}
 
 
@@ -168,7 +172,9 @@ def _outcome(trainer: Trainer) -> tuple[str, str]:
     return "done", ""
 
 
-def _failed(job: Job, folder: RunFolder, attempt: Attempt | None, error: BaseException) -> str:
+def _failed(
+    job: Job, folder: RunFolder, attempt: Attempt | None, error: BaseException, tell: Callable[[str], object]
+) -> str:
     """Record a failure as well as the disk allows; the journal and older checkpoints stand."""
     reason = f"{type(error).__name__}: {one_line(error)}"
     if (broken := storage_error(error)) is not None:
@@ -180,14 +186,14 @@ def _failed(job: Job, folder: RunFolder, attempt: Attempt | None, error: BaseExc
             return "failed"
     except OSError:
         pass
-    print(f"{folder.run_id} failed: {reason}", flush=True)
+    tell(reason)
     return "failed"
 
 
 def _bereft(job: Job, attempt: Attempt | None, error: BaseException) -> str:
     """Another rank has gone, for reasons that its own output names; what this one has to say is where to go on."""
     reason = f"another rank ended: {one_line(error)}"[:2000]
-    print(f"{job.run_id} interrupted: {reason}", flush=True)
+    say(f"{job.run_id} interrupted: {reason}")
     if attempt is not None:
         with contextlib.suppress(OSError):
             attempt.set_status("interrupted", target_step=job.target_step, reason=reason)
@@ -235,13 +241,10 @@ def _resume(
         try:
             step = checkpoint.restore(path, model, optimizer)
             if not checkpoint.has_checksum(path):
-                print(f"{attempt.run_id}: {path.name} was written without a checksum and is believed", flush=True)
+                say(f"{attempt.run_id}: {path.name} was written without a checksum and is believed")
             return step
         except Exception as error:  # a torn file can raise anything; an older one, or a fresh start, gives the same run
-            print(
-                f"{attempt.run_id}: cannot use {path.name} ({one_line(error)[:200]}); going back further",
-                flush=True,
-            )
+            say(f"{attempt.run_id}: cannot use {path.name} ({one_line(error)[:200]}); going back further")
             _start_afresh(job, model, optimizer)
     return 0
 
