@@ -136,7 +136,7 @@ class SweepRequest:
     def __post_init__(self) -> None:
         if self.format not in ("table", "json"):
             raise UserError(f"unknown format '{self.format}'; {suggest(self.format, ('table', 'json'))}")
-        if self.format == "json" and not (self.dry_run or self.action.status):
+        if self.format == "json" and not (self.dry_run or self.action.status or self.action.watch):
             raise UserError("format=json prints the bill of a dry run, or the status; add dry_run=true or status=true")
         if self.name is not None:
             check_name(self.name)

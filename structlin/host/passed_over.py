@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from structlin.errors import one_line
+from structlin.host.speech import say
 
 MOST_NAMED = 20
 """Lines on stderr; the rest is counted."""
@@ -25,7 +26,7 @@ def pass_over(path: Path | str, why: object) -> None:
     reason = reason.removeprefix(f"{path} ")
     _found[str(path)] = reason
     if len(_found) <= MOST_NAMED:
-        print(f"passed over: {path}: {reason}", file=sys.stderr, flush=True)
+        say(f"passed over: {path}: {reason}", sys.stderr)
 
 
 def passed_over() -> dict[str, str]:

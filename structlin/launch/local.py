@@ -143,7 +143,8 @@ class Pool:
             while outcome in ("busy", "superseded") and self.waits and not self._stopping:
                 time.sleep(BUSY_RETRY_SECONDS)
                 outcome = worker.train(job, self.site.runs, self.site.data_root)
-            reason = str(task.state.folder.status().get("reason", "")) if outcome == "failed" else ""
+            said = getattr(worker, "reason", "") or task.state.folder.status().get("reason", "")
+            reason = str(said) if outcome == "failed" else ""
         except UserError as error:
             outcome, reason = "failed", str(error)
         except WorkerDied as error:

@@ -40,10 +40,13 @@ class Worker:
         self.log = log
         self.gpu = gpu
         self._process: subprocess.Popen[str] | None = None
+        self.reason = ""
+        """Why the last job failed, where that could not be written down."""
 
     def train(self, job: Job, runs: Path, data_root: Path) -> str:
         """Train a job; returns its end state. UserError for what the user can mend, WorkerDied for a crash."""
         reply = self._ask({"job": job.to_mapping(), "runs": str(runs), "data_root": str(data_root)})
+        self.reason = str(reply.get("reason", ""))
         return str(reply["state"])
 
     def probe(self, science: Science) -> float:

@@ -24,7 +24,7 @@ def pack_store(runs: Path, older_days: float) -> tuple[int, int]:
     """Pack what is finished; how many runs, and how many files and folders less there are now."""
     number = fewer = 0
     for folder in Store(runs).folders():
-        if not folder.path.exists() or not _is_finished(folder, older_days):
+        if not folder.path.exists() or not _is_finished(folder.at_once(), older_days):
             continue
         lock = Lock(folder.lock)
         if lock.acquire() is Hold.HELD:

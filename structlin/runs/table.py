@@ -27,7 +27,7 @@ from structlin.config.optim import OptimConfig, ScheduleConfig
 from structlin.config.science import SCHEMA, EvaluationConfig, Science
 from structlin.errors import UserError, asks_help, door, key_values, suggest
 from structlin.host.files import write_atomically
-from structlin.host.passed_over import pass_over
+from structlin.host.passed_over import pass_over, summary
 from structlin.runs import cache
 from structlin.runs.code import is_mixed
 from structlin.runs.machine import BACKEND
@@ -55,6 +55,8 @@ def load(runs: Path) -> pd.DataFrame:
         if record.torn:
             pass_over(runs / record.run["run_id"], f"{record.torn} torn or changed line(s) of its journal")
         rows.add(record, throughputs.of_shape(record.machine, record.shape))
+    if said := summary():
+        print(said, file=sys.stderr)
     return rows.table()
 
 

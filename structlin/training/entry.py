@@ -17,6 +17,7 @@ from structlin.anatomy.memory import advice, fitted, peak
 from structlin.config.placement import Placement
 from structlin.config.science import Science
 from structlin.errors import UserError, one_line
+from structlin.host.speech import say
 from structlin.host.storage import storage_error
 from structlin.nn.blocks import recompute
 from structlin.runs import checkpoints
@@ -50,13 +51,15 @@ def execute(
     placement: Placement,
     should_stop: Callable[[], bool] = lambda: False,
     world: World = ONE_PROCESS,
+    tell: Callable[[str], object] = say,
 ) -> str:
     """Train a job in its run folder; returns done, diverged, interrupted, failed, superseded, bereft or busy.
 
     Every ending is written to the attempt's status.json with its reason; what was trained before stays. A UserError
     (data not prepared, other data than before) is raised before anything is trained. A job whose result is published
-    is done and writes nothing. Every process of the ``world`` calls this; the first takes the run and writes.
-    DeadGpu, with the state, where the process can use its GPU no more.
+    is done and writes nothing. ``tell`` hears why it failed where that cannot be written. Every process of the
+    ``world`` calls this; the first takes the run and writes. DeadGpu, with the state, where the process can use its
+    GPU no more.
     """
     folder = store.folder(job.science)
     claim = Claim(folder)
@@ -70,7 +73,8 @@ def execute(
             return _superseded(claim.attempt, end)
         except UserError as error:
             if claim.attempt is not None:
-                claim.attempt.set_status("failed", target_step=job.target_step, reason=one_line(error))
+                with contextlib.suppress(OSError):
+                    claim.attempt.set_status("failed", target_step=job.target_step, reason=one_line(error))
             raise
         except (OSError, RuntimeError, MemoryError) as error:
             if claim.attempt is not None and not claim.attempt.is_newest():
@@ -78,7 +82,7 @@ def execute(
             elif world.has_lost(error):
                 state = _bereft(job, claim.attempt, error)
             else:
-                state = _failed(job, folder, claim.attempt, error, placement, world)
+                state = _failed(job, folder, claim.attempt, error, placement, world, tell)
             if is_dead(error):
                 raise DeadGpu(state) from error
             return state
@@ -154,9 +158,9 @@ def _evaluated(folder: RunFolder) -> set[int]:
     """Steps that need not be evaluated again; says how far older rows can be trusted."""
     journal = folder.journal
     if changed := journal.torn_lines():
-        print(f"{folder.run_id}: {changed} torn or changed line(s) of its journal passed over", flush=True)
+        say(f"{folder.run_id}: {changed} torn or changed line(s) of its journal passed over")
     if unsealed := journal.unsealed_rows():
-        print(f"{folder.run_id}: {unsealed} rows were written without a checksum and are believed", flush=True)
+        say(f"{folder.run_id}: {unsealed} rows were written without a checksum and are believed")
     return {row["step"] for row in journal.evaluations()}
 
 
@@ -198,7 +202,13 @@ def _fitted(job: Job, folder: RunFolder, placement: Placement, device: torch.dev
 
 
 def _failed(
-    job: Job, folder: RunFolder, attempt: Attempt | None, error: BaseException, placement: Placement, world: World
+    job: Job,
+    folder: RunFolder,
+    attempt: Attempt | None,
+    error: BaseException,
+    placement: Placement,
+    world: World,
+    tell: Callable[[str], object],
 ) -> str:
     """Record a failure as well as the disk allows; the journal and older checkpoints stand."""
     reason = reason_of(error, _way_out(job.science, placement, world) if is_out_of_gpu_memory(error) else "")
@@ -211,7 +221,7 @@ def _failed(
             return "failed"
     except OSError:
         pass
-    print(f"{folder.run_id} failed: {reason}", flush=True)
+    tell(reason)
     return "failed"
 
 
@@ -227,7 +237,7 @@ def _way_out(science: Science, placement: Placement, world: World) -> str:
 def _bereft(job: Job, attempt: Attempt | None, error: BaseException) -> str:
     """Another rank has gone, for reasons that its own output names; what this one has to say is where to go on."""
     reason = f"another rank ended: {one_line(error)}"[:2000]
-    print(f"{job.run_id} interrupted: {reason}", flush=True)
+    say(f"{job.run_id} interrupted: {reason}")
     if attempt is not None:
         with contextlib.suppress(OSError):
             attempt.set_status("interrupted", target_step=job.target_step, reason=reason)
@@ -275,13 +285,10 @@ def _resume(
         try:
             step = checkpoint.restore(path, model, optimizer)
             if not checkpoint.has_checksum(path):
-                print(f"{attempt.run_id}: {path.name} was written without a checksum and is believed", flush=True)
+                say(f"{attempt.run_id}: {path.name} was written without a checksum and is believed")
             return step
         except Exception as error:  # a torn file can raise anything; an older one, or a fresh start, gives the same run
-            print(
-                f"{attempt.run_id}: cannot use {path.name} ({one_line(error)[:200]}); going back further",
-                flush=True,
-            )
+            say(f"{attempt.run_id}: cannot use {path.name} ({one_line(error)[:200]}); going back further")
             _start_afresh(job, model, optimizer)
     return 0
 

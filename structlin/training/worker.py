@@ -2,8 +2,8 @@
 
     in   {"job": {...}, "runs": path, "data_root": path, "placement": {...}}      train a job
          {"probe": {science}, "placement": {...}}                                 measure its speed alone
-    out  {"state": "done"}  or  {"tokens_per_second": 12345.6}  or  {"error": "one line"}
-         {"state": "failed", "ends": true}                                        and the process ends: its GPU is lost
+    out  {"state": "done", "reason": ""}  or  {"tokens_per_second": 12345.6}  or  {"error": "one line"}
+         {"state": "failed", "reason": "", "ends": true}                          and the process ends: its GPU is lost
 
 The lines say only that a request has ended; what came of it stands in the run's folder. The end of the input ends
 the process. On SIGTERM, SIGINT, SIGUSR1, SIGUSR2 (a scheduler's warning) or the death of its parent it saves a
@@ -23,6 +23,7 @@ from typing import Any
 from structlin.config.identity import build, science_from
 from structlin.config.placement import Placement
 from structlin.errors import UserError, one_line
+from structlin.host.storage import is_storage
 from structlin.runs.job import Job
 from structlin.runs.store import Store
 from structlin.training.entry import execute
@@ -79,11 +80,17 @@ def _answer(request: dict[str, Any], stores: dict[str, Store], should_stop: Stop
             return {"tokens_per_second": tokens_per_second(science_from(request["probe"]), placement)}
         job = Job.from_mapping(request["job"])
         store = stores.setdefault(request["runs"], Store(Path(request["runs"])))
-        return {"state": execute(job, store, Path(request["data_root"]), placement, should_stop)}
-    except DeadGpu as end:
-        return {"state": str(end), "ends": True}
+        reasons: list[str] = []
+        try:
+            state = execute(job, store, Path(request["data_root"]), placement, should_stop, tell=reasons.append)
+        except DeadGpu as end:
+            return {"state": str(end), "reason": "; ".join(reasons), "ends": True}
+        return {"state": state, "reason": "; ".join(reasons)}
     except UserError as error:
         return {"error": one_line(error)}
+    except OSError as error:
+        # A store that has gone altogether: not even its folders can be looked at.
+        return {"error": f"{'storage: ' if is_storage(error) else ''}{one_line(error)}"}
 
 
 if __name__ == "__main__":

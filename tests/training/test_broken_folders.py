@@ -13,6 +13,7 @@ import torch
 
 from structlin.errors import UserError
 from structlin.host.files import write_json
+from structlin.runs import attempt as attempts
 from structlin.runs import table
 from structlin.runs.claim import Claim
 from structlin.runs.journal import Journal
@@ -278,3 +279,17 @@ def test_a_digest_is_of_the_numbers_alone(begun, tmp_path: Path, data_root: Path
     assert digest == hashlib.sha256(json.dumps(numbers, separators=(",", ":")).encode()).hexdigest()
     _, other = train(replace(SCIENCE, seed=1), (10, 20), tmp_path / "other", data_root)
     assert other.result()["digest"] != digest
+
+
+def test_a_reason_that_can_nowhere_be_written_is_told(begun, data_root: Path, monkeypatch) -> None:
+    """The store and the log of the worker lie on one full disk."""
+
+    def full(*anything: object, **named: object) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    told: list[str] = []
+    monkeypatch.setattr(attempts, "write_json", full)
+    monkeypatch.setattr("builtins.print", full)
+    state, _ = train(SCIENCE, (10, 20, 30), begun.path.parent, data_root, tell=told.append)
+    assert state == "failed"
+    assert told == [f"storage: Disk quota exceeded of {begun.path}; make it writable and run the same command again"]

@@ -25,6 +25,7 @@ from structlin.config.launch import SlurmLaunch
 from structlin.config.request import Site
 from structlin.errors import UserError, one_line
 from structlin.host.files import read_json, write_json
+from structlin.host.speech import say
 from structlin.host.storage import is_storage, why_not_writable
 from structlin.host.umask import apply_umask
 from structlin.launch.local import Pool, Task, make_worker
@@ -75,7 +76,7 @@ def train_element(folder: str, index: int) -> int:
     try:
         return _Element(Path(folder), index).run()
     except (OSError, UserError) as error:
-        _say(f"{'storage: ' if is_storage(error) else ''}{one_line(error)}")
+        say(f"{'storage: ' if is_storage(error) else ''}{one_line(error)}")
         return STORAGE_EXIT if is_storage(error) or by_reason(one_line(error)) == "storage" else 1
 
 
@@ -88,12 +89,6 @@ def main(arguments: Sequence[str]) -> None:
         # The log's disk is full: Python would fail to flush once more at its end, and end with a code of its own.
         os._exit(code)
     sys.exit(code)
-
-
-def _say(line: str) -> None:
-    """Print a line, if the disk of the log takes it."""
-    with contextlib.suppress(OSError):
-        print(line, flush=True)
 
 
 class _Warning:
@@ -124,7 +119,7 @@ class _Element:
         """Train, and say how it ended: 0, or 1 where a run failed. Does not return where it is requeued."""
         apply_umask(self.setting.site.umask, self.setting.site.runs)
         if reason := self._waits_for_space():
-            _say(f"storage: {reason}: {self.setting.site.runs}")
+            say(f"storage: {reason}: {self.setting.site.runs}")
             return STORAGE_EXIT
         if self.is_first_node:
             self.failures.unlink(missing_ok=True)
@@ -136,7 +131,7 @@ class _Element:
             if self.warning.came:
                 pool.stop()
         for task in pool.tasks:
-            _say(f"{task.outcome or 'waiting'} {task.state.job.run_id} {task.reason}")
+            say(f"{task.outcome or 'waiting'} {task.state.job.run_id} {task.reason}")
         if not self.is_first_node:
             return 0
         failed = {task.state.job.run_id: _blamed(task.reason) for task in pool.tasks if task.outcome == "failed"}
@@ -160,7 +155,7 @@ class _Element:
         while (reason := why_not_writable(self.setting.site.runs)) and not self.warning.came:
             if time.monotonic() > until:
                 break
-            _say(f"waiting for space: {reason}: {self.setting.site.runs}")
+            say(f"waiting for space: {reason}: {self.setting.site.runs}")
             time.sleep(SPACE_POLL_SECONDS)
         return reason
 
@@ -178,15 +173,15 @@ class _Element:
     def _requeue(self) -> None:
         """Go back into the queue and wait for the end that SLURM then makes; return where it may not or cannot."""
         if not self.setting.launch.requeue:
-            _say("saved, and to be submitted again: the site requeues nothing")
+            say("saved, and to be submitted again: the site requeues nothing")
             return
         name = own_name()
         try:
             Controller().requeue(name)
         except ControllerError as error:
-            _say(f"saved, and to be submitted again; not requeued: {error}")
+            say(f"saved, and to be submitted again; not requeued: {error}")
             return
-        _say(f"saved, and back in the queue as job {name}")
+        say(f"saved, and back in the queue as job {name}")
         # Whoever ended by himself now would be taken for failed by some versions of SLURM.
         while True:
             time.sleep(60)

@@ -9,7 +9,7 @@ from structlin.config.doors import sweep_request
 from structlin.config.launch import SlurmLaunch
 from structlin.launch.slurm.arrays import LimitReached, duration, judged, outside_of_jobs, parameters, script, setup
 from structlin.launch.slurm.causes import SETUP_EXIT
-from structlin.launch.slurm.packs import packs
+from structlin.launch.slurm.packs import arrays, packs
 from structlin.launch.slurm.resources import runs_per_gpu
 from tests.launch.slurm.orders import order
 from tests.tiny import ARGUMENTS
@@ -215,3 +215,16 @@ def test_a_refusal_without_a_limit_is_judged_by_its_words(message: str, later: b
 def test_a_kind_of_gpu_is_asked_for_by_its_name() -> None:
     assert "#SBATCH --gpus-per-node=a100:2" in text_of("slurm", ["launch.gpu_type=a100", "launch.gpus=2"]).splitlines()
     assert "#SBATCH --gpus-per-node=2" in text_of("slurm", ["launch.gpus=2"]).splitlines()
+
+
+def test_runs_keep_away_from_the_nodes_that_failed_them() -> None:
+    launch = SlurmLaunch("site", gpus=0, options=("exclude=n9",))
+    placement = sweep_request([*ARGUMENTS, "structure=btt", "budget=1e9"]).site.placement
+    found = packs([order(0), order(1, exclude=("n1", "n2")), order(2, exclude=("n1", "n2"))], launch, placement)
+    assert sorted(len(group) for group in arrays(found, 100)) == [1, 2]
+    texts = []
+    for pack in found:
+        values = parameters(launch, pack.resources, "demo", Path("/s"), 1, [], exclude=pack.exclude, environment={})
+        texts.append(script(launch, values, Path("/sub/log"), 1))
+    assert sum("#SBATCH --exclude=n9,n1,n2" in text.splitlines() for text in texts) == 2
+    assert sum("#SBATCH --exclude=n9" in text.splitlines() for text in texts) == 1

@@ -1,0 +1,152 @@
+"""What one real cluster cannot show: other sites' commands, as stubs that print what sites print."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from structlin.config.doors import sweep_request
+from structlin.launch.carry_out import run_sweep
+from tests.launch.slurm.stub import Stub
+from tests.tiny import ARGUMENTS
+
+GRID = ("structure=dense,btt", "grid.widths=[8,16]", "budget=1e8", "name=demo", "launch.time_minutes=10")
+
+
+class Site:
+    """One command line at a site, typed as often as needed."""
+
+    def __init__(self, stub: Stub, runs: Path, data_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.stub, self.runs, self.data_root, self.capsys = stub, runs, data_root, capsys
+
+    def type(self, *words: str) -> tuple[int, str]:
+        """Exit code and what was printed."""
+        places = (f"runs={self.runs}", f"data.root={self.data_root}")
+        code = run_sweep(sweep_request([*ARGUMENTS, *GRID, "launch=slurm_cpu", *places, *words]))
+        return code, self.capsys.readouterr().out
+
+    def submitted(self, *words: str) -> int:
+        code, printed = self.type(*words)
+        assert code == 0
+        found = re.search(r"(\d+) submitted now", printed)
+        assert found, printed
+        return int(found[1])
+
+
+@pytest.fixture
+def site(tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Site:
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    for name in list(os.environ):
+        if name.startswith(("SLURM_", "SBATCH_")):
+            monkeypatch.delenv(name)
+    return Site(Stub(tmp_path / "bin"), tmp_path / "runs", data_root, capsys)
+
+
+APART = "launch.runs_per_gpu=1"
+
+
+def test_banners_among_all_answers(site: Site) -> None:
+    site.stub.change(banner="Dear users, job 5 of node n7 | see https://site.example/12\n99\n")
+    assert site.submitted(APART) == 4
+    assert site.submitted(APART) == 0
+    code, printed = site.type(APART, "status=true")
+    assert code == 1
+    assert "4 waiting: Priority" in printed
+    assert "skipped, such as: Dear users" in printed
+    assert [job["id"] for job in site.stub.jobs] == ["101_[0-3]"]
+
+
+@pytest.mark.parametrize("wish", ["launch.options=['clusters=b']", "launch.clusters=b"])
+def test_another_cluster_of_the_login_node(wish: str, site: Site) -> None:
+    site.stub.change(clusters=["a", "b"])
+    assert site.submitted(APART, wish) == 4
+    assert {job["cluster"] for job in site.stub.jobs} == {"b"}
+    assert site.submitted(APART, wish) == 0
+    assert "4 waiting" in site.type(APART, "status=true")[1]
+    assert "cancelled 4 elements" in site.type(APART, wish, "cancel=true")[1]
+    assert site.stub.jobs == []
+
+
+def test_two_clusters_on_one_file_system(site: Site) -> None:
+    assert site.submitted(APART) == 4
+    # The login node of b, which has a job of the same number and knows nothing of a.
+    theirs = {"id": "101_[0-3]", "cluster": "b", "state": "RUNNING", "submit": "2026-11-22T12:00:00"}
+    ours = site.stub.jobs
+    site.stub.change(own="b", clusters=["b"], jobs=[*ours, {**theirs, "comment": "", "name": "theirs"}])
+    assert site.submitted(APART) == 0
+    code, printed = site.type(APART, "cancel=true")
+    assert (code, "cancelled 0 elements" in printed) == (1, True)
+    assert len(site.stub.jobs) == 2
+    # Back on a, whose array is still known.
+    site.stub.change(own="a", clusters=["a"])
+    assert site.submitted(APART) == 0
+    assert "cancelled 4 elements" in site.type(APART, "cancel=true")[1]
+    assert [job["name"] for job in site.stub.jobs] == ["theirs"]
+
+
+def test_a_rebuilt_cluster(site: Site) -> None:
+    assert site.submitted(APART) == 4
+    stranger = {"id": "101_[0-3]", "cluster": "a", "state": "RUNNING", "submit": "2026-11-22T12:00:00", "comment": ""}
+    site.stub.change(jobs=[{**stranger, "name": "theirs"}], next=200)
+    assert "running" not in site.type(APART, "status=true")[1]
+    assert "cancelled 0 elements" in site.type(APART, "cancel=true")[1]
+    assert len(site.stub.jobs) == 1
+    assert site.submitted(APART) == 4
+
+
+def test_a_lost_answer_is_adopted_at_once_or_by_the_next_command(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("structlin.launch.slurm.submit.time.sleep", lambda seconds: None)
+    site.stub.change(loses=True)
+    assert site.submitted(APART) == 4
+    site.stub.change(loses=False)
+    assert site.submitted(APART) == 0
+    assert len(site.stub.jobs) == 1
+
+
+def test_a_site_that_drops_comments(site: Site) -> None:
+    site.stub.change(no_comments=True)
+    assert site.submitted(APART) == 4
+    assert site.submitted(APART) == 0
+    assert "cancelled 4 elements" in site.type(APART, "cancel=true")[1]
+
+
+@pytest.mark.parametrize(
+    ("limit", "code", "word"),
+    [
+        ("QOSMaxWallDurationPerJobLimit", 1, "launch.max_minutes"),
+        ("QOSMinGRES", 1, "launch.gpus"),
+        ("QOSMaxCpuPerUserLimit", 1, "launch.cpus_per_gpu"),
+        ("QOSMaxSubmitJobPerUserLimit", 0, "for the same command later"),
+    ],
+)
+def test_a_limit_decides_by_its_name(limit: str, code: int, word: str, site: Site) -> None:
+    policy = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+    site.stub.change(refuses=f"sbatch: error: {limit}\nsbatch: error: Batch job submission failed: {policy}")
+    found, printed = site.type(APART)
+    assert found == code
+    assert word in printed
+    assert not list(site.runs.glob("sweeps/*/submissions/*"))
+
+
+def test_a_site_without_arrays(site: Site) -> None:
+    site.stub.change(array_size=0)
+    assert site.submitted(APART) == 4
+    assert [job["id"] for job in site.stub.jobs] == ["101", "102", "103", "104"]
+
+
+def test_a_canary_goes_first_and_the_rest_depends_on_it(site: Site) -> None:
+    assert site.submitted(APART, "launch.canary=true") == 4
+    first, rest = site.stub.jobs
+    assert (first["id"], first["dependency"]) == ("101", "")
+    assert rest["dependency"] == "afterok:101"
+    assert rest["options"]["kill-on-invalid-dep"] == "yes"
+
+
+def test_a_store_that_takes_nothing_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("structlin.launch.slurm.submit.why_not_writable", lambda folder: "Disk quota exceeded")
+    code, printed = site.type(APART)
+    assert code == 0
+    assert "4 runs are for the same command later: nothing can be written" in printed
+    assert "Disk quota exceeded" in printed
+    assert site.stub.jobs == []
