@@ -110,6 +110,11 @@ def environment(placement: Placement, gpu: str | None = None) -> dict[str, str]:
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     found = {**os.environ, **_ALLOCATOR, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONPATH": path}
+    # Micro-batches and routed experts come in ever other sizes: segments that grow leave no holes between them.
+    found.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    if placement.deterministic:
+        # Without a workspace of its own cuBLAS promises no equal bits.
+        found.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if gpu is not None:
         found["CUDA_VISIBLE_DEVICES"] = gpu
     return found
