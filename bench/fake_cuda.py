@@ -26,6 +26,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -65,7 +66,10 @@ VIEWS = frozenset(_VIEWS.split())
 WAITS = frozenset(("_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal"))
 """Operations whose result the host needs."""
 FUSED_LAUNCHES, SEVERAL = {"products": 1, "products_backward": 6}, {"sort": 6, "argsort": 6}
-"""Kernels of our operators (map; of the gradients two maps, the kernel and the sums over shares), and of others."""
+"""Kernels of our operators (map; of the gradients a map, the kernel, and sums and casts of the shares of both factors),
+and of others."""
+WHOLE_LAUNCHES = 5
+"""Where one kernel makes all gradients."""
 
 # ---- the machine that is not there ----------------------------------------------------------------------------------
 
@@ -137,7 +141,7 @@ class Count(TorchDispatchMode):
             self.kernels[name] += _launches(short, args)
             several = {id(tensor): tensor for tensor in (*read, *made)}.values()
             self.moved[name] += sum(tensor.numel() * tensor.element_size() for tensor in several)
-            if short == "products_backward":
+            if short == "products_backward" and not _is_whole(args):
                 self.moved[name] += args[0].numel() * args[0].element_size()  # dy is read by both of its kernels
         return found
 
@@ -161,6 +165,13 @@ def _tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in torch.utils._pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
+def _is_whole(args: Any) -> bool:
+    """Whether a backward pass of two products is one kernel, which reads dy once."""
+    from structlin.kernels.products import triton_path
+
+    return triton_path.is_whole(ProductSizes.of(args[2].shape, args[3].shape, args[4])) and args[5] and args[6]
+
+
 def _launches(short: str, args: Any) -> int:
     """Kernels of one operation; of lists of tensors by the pointers that one launch takes (estimates)."""
     if short == "_fused_adamw_":
@@ -173,7 +184,8 @@ def _launches(short: str, args: Any) -> int:
         from structlin.kernels.products import triton_path
 
         assert triton_path.fuses(sizes)
-        return FUSED_LAUNCHES[short] + (len(args) > first + 3 and bool(args[-1]))
+        kernels = WHOLE_LAUNCHES if short == "products_backward" and _is_whole(args) else FUSED_LAUNCHES[short]
+        return kernels + (len(args) > first + 3 and bool(args[-1]))
     return SEVERAL.get(short, 1)
 
 
@@ -236,6 +248,8 @@ class Counted:
 
 def count(one: Case) -> Counted:
     """One optimizer step, counted."""
+    if one.placement.compile == "true":
+        return lowered(one)
     counter = Count()
     with FakeTensorMode(allow_non_fake_inputs=True), counter, _placed(one) as (model, optimizer, batch):
         counter.kernels.clear()
@@ -264,6 +278,83 @@ def count(one: Case) -> Counted:
     )
 
 
+def lowered(one: Case) -> Counted:
+    """The same of a step whose forward and backward pass Inductor has scheduled as one graph.
+
+    Bytes are those of the arguments of its kernels. Where the compiler would rather make something again in the
+    backward pass than keep it, this graph keeps it; peaks are not counted. A prediction, until a GPU has run it.
+    """
+    from torch._inductor.decomposition import select_decomp_table
+    from torch._inductor.graph import GraphLowering
+    from torch._inductor.virtualized import V
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    _pretend_to_compile()
+    learner = NextTokenLearner(one.science)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with mode, _placed(one) as (model, _, batch):
+        names = list(dict(model.named_parameters()))
+
+        def joint(*tensors: Tensor) -> tuple[Tensor, ...]:
+            weights = [tensor.requires_grad_() for tensor in tensors[:-2]]
+
+            def call(*arguments: Tensor) -> Tensor:
+                found: Tensor = torch.func.functional_call(model, dict(zip(names, weights, strict=True)), arguments)
+                return found
+
+            call.training = True  # type: ignore[attr-defined]
+            call.named_modules = model.named_modules  # type: ignore[attr-defined]
+            loss = learner.loss(call, tensors[-2:])  # type: ignore[arg-type]
+            return loss, *torch.autograd.grad(loss, weights)
+
+        inputs = [parameter.detach().requires_grad_() for parameter in model.parameters()]
+        graph = make_fx(joint, decomposition_table=select_decomp_table(), _allow_non_fake_inputs=True)(*inputs, *batch)
+        graph.graph.eliminate_dead_code()
+        graph.recompile()
+        lowering = GraphLowering(graph, is_inference=False)
+        with V.set_graph_handler(lowering), V.set_fake_mode(mode), V.set_debug_handler(_Silent()):
+            lowering.run(*inputs, *batch)
+            lowering._update_scheduler()
+            moved, nodes, _ = lowering.count_bytes()
+    kernels: collections.Counter[str] = collections.Counter()
+    for node, _ in nodes:
+        inner = getattr(node, "node", None)
+        name = str(getattr(inner, "python_kernel_name", None) or type(inner).__name__) if inner is not None else "fused"
+        short = name.removesuffix(".default").rpartition(".")[2]
+        if short not in ("MultiOutput",) and "Nop" not in type(node).__name__:
+            kernels[short] += {"products_backward": WHOLE_LAUNCHES, "stable": SEVERAL["sort"]}.get(short, 1)
+    parameters = sum(4 * parameter.numel() for parameter in model.parameters())
+    kernels["clip and AdamW"] = 9 + -(-len(names) // 24)
+    total = (moved + 10 * parameters) / 1e9
+    model_gb = peak(one.science, one.placement).total / 1e9
+    return Counted(
+        one, sum(kernels.values()), total, model_gb, "not counted", [], model_gb, kernels, collections.Counter()
+    )
+
+
+class _Silent:
+    """Inductor's debug handler, which has nothing to say."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_, **__: None
+
+
+def _pretend_to_compile() -> None:
+    """Let Inductor find the properties of a GPU, and Triton."""
+    import torch._inductor.scheduler as scheduler
+
+    found = {"name": "no GPU", "major": 9, "minor": 0, "multi_processor_count": 132, "total_memory": 80 * 10**9}
+    found |= {"regs_per_multiprocessor": 65536, "max_threads_per_multi_processor": 2048, "warp_size": 32}
+    found |= {"shared_memory_per_block": 49152, "shared_memory_per_block_optin": 232448, "L2_cache_size": 50 << 20}
+    properties = SimpleNamespace(**found, gcnArchName="", max_threads_per_block=1024)
+    setattr(torch.cuda, "_get_device_properties", lambda *_: properties)  # noqa: B010 (absent without a driver)
+    setattr(torch.cuda, "get_device_properties", lambda *_: properties)  # noqa: B010 (of another class)
+    torch.cuda.current_device = lambda: 0
+    torch.cuda.device_count = lambda: 1
+    torch.cuda._lazy_init = lambda: None
+    setattr(scheduler, "has_triton", lambda *_, **__: True)  # noqa: B010 (as that module sees it)
+
+
 @contextmanager
 def _placed(one: Case) -> Iterator[tuple[GPT2, torch.optim.AdamW, tuple[Tensor, Tensor]]]:
     """Model, optimizer with its moments, and a batch, on the GPU that is not there."""
@@ -283,6 +374,7 @@ def _placed(one: Case) -> Iterator[tuple[GPT2, torch.optim.AdamW, tuple[Tensor, 
 
 STEPS = [f"{name}:{width}" for width in (256, 1024) for name in ("dense", "btt1", "btt11")]
 STEPS += [f"dense:{width}:moe=btt:norm=learned" for width in (256, 1024)]
+COMPILED = [f"{text}:compile" for text in STEPS]
 PEAKS = [f"{name}:{width}" for width in (256, 1024, 2048) for name in ("dense", "btt1", "btt11", "g2", "l2")]
 PEAKS += [
     f"dense:{width}:moe={kind}:norm=learned{more}"
@@ -305,7 +397,11 @@ def main(arguments: list[str]) -> int:
     """Print the table, and keep it where ``out`` says."""
     values = key_values(arguments, {"cases": "", "out": "-", "kernels": "0"})
     pretend()
-    texts = values["cases"].split(",") if values["cases"] else [*STEPS, *(name for name in PEAKS if name not in STEPS)]
+    texts = (
+        values["cases"].split(",")
+        if values["cases"]
+        else [*STEPS, *COMPILED, *(name for name in PEAKS if name not in STEPS)]
+    )
     rows = []
     for text in texts:
         began = time.monotonic()

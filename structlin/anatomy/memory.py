@@ -303,8 +303,8 @@ class _Step:
         is_up = not shape.has_own_router and shape.name.endswith(".up")
         if is_up:
             return 2.0 * w * active * shape.d_out
-        # The weighted sum is taken in float32: its gradient, those of its terms and weights, and these as narrow ones.
-        return (s + (2 * s + w) * active) * float(shape.d_out)
+        # The weighted sum is taken in float32: its gradient by term, times what the terms were, all widened.
+        return (3 * s + w) * active * float(shape.d_out)
 
 
 def _form(shape: LinearShape) -> str:

@@ -7,14 +7,19 @@ torch   everything else
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
+import sysconfig
 from functools import cache
 from importlib import metadata, util
+from pathlib import Path
 
 import torch
 
 from structlin.kernels import compiler
 
+_LOG = logging.getLogger(__name__)
 DTYPES = (torch.float32, torch.bfloat16)
 # bfloat16 on tensor cores, and the shared memory that the blocks need.
 LEAST_CAPABILITY = (8, 0)
@@ -43,12 +48,28 @@ def backend_name(device: torch.device, dtype: torch.dtype) -> str:
 
 @cache
 def has_triton(device: torch.device) -> bool:
-    """Whether Triton is installed and compiles for this GPU."""
-    return (
+    """Whether Triton is installed and compiles for this GPU; where only a compiler is missing, that is said."""
+    serves = (
         torch.version.cuda is not None
         and util.find_spec("triton") is not None
         and torch.cuda.get_device_capability(device) >= LEAST_CAPABILITY
     )
+    if serves and not triton_compiler():
+        _LOG.warning(
+            "Triton needs a C compiler and Python's headers to start its kernels, and this node lacks one of them, so "
+            "structured layers use the slower torch path; install gcc and python3-dev, or load a compiler's module"
+        )
+        return False
+    return serves
+
+
+@cache
+def triton_compiler() -> str:
+    """The C compiler that Triton builds its launchers with; empty where there is none, or no header of Python's."""
+    found = os.environ.get("CC") or next(filter(None, map(shutil.which, ("gcc", "clang", "cc"))), None)
+    if found is None or not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
+        return ""
+    return found
 
 
 def interprets(device: torch.device) -> bool:

@@ -115,6 +115,11 @@ def environment(placement: Placement, gpu: str | None = None) -> dict[str, str]:
     found = {**os.environ, **_ALLOCATOR, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONPATH": path}
     # The folder it is started in would come first, and may hold other code than the frozen one.
     found["PYTHONSAFEPATH"] = "1"
+    # Micro-batches and routed experts come in ever other sizes: segments that grow leave no holes between them.
+    found.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    if placement.deterministic:
+        # Without a workspace of its own cuBLAS promises no equal bits.
+        found.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if gpu is not None:
         found["CUDA_VISIBLE_DEVICES"] = gpu
     return found

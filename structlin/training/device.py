@@ -88,5 +88,7 @@ def settle(device: torch.device, placement: Placement, science: Science) -> None
         # where it is told to be deterministic.
         torch.backends.cuda.enable_flash_sdp(False)
         torch.backends.cuda.enable_cudnn_sdp(False)
+        if not os.environ.get(CUBLAS_WORKSPACE):
+            os.environ[CUBLAS_WORKSPACE] = ":4096:8"
     elif is_gpu:
         torch.backends.cuda.enable_flash_sdp(True)

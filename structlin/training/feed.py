@@ -1,8 +1,8 @@
-"""When is the batch of a step read? On a GPU while the step before it trains, on a CPU when its turn has come.
+"""When is the batch of a step read? On a GPU while the steps before it train, on a CPU when its turn has come.
 
 A batch is a pure function of its step, so reading ahead changes nothing but the waiting. On a GPU a thread reads the
-next batch while this one trains, and the copy from pinned memory makes the host wait for nothing. On a CPU the reader
-would take the cores from the training: reading is below 1% of a step, and a thread makes no step faster
+next few batches while this one trains, and the copy from pinned memory makes the host wait for nothing. On a CPU the
+reader would take the cores from the training: reading is below 1% of a step, and a thread makes no step faster
 (docs/lab-book.md), so there is none.
 """
 
@@ -15,6 +15,9 @@ from contextlib import contextmanager
 import torch
 
 from structlin.tasks.protocol import Batch
+
+AHEAD = 4
+"""Batches that are read before their steps: a slow file system has so many steps' time for one of them."""
 
 Read = Callable[[int], Batch]
 """The batch of a step, counted from 0, on the CPU."""
@@ -32,7 +35,7 @@ def batches(read: Read, device: torch.device, end: int) -> Iterator[Read]:
 
 @contextmanager
 def read_ahead(read: Read, end: int) -> Iterator[Read]:
-    """``read``, which begins with the next step below ``end`` in a thread of its own when a step is asked for.
+    """``read``, which begins with the next steps below ``end`` in a thread of its own when a step is asked for.
 
     What reading a step raises is raised where that step is asked for, and nowhere else.
     """
@@ -42,8 +45,9 @@ def read_ahead(read: Read, end: int) -> Iterator[Read]:
     def batch(step: int) -> Batch:
         reading = begun.pop(step, None)
         found = read(step) if reading is None else reading.result()
-        if step + 1 < end:
-            begun[step + 1] = pool.submit(read, step + 1)
+        for following in range(step + 1, min(end, step + 1 + AHEAD)):
+            if following not in begun:
+                begun[following] = pool.submit(read, following)
         return found
 
     try:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from structlin.config.placement import Placement
 from structlin.config.science import Science
+from structlin.kernels.blocks import taken
 from structlin.nn.router import router_record
 from structlin.runs import checkpoints
 from structlin.runs.attempt import BEAT_SECONDS, Attempt
@@ -24,6 +25,7 @@ from structlin.runs.job import Job
 from structlin.runs.journal import Journal
 from structlin.tasks.protocol import Batch, Task
 from structlin.training import checkpoint
+from structlin.training.background import Background, may_run_beside, on_host
 from structlin.training.compiling import compiled
 from structlin.training.feed import Read, batches
 from structlin.training.optim import set_rates
@@ -75,6 +77,8 @@ class Trainer:
     _beat_at: float = field(init=False)
     _forward: nn.Module = field(init=False)
     _clock: tuple[float, int] = field(init=False)
+    _background: Background = field(init=False, default_factory=Background)
+    _blocks_known: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self._journal = self.attempt.journal
@@ -97,8 +101,11 @@ class Trainer:
         def read(step: int) -> Batch:
             return self.task.train_batch(step, self.world)
 
-        with batches(read, self.device, self.job.target_step) as batch_of:
-            self._train(batch_of)
+        try:
+            with batches(read, self.device, self.job.target_step) as batch_of:
+                self._train(batch_of)
+        finally:
+            self._background.wait()
 
     def _train(self, batch_of: Read) -> None:
         while True:
@@ -112,8 +119,17 @@ class Trainer:
             # ---- one update
             loss, norm = self._update(batch_of(self.step))
             self.step += 1
+            if not self._blocks_known:
+                self._note_blocks()
             if self.step % self.placement.log_steps == 0:
                 self._log(loss, norm)
+
+    def _note_blocks(self) -> None:
+        """Add to the record which blocks the kernels of a first step have taken."""
+        self._blocks_known = True
+        if self.device.type == "cuda":
+            record = self.attempt.provenance() or {}
+            self.world.from_first(lambda: self.attempt.set_provenance({**record, "blocks": taken()}))
 
     def _update(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """One optimizer step on a batch of the device; loss and gradient norm stay there."""
@@ -175,7 +191,7 @@ class Trainer:
             self._save()
             raise Interrupted(f"stopped at step {self.step}")
         if granted == SAVE or self.step in self.job.checkpoints:
-            self._save()
+            self._save(beside=True)
         elif granted == BEAT:
             self._beat()
 
@@ -192,19 +208,31 @@ class Trainer:
         self.world.from_first(self.attempt.beat)
         self._beat_at = time.monotonic()
 
-    def _save(self) -> None:
+    def _save(self, *, beside: bool = False) -> None:
+        """Write a checkpoint; ``beside`` the steps that follow, where that may be."""
+        self._background.wait()
+        step = self.step
         if self.world.from_first(self._checkpoint_is_missing):
             # All ranks have a part of it; one writes.
-            state = checkpoint.state_of(self.step, self.model, self.optimizer, self.world)
-            self.world.from_first(lambda: checkpoint.write(self.attempt.checkpoints, self.step, state))
-        self.world.from_first(self._tell_saved)
-        self._saved_at, self._saved_step = time.monotonic(), self.step
+            state = checkpoint.state_of(step, self.model, self.optimizer, self.world)
+            if beside and may_run_beside(self.device, self.world.sharding):
+                state = on_host(state)
+                self._background.begin(lambda: self._write_checkpoint(step, state))
+                self._saved_at, self._saved_step = time.monotonic(), step
+                return
+            self.world.from_first(lambda: checkpoint.write(self.attempt.checkpoints, step, state))
+        self.world.from_first(lambda: self._tell_saved(step))
+        self._saved_at, self._saved_step = time.monotonic(), step
+
+    def _write_checkpoint(self, step: int, state: dict[str, Any]) -> None:
+        checkpoint.write(self.attempt.checkpoints, step, state)
+        self._tell_saved(step)
 
     def _checkpoint_is_missing(self) -> bool:
         self.attempt.check_newest()
         # A file of this step that is not ours was not used to go on from: it may be torn, and is written anew.
         return self.step != self._saved_step or not checkpoints.path_of(self.attempt.checkpoints, self.step).exists()
 
-    def _tell_saved(self) -> None:
-        checkpoints.prune(self.attempt.checkpoints, {self.step, *self.job.checkpoints})
-        self.attempt.set_status("running", step=self.step, target_step=self.job.target_step)
+    def _tell_saved(self, step: int) -> None:
+        checkpoints.prune(self.attempt.checkpoints, {step, *self.job.checkpoints})
+        self.attempt.set_status("running", step=step, target_step=self.job.target_step)

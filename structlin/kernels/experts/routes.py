@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,10 +82,34 @@ def sort_by_expert(
         slots_N = torch.empty_like(order_N).scatter_(0, order_N, torch.arange(order_N.shape[0], device=order_N.device))
     return Routes(
         token_N=order_N // num_chosen,
-        weight_N=weight_TK.flatten()[order_N],
+        weight_N=_permuted(weight_TK.flatten(), order_N, slots_N),
         order_N=order_N,
         ends_E=counts_E.cumsum(0).to(torch.int32),
         num_tokens=num_tokens,
         drops=capacity > 0,
         slots_N=slots_N,
     )
+
+
+def _permuted(values_N: Tensor, order_N: Tensor, slots_N: Tensor | None) -> Tensor:
+    """The values in another order; their gradient is one look-up where the inverse is known."""
+    if slots_N is None:
+        return values_N[order_N]
+    found: Tensor = _Permuted.apply(values_N, order_N, slots_N)
+    return found
+
+
+class _Permuted(torch.autograd.Function):
+    """Neither pass adds anything up."""
+
+    @staticmethod
+    def forward(ctx: Any, values_N: Tensor, order_N: Tensor, slots_N: Tensor) -> Tensor:
+        """values[order]."""
+        ctx.save_for_backward(slots_N)
+        return values_N.index_select(0, order_N)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        """gradient[slots]."""
+        (slots_N,) = ctx.saved_tensors
+        return gradients[0].index_select(0, slots_N), None, None

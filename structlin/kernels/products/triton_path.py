@@ -51,8 +51,8 @@ def backward(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of x and of both factors (None where not needed); z and its gradient are made again."""
     if needs_x and needs_factors and is_whole(sizes) and x.shape[0]:
-        dx = torch.empty_like(x)
-        return dx, *_factor_gradients(dy, x, first, second, sizes, dx)
+        written = torch.empty_like(x)
+        return written, *_factor_gradients(dy, x, first, second, sizes, written)
     dx = None
     if needs_x:
         dx = torch.empty_like(x)

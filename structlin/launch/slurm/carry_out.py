@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import metadata
 
 from rich.console import Console
 
@@ -22,6 +23,7 @@ from structlin.launch.slurm.submissions import submissions
 from structlin.launch.slurm.submit import Submitted, Submitter, submission_lock
 from structlin.planning import bill as bills
 from structlin.planning.grid import Plan
+from structlin.runs.driver import torch_is_cpu_build
 from structlin.runs.store import Store
 
 DRY_ARRAY_SIZE = 1001
@@ -38,6 +40,7 @@ def launch(plan: Plan, request: SweepRequest, name: str, console: Console) -> in
     site = absolute(request.site).grouped(name)
     submitter = Submitter(name, site, _config(request), _controller(request))
     bills.check_epochs(plan, site)  # before the lock is taken
+    check_build(submitter.launch, site.placement.device)
     with submission_lock(site.runs):
         standings, missing = submitter.missing(plan.jobs, retry_failed=request.action.retry == "failed")
         if submitter.launch.same_code:
@@ -52,6 +55,15 @@ def launch(plan: Plan, request: SweepRequest, name: str, console: Console) -> in
         result = submitter.submit(first, branches, canary=submitter.launch.canary and is_first)
     _report(standings, missing, result, request, console)
     return 1 if result.refused else 0
+
+
+def check_build(launch: SlurmLaunch, device: str) -> None:
+    """UserError where runs are for GPUs and the torch that elements would import knows none."""
+    if launch.gpus and device != "cpu" and launch.python is None and torch_is_cpu_build():
+        raise UserError(
+            f"launch.gpus = {launch.gpus}, and torch {metadata.version('torch')} here is built without CUDA: "
+            "rm -r .venv; make setup CUDA=13 (drivers of 580 and newer) or CUDA=12; or launch.gpus=0, launch.python=..."
+        )
 
 
 def show_dry(plan: Plan, request: SweepRequest, name: str, console: Console) -> None:

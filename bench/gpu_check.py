@@ -1,0 +1,543 @@
+"""Is everything right on this GPU, and how fast is it? Every claim that no CPU can prove, checked in one command.
+
+    make gpu-check          (python -m bench.gpu_check [out=bench/results] [minutes=20] [only=layers,bits])
+
+About 20 minutes on one GPU; on a CPU three, for what a CPU can do. It writes gpu-NAME-DATE.json with every number and
+gpu-NAME-DATE.md, a page that names each check that failed and each number that differs from its prediction
+(docs/gpu.md) by more than a factor of 1.5. Paste the JSON into an issue: predictions become measurements by it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bench.fake_cuda import case
+from structlin.anatomy.ledger import ledger
+from structlin.anatomy.memory import GB, peak
+from structlin.config.model import Gpt2Config
+from structlin.config.moe import MoeConfig
+from structlin.config.optim import OptimConfig, ScheduleConfig
+from structlin.config.placement import Placement
+from structlin.config.science import EvaluationConfig, Science
+from structlin.config.structure import StructureConfig
+from structlin.data import DataRecipe, is_prepared, prepare
+from structlin.errors import UserError, key_values
+from structlin.kernels import backends
+from structlin.kernels.blocks import taken
+from structlin.kernels.experts.grouped import grouped_product
+from structlin.launch.worker_process import environment as worker_environment
+from structlin.nn.blocks import recompute
+from structlin.nn.linear import LinearOptions, make_linear
+from structlin.runs.driver import driver_version
+from structlin.runs.job import Job
+from structlin.runs.machine import cpu_name, gpu_names
+from structlin.runs.store import Store
+from structlin.structure import plan_theta, theta_of
+from structlin.structure.catalog import PAPER_IDS
+from structlin.tasks.next_token import NextTokenLearner
+from structlin.training.compiling import compiled
+from structlin.training.device import pick_device, settle
+from structlin.training.entry import execute
+from structlin.training.optim import make_optimizer
+from structlin.training.parts import gradients, parts_of
+from structlin.training.world import ONE_PROCESS
+
+LIMITS = {"float32": 1e-5, "bfloat16": 0.03}
+"""Largest error of a layer over the largest entry: bfloat16 rounds inputs, what lies between and results to 8 bits."""
+FAR = 1.5
+BANDWIDTH, RATE = 2.8e12, 5.5e14
+"""Of the rooflines that predict (docs/gpu.md): bytes and bfloat16 FLOPs a second of an H100."""
+FAMILIES = {"low_rank": {"rank": "d/4"}, "monarch": {"blocks": 4}, "blast": {"blocks": 4, "rank": "d/8"}}
+CPU_ROWS, GPU_ROWS = 64, 4096
+
+
+@dataclass
+class Check:
+    """What is known so far, and what time is left."""
+
+    device: torch.device
+    minutes: float
+    began: float = field(default_factory=time.monotonic)
+    found: dict[str, Any] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    far: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether there is a GPU to check."""
+        return self.device.type == "cuda"
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the end of the time given."""
+        return 60 * self.minutes - (time.monotonic() - self.began)
+
+    def expect(self, good: bool, said: str) -> bool:
+        """Note a failure where it is none."""
+        if not good:
+            self.failures.append(said)
+        return good
+
+    def compare(self, what: str, measured: float, predicted: float) -> None:
+        """Note a number that is far from its prediction."""
+        ratio = measured / predicted if predicted else math.inf
+        if not 1 / FAR <= ratio <= FAR:
+            self.far.append(f"{what}: {measured:.3g}, predicted {predicted:.3g} (x {ratio:.2f})")
+
+
+# ---- sections: each fills ``found`` and notes what is wrong ----------------------------------------------------------
+
+
+def environment(check: Check) -> dict[str, Any]:
+    """Driver, build, architecture, compiler, Triton, NCCL, MIG."""
+    found: dict[str, Any] = {
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "driver": driver_version(),
+        "gpus": gpu_names(),
+        "python": platform.python_version(),
+        "cpu": cpu_name(),
+        "compiler": backends.triton_compiler(),
+        "backend": {name: backends.backend_name(check.device, getattr(torch, name)) for name in LIMITS},
+        "mps": shutil.which("nvidia-cuda-mps-control") is not None,
+    }
+    if check.on_gpu:
+        one = torch.cuda.get_device_properties(check.device)
+        found |= {"name": one.name, "memory_gb": one.total_memory / GB, "capability": f"{one.major}.{one.minor}"}
+        found |= {"architectures": torch.cuda.get_arch_list(), "count": torch.cuda.device_count()}
+        found["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))
+        check.expect(found["backend"]["bfloat16"].startswith("triton"), f"Triton does not serve: {found['backend']}")
+    return found
+
+
+def _layer_case(name: str) -> dict[str, Any]:
+    return {"arguments": FAMILIES.get(name, {})}
+
+
+def layers(check: Check) -> dict[str, Any]:
+    """Every structure and family at several widths, forward and backward, against float64."""
+    widths = (256, 1024, 4096) if check.on_gpu else (64, 256)
+    rows = GPU_ROWS if check.on_gpu else CPU_ROWS
+    found: dict[str, Any] = {}
+    for name in ("dense", *PAPER_IDS, *FAMILIES):
+        for width in widths:
+            for dtype in LIMITS:
+                if check.seconds_left < 60 * check.minutes * 0.6:
+                    check.left_out.append(f"layers from {name} {width} {dtype} on")
+                    return found
+                key = f"{name} {width} {dtype}"
+                try:
+                    theta = theta_of(name, **_layer_case(name))
+                    found[key] = error = _layer_error(theta, width, rows, dtype, check.device)
+                except UserError as error_of_user:
+                    found[key] = str(error_of_user)
+                    continue
+                check.expect(error <= LIMITS[dtype], f"{key}: error {error:.2e} is above {LIMITS[dtype]:.0e}")
+    return found
+
+
+def _layer_error(theta: Any, width: int, rows: int, dtype: str, device: torch.device) -> float:
+    """The largest error of y, dx and the factors' gradients, each over its largest entry, against float64."""
+    torch.manual_seed(0)
+    layer = make_linear(plan_theta(theta, width, width), LinearOptions(width)).to(device)
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, 0, width**-0.25)
+    found: list[Tensor] = []
+    wanted: list[Tensor] = []
+    for wide in (False, True):
+        kind = torch.float64 if wide else getattr(torch, dtype)
+        one = layer.to(kind) if wide or dtype == "float32" else layer
+        x, dy = (_normal(rows, width, seed, device).to(kind if wide else torch.float32) for seed in (1, 2))
+        x.requires_grad_()
+        with torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16" and not wide):
+            y = one(x)
+        values = [y, *torch.autograd.grad(y, (x, *one.parameters()), dy.to(y.dtype))]
+        (wanted if wide else found).extend(value.detach().double() for value in values)
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(found, wanted, strict=True))
+
+
+def _normal(rows: int, columns: int, seed: int, device: torch.device) -> Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)).to(device)
+
+
+def groups(check: Check) -> dict[str, Any]:
+    """Grouped products of 1,023 and 1,024 groups, forward and backward."""
+    found = {}
+    for number in (1023, 1024) if check.on_gpu else (31, 32):
+        dtype = torch.bfloat16 if check.on_gpu else torch.float32
+        x = _normal(8 * number, 64, 0, check.device).to(dtype).requires_grad_()
+        weights = _normal(number * 32, 64, 1, check.device).view(number, 32, 64).to(dtype).requires_grad_()
+        ends = torch.arange(8, 8 * number + 1, 8, dtype=torch.int32, device=check.device)
+        y = grouped_product(x, weights, ends)
+        torch.autograd.grad(y.float().square().sum(), (x, weights))
+        wanted = torch.einsum("gti,goi->gto", x.view(number, 8, 64).double(), weights.double()).flatten(0, 1)
+        found[str(number)] = error = float((y.double() - wanted).abs().max().detach() / wanted.abs().max().detach())
+        check.expect(error < 0.02, f"{number} groups: error {error:.2e}")
+    return found
+
+
+# ---- runs ------------------------------------------------------------------------------------------------------------
+
+
+def _science(structure: str = "btt", width: int = 128, context: int = 128, moe: str = "none") -> Science:
+    """A small run of the bundled text in bfloat16."""
+    mixture = MoeConfig() if moe == "none" else MoeConfig(moe, 4, 2, auxiliary_weight=0.01)
+    return Science(
+        structure=StructureConfig(str(theta_of(structure))),
+        moe=mixture,
+        model=Gpt2Config(d_model=width, num_layers=2, context=context, dtype="bfloat16"),
+        data=DataRecipe("sotu"),
+        optim=OptimConfig(batch_tokens=context * 16),
+        schedule=ScheduleConfig(warmup_steps=4),
+        evaluation=EvaluationConfig(tokens=context * 16),
+    )
+
+
+def _trained(one: Science, steps: tuple[int, ...], folder: Path, data: Path, placement: Placement) -> list[float]:
+    """Losses of a run, by the journal; trained on from what lies in the folder."""
+    store = Store(folder)
+    state = execute(Job(one, steps), store, data, placement)
+    assert state == "done", store.folder(one).status()
+    return [row["val_loss"] for row in store.folder(one).journal.evaluations()]
+
+
+def bits(check: Check) -> dict[str, Any]:
+    """Equal bits twice, across stop and resume, over contexts and mixtures, plain and deterministic."""
+    found = {}
+    cases = [("btt", 128, "none"), ("dense", 192, "none"), ("btt", 512, "none"), ("dense", 128, "btt")]
+    cases += [("dense", 128, "ffn"), ("dense", 512, "none")]
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data"
+        recipe = DataRecipe("sotu")
+        if not is_prepared(recipe, data):
+            prepare(recipe, data, lambda line: None)
+        for structure, context, moe in cases if check.on_gpu else cases[:1]:
+            for deterministic in (False, True) if check.on_gpu else (True,):
+                key = f"{structure} context {context} moe={moe}{' deterministic' if deterministic else ''}"
+                one = _science(structure, 128 if check.on_gpu else 64, context, moe)
+                placement = Placement(deterministic=deterministic, tracking="journal", compile="auto")
+                root = Path(folder) / key.replace(" ", "-")
+                twice = [_trained(one, (6, 12), root / name, data, placement) for name in ("one", "other")]
+                _trained(one, (6,), root / "cut", data, placement)
+                cut = _trained(one, (6, 12), root / "cut", data, placement)
+                found[key] = {"twice": twice[0] == twice[1], "resumed": cut == twice[0]}
+                if deterministic:
+                    check.expect(all(found[key].values()), f"{key}: other bits {found[key]}, though promised")
+    return found
+
+
+def _step(one: Science, placement: Placement, device: torch.device) -> Callable[[], Tensor]:
+    """A whole optimizer step on a batch that stays."""
+    settle(device, placement, one)
+    learner = NextTokenLearner(one)
+    model = learner.build_model().to(device)
+    if placement.recompute:
+        recompute(model)
+    optimizer = make_optimizer(model, one.optim)
+    forward, parts = compiled(model, placement, device), parts_of(one, placement)
+    batch = tuple(part.to(device) for part in learner.random_batch(one.rows, torch.Generator().manual_seed(0)))
+
+    def step() -> Tensor:
+        loss = gradients(one, learner, model, forward, batch, parts, ONE_PROCESS)  # type: ignore[arg-type]
+        ONE_PROCESS.clip(model, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss
+
+    return step
+
+
+def syncs(check: Check) -> dict[str, Any]:
+    """No wait of the host for the device in five steps."""
+    if not check.on_gpu:
+        return {}
+    found = {}
+    for text in ("btt1:256", "dense:256:moe=btt:norm=learned"):
+        for compiles in ("false", "true"):
+            step = _step(case(text).science, Placement(compile=compiles), check.device)
+            for _ in range(3):
+                step()
+            torch.cuda.synchronize()
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                for _ in range(5):
+                    step()
+                found[f"{text} compile={compiles}"] = "none"
+            except RuntimeError as error:
+                found[f"{text} compile={compiles}"] = str(error)[:200]
+                check.expect(False, f"{text} compile={compiles} waits for the device: {str(error)[:100]}")
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+    return found
+
+
+def memory(check: Check) -> dict[str, Any]:
+    """Peaks of steps against the model (anatomy/memory.py)."""
+    if not check.on_gpu:
+        return {}
+    found = {}
+    texts = ("dense:1024", "btt1:1024", "g2:1024", "dense:256:moe=btt:norm=learned", "btt1:1024:recompute")
+    for text in (*texts, "dense:1024:micro=16384", "btt1:256:data=gpt2:micro=65536"):
+        one = case(text)
+        needs = peak(one.science, one.placement)
+        if needs.needed > 0.9 * torch.cuda.get_device_properties(check.device).total_memory:
+            continue
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        step = _step(one.science, one.placement, check.device)
+        step()
+        step()
+        measured = torch.cuda.max_memory_allocated() / GB
+        found[text] = {"measured_gb": measured, "model_gb": needs.total / GB}
+        check.compare(f"peak of {text}, GB", measured, needs.total / GB)
+        del step
+    return found
+
+
+# ---- speed -----------------------------------------------------------------------------------------------------------
+
+
+def _milliseconds(function: Callable[[], object], device: torch.device, seconds: float = 0.5) -> float:
+    """Median time of a call, of as many as fit the seconds, after three."""
+    times = []
+    began = time.monotonic()
+    for number in range(200):
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        function()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        if number >= 3:
+            times.append(time.perf_counter() - start)
+        if number >= 5 and time.monotonic() - began > seconds:
+            break
+    return 1e3 * median(times)
+
+
+def layer_speed(check: Check) -> dict[str, Any]:
+    """Layers, forward and backward, against dense and against two plain products of the same work."""
+    found: dict[str, Any] = {}
+    rows = 65_536 if check.on_gpu else 512
+    dtype = torch.bfloat16 if check.on_gpu else torch.float32
+    for width in (256, 1024, 4096) if check.on_gpu else (256,):
+        x = _normal(rows, width, 0, check.device).to(dtype).requires_grad_()
+        for name in ("dense", "btt1", "btt11", "btt8", "g2", "l2"):
+            layer = make_linear(plan_theta(theta_of(name), width, width), LinearOptions(width)).to(check.device, dtype)
+
+            def both(layer: Any = layer, x: Tensor = x) -> None:
+                layer(x).backward(x.detach())
+
+            found[f"{name} {width}"] = _milliseconds(both, check.device)
+        rank = max(16, width // 32)
+        narrow, back = (_normal(*shape, 1, check.device).to(dtype) for shape in ((rank, width), (width, rank)))
+        pair = [weight.requires_grad_() for weight in (narrow, back)]
+
+        def plain(x: Tensor = x, pair: list[Tensor] = pair) -> None:
+            functional.linear(functional.linear(x, pair[0]), pair[1]).backward(x.detach())
+
+        found[f"two plain products {width}"] = _milliseconds(plain, check.device)
+    return found
+
+
+def steps(check: Check) -> dict[str, Any]:
+    """Whole steps: tokens a second, MFU, host and device time, eager and compiled."""
+    found: dict[str, Any] = {}
+    texts = [f"{name}:{width}" for width in (256, 1024) for name in ("dense", "btt1", "btt11")]
+    texts += ["dense:256:moe=btt:norm=learned", "dense:4096", "btt1:4096"] if check.on_gpu else []
+    predicted = _predicted()
+    for text in texts if check.on_gpu else ["dense:64:tokens=1024", "btt1:64:tokens=1024"]:
+        for compiles in ("false", "true") if check.on_gpu else ("false",):
+            if check.seconds_left < 120:
+                check.left_out.append(f"steps from {text} on")
+                return found
+            one = case(text).science
+            step = _step(one, Placement(compile=compiles), check.device)
+            milliseconds = _milliseconds(step, check.device, 2.0 if check.on_gpu else 1.0)
+            start = time.perf_counter()
+            step()
+            host = 1e3 * (time.perf_counter() - start)
+            flops = 6 * ledger(one).macs_per_token * one.optim.batch_tokens
+            key = f"{text}{':compile' if compiles == 'true' else ''}"
+            found[key] = {
+                "milliseconds": milliseconds,
+                "host_milliseconds": host,
+                "tokens_per_second": one.optim.batch_tokens / milliseconds * 1e3,
+                "flops_per_second": flops / milliseconds * 1e3,
+                "mfu_of_h100": flops / milliseconds * 1e3 / 989e12,
+            }
+            if check.on_gpu and key in predicted:
+                check.compare(f"{key}, ms", milliseconds, max(predicted[key], 1e3 * flops / RATE))
+            del step
+    return found
+
+
+def _predicted() -> dict[str, float]:
+    """Milliseconds of a step by the bytes that it moves (bench/results/fake-cuda.json)."""
+    kept = json.loads((Path(__file__).parent / "results" / "fake-cuda.json").read_text())["rows"]
+    return {row["case"]: 1e3 * row["gb_moved"] * GB / BANDWIDTH for row in kept}
+
+
+def side_by_side(check: Check) -> dict[str, Any]:
+    """1, 2 and 4 runs on a GPU: tokens a second of all together, with and without MPS."""
+    if not check.on_gpu:
+        return {}
+    found = {}
+    code = (
+        "import sys,torch;from bench.gpu_check import _step,_milliseconds;from bench.fake_cuda import case;"
+        "from structlin.config.placement import Placement;d=torch.device('cuda');one=case(sys.argv[1]).science;"
+        "print(one.optim.batch_tokens/_milliseconds(_step(one,Placement(compile='false'),d),d,8.0)*1e3)"
+    )
+    for with_mps in (False, True) if shutil.which("nvidia-cuda-mps-control") else (False,):
+        if with_mps:
+            subprocess.run(["nvidia-cuda-mps-control", "-d"], check=False)
+        for number in (1, 2, 4):
+            command = [sys.executable, "-c", code, "btt1:256"]
+            children = [
+                subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=worker_environment(Placement()))
+                for _ in range(number)
+            ]
+            speeds = [float(child.communicate(timeout=300)[0] or "nan") for child in children]
+            found[f"{number} runs{' under MPS' if with_mps else ''}"] = sum(speeds)
+        if with_mps:
+            subprocess.run(["nvidia-cuda-mps-control"], input="quit\n", text=True, check=False)
+    return found
+
+
+def two_gpus(check: Check) -> dict[str, Any]:
+    """Two GPUs against one: the same losses to rounding, and the time of a step."""
+    if not check.on_gpu or torch.cuda.device_count() < 2:
+        return {}
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        prepare(DataRecipe("sotu"), root / "data", lambda line: None)
+        one = _science("dense", 256)
+        placement = Placement(tracking="journal")
+        alone = _trained(one, (20,), root / "alone", root / "data", placement)
+        request = {"job": Job(one, (20,)).to_mapping(), "runs": str(root / "two"), "data_root": str(root / "data")}
+        (root / "job.json").write_text(json.dumps({**request, "placement": vars(placement)}))
+        words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "structlin.training.rank"]
+        subprocess.run([sys.executable, *words, str(root / "job.json")], check=True, timeout=300)
+        several = [row["val_loss"] for row in Store(root / "two").folder(one).journal.evaluations()]
+        found |= {"one": alone, "two": several}
+        check.expect(abs(alone[-1] - several[-1]) < 0.02, f"two GPUs end at {several[-1]}, one at {alone[-1]}")
+    return found
+
+
+def sweep(check: Check) -> dict[str, Any]:
+    """A sweep of three minutes with its law."""
+    root = Path(__file__).resolve().parents[1]
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["scale=small", "structure=dense,btt", "grid.points=3", "tracking=journal", "launch.max_hours=1"]
+        words += ["budget=1e13,3e13"] if check.on_gpu else ["budget=1e9,3e9", "schedule.warmup_steps=4", "device=cpu"]
+        common = {"cwd": root, "capture_output": True, "text": True, "timeout": max(60.0, check.seconds_left)}
+        command = [sys.executable, "sweep.py", *words, f"runs={folder}/runs", "data.root=data"]
+        done = subprocess.run(command, **common)  # type: ignore[call-overload]
+        check.expect(done.returncode == 0, f"the sweep ended with {done.returncode}: {done.stderr[-200:]}")
+        fit = [sys.executable, "fit_laws.py", f"runs={folder}/runs", f"out={folder}/laws"]
+        fitted = subprocess.run(fit, **common)  # type: ignore[call-overload]
+        laws = Path(folder) / "laws" / "laws.json"
+        return {"ended": done.returncode, "laws": fitted.stdout[-4000:], "has_laws": laws.exists()}
+
+
+SECTIONS: tuple[tuple[Callable[[Check], dict[str, Any]], float], ...] = (
+    (environment, 0),
+    (groups, 5),
+    (bits, 20),
+    (layers, 20),
+    (syncs, 30),
+    (memory, 30),
+    (layer_speed, 20),
+    (steps, 30),
+    (side_by_side, 60),
+    (two_gpus, 60),
+    (sweep, 30),
+)
+"""With the seconds that each wants at least."""
+
+
+# ---- what comes of it ------------------------------------------------------------------------------------------------
+
+
+def run(check: Check, only: set[str]) -> None:
+    """All sections, one after another; one that breaks off is a failure and stops no other."""
+    for section, least in SECTIONS:
+        name = section.__name__
+        if only and name not in only:
+            continue
+        if check.seconds_left < least:
+            check.left_out.append(name)
+            continue
+        began = time.monotonic()
+        try:
+            check.found[name] = section(check)
+        except Exception as error:
+            check.found[name] = {"broke": traceback.format_exc()[-2000:]}
+            check.failures.append(f"{name} broke: {type(error).__name__}: {str(error)[:200]}")
+        print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
+    check.found["blocks"] = taken()
+
+
+def page(check: Check, name: str) -> str:
+    """What went wrong, what is far from its prediction, and the numbers."""
+    lines = [f"# {name}", ""]
+    parts = (("Failed", check.failures), ("Far from their prediction", check.far), ("Left out", check.left_out))
+    for title, items in parts:
+        lines += [f"## {title}", "", *(f"- {item}" for item in items or ["nothing"]), ""]
+    for section, values in check.found.items():
+        lines += [f"## {section}", "", "| what | found |", "|---|---|"]
+        lines += [f"| {key} | {_shown(value)} |" for key, value in values.items()] + [""]
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(inner)}" for key, inner in value.items())
+    return str(value).replace("\n", " ")[:500]
+
+
+def main(arguments: list[str]) -> int:
+    """0 where nothing failed."""
+    values = key_values(arguments, {"out": "bench/results", "minutes": "0", "only": "-"})
+    device = pick_device(Placement(threads=len(os.sched_getaffinity(0))))
+    settle(device, Placement(), _science())
+    check = Check(device, float(values["minutes"]) or (20.0 if device.type == "cuda" else 3.0))
+    run(check, set() if values["only"] == "-" else set(values["only"].split(",")))
+    called = torch.cuda.get_device_name(device) if check.on_gpu else "CPU"
+    safe = "-".join("".join(c if c.isalnum() else " " for c in called).split())
+    stem = Path(values["out"]) / f"gpu-{safe}-{time.strftime('%Y-%m-%d')}"
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    kept = replace(check, began=0.0)
+    record = {"name": called, **{key: getattr(kept, key) for key in ("failures", "far", "left_out", "found")}}
+    stem.with_suffix(".json").write_text(json.dumps(record, indent=1, default=str) + "\n")
+    text = page(check, called)
+    stem.with_suffix(".md").write_text(text)
+    print(text)
+    print(f"kept: {stem}.json and {stem}.md")
+    return 1 if check.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,68 @@
+"""A whole model is one graph, mixtures and parts of a batch included, and computes what it does as written."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from structlin.config.moe import MoeConfig
+from structlin.config.placement import Placement
+from structlin.config.science import Science
+from structlin.tasks.catalogue import open_learner
+from structlin.training.compiling import compiled
+from structlin.training.parts import gradients
+from structlin.training.world import ONE_PROCESS
+from tests.tiny import tiny
+
+MIXTURE = MoeConfig("btt", num_experts=4, auxiliary_weight=0.1, capacity=1.25)
+SCIENCES = {
+    "dense": tiny("dense"),
+    "btt": tiny("btt", 64, model=replace(tiny("btt", 64).model, weight_norm="learned")),
+    "mixture": tiny("dense", moe=MIXTURE),
+}
+
+
+def losses(one: Science, parts: int, *, compiles: bool) -> list[float]:
+    """Of two steps; compiled without a back end, which would take a minute of a CPU."""
+    learner = open_learner(one)
+    model = learner.build_model()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    torch._dynamo.reset()
+    forward = torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=False) if compiles else model
+    found = []
+    for seed in range(2):
+        batch = learner.random_batch(one.rows, torch.Generator().manual_seed(seed))
+        found.append(float(gradients(one, learner, model, forward, batch, parts, ONE_PROCESS)))
+    found.append(float(sum(parameter.grad.abs().sum() for parameter in model.parameters())))
+    return found
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+@pytest.mark.parametrize("name", SCIENCES)
+def test_one_graph_computes_what_the_model_does(name: str, parts: int) -> None:
+    one = SCIENCES[name]
+    assert losses(one, parts, compiles=True) == pytest.approx(losses(one, parts, compiles=False), rel=1e-5)
+
+
+def test_parts_of_a_batch_need_no_graph_each() -> None:
+    from torch._dynamo.utils import counters
+
+    losses(SCIENCES["mixture"], 4, compiles=True)
+    frames = counters["stats"]["unique_graphs"]
+    losses(SCIENCES["mixture"], 2, compiles=True)
+    counters.clear()
+    losses(SCIENCES["mixture"], 4, compiles=True)
+    # One of training and one of counting, whatever the part.
+    assert counters["stats"]["unique_graphs"] == 2
+    assert frames >= 2
+
+
+def test_auto_compiles_on_a_gpu_alone() -> None:
+    model = torch.nn.Linear(2, 2)
+    cpu = torch.device("cpu")
+    assert compiled(model, Placement(), cpu) is model
+    assert compiled(model, Placement(compile="true"), cpu) is not model
+    for value, device, expected in (("auto", "cuda", True), ("false", "cuda", False), ("true", "cpu", True)):
+        assert Placement(compile=value).compiles(device) == expected
