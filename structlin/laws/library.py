@@ -16,7 +16,7 @@ from structlin.errors import UserError, suggest
 from structlin.laws.approaches.fit import Laws, fit_laws
 from structlin.laws.choices import ALL, Choices
 from structlin.laws.evaluations import source
-from structlin.laws.evaluations.files import named, read_file
+from structlin.laws.evaluations.files import named, provenance, read_file
 from structlin.laws.evaluations.points import choose
 from structlin.laws.run import enrich
 
@@ -41,16 +41,21 @@ def fit(
     """All laws of a table with one row an evaluation: frontier, isoFLOP, L(N, D), multipliers, and their cautions.
 
     ``data``: a DataFrame, which stays as it is, or the path of a csv, tsv, parquet or json-lines file. The others name
-    its columns; one that is not named is found by common spellings (N, D, L, flops, arch, ...). ``choices``: any of
-    ``structlin.laws.choices``, as where="D > 1e8", bootstrap=100, units={"tokens": "B"}. Loss in nats per token; where
-    there are no FLOPs, C = 6 N D, with a caution. ValueError in one line for a column, row, value or choice that is no
-    good. Worked through in docs/laws.md.
+    its columns; one that is not named is found by common spellings (N, D, L, flops, arch, ...). A table of this
+    project's runs without names is read as the runs themselves. ``choices``: any of ``structlin.laws.choices``, as
+    where="D > 1e8", bootstrap=100, units={"tokens": "B"}. Loss in nats per token; where there are no FLOPs,
+    C = 6 N D, with a caution. ValueError in one line for a column, row, value or choice that is no good. Worked through
+    in docs/tutorials/laws.ipynb; what the fits are stands in docs/laws.md.
     """
     named = {"params": params, "tokens": tokens, "loss": loss, "structure": structure, "run": run, "flops": flops}
     columns = {key: name for key, name in named.items() if name is not None}
     chosen = Choices(source="table", table="a table in memory", columns=columns, **_typed(choices))
-    frame, assumed, cautions = source.from_table(_table(data), chosen)
-    return enrich(fit_laws(choose(frame, chosen, assumed, cautions, own=False), chosen))
+    table = _table(data)
+    own = not columns and source.is_own(table)
+    if own and isinstance(data, str | os.PathLike):
+        table = source.with_corpus(table, provenance(Path(data)).get("corpus", {}))
+    frame, assumed, cautions = (source.from_runs if own else source.from_table)(table, chosen)
+    return enrich(fit_laws(choose(frame, chosen, assumed, cautions, own=own), chosen))
 
 
 def _table(data: object) -> pd.DataFrame:

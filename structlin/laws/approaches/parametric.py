@@ -174,6 +174,8 @@ def fit(
     loss = np.asarray(loss, dtype=float)
     rows = np.ones(len(loss)) if weights is None else weights
     axes = Axes.of(size, tokens)
+    if near is not None and form != "additive" and near.form == form:
+        return _report(*_nearby(near, axes, objective, loss, rows, pinned), (axes.centre[0], axes.centre[1]), form)
     if additive is not None and form != "additive":
         best = additive.theta[None]
     elif near is None:
@@ -185,7 +187,7 @@ def fit(
     if form != "additive":
         if additive is None:
             best = found.theta[np.argsort(found.value)[:2]]
-        found = _other_form(model, objective, loss, rows, form, best, None if near is None else (near, axes))
+        found = _other_form(model, objective, loss, rows, form, best)
     return _report(model, objective, loss, rows, found, (axes.centre[0], axes.centre[1]), form)
 
 
@@ -196,13 +198,8 @@ def _other_form(
     rows: Array,
     form: str,
     best: Array,
-    near: tuple[ParametricFit, Axes] | None,
 ) -> Solution:
-    """The minimum of a form of six parameters from additive laws (b, 5); ``near`` is a fit of nearly the same rows."""
-    if near is not None and near[0].form == form:
-        known = np.append(_recentred(*near), near[0].theta[5])
-        begin = np.vstack([known, np.append(best[0], 1.0 if form == "powered" else 0.0)])
-        return minimise(model, objective, loss, begin, weights=rows, tolerance=1e-8, max_iterations=_SHORT)
+    """The minimum of a form of six parameters, from additive laws (b, 5)."""
     if form == "powered":
         begin = np.concatenate([_powered_starts(best, gamma) for gamma in _GAMMAS])
     else:
@@ -211,6 +208,16 @@ def _other_form(
     # Sums with an outer exponent have long flat valleys: only the best two descents walk on along them.
     lowest = np.argsort(found.value)[:2]
     return minimise(model, objective, loss, found.theta[lowest], weights=rows, continuation=False)
+
+
+def _nearby(
+    near: ParametricFit, axes: Axes, objective: Objective, loss: Array, rows: Array, pinned: float | None
+) -> tuple[Model, Objective, Array, Array, Solution]:
+    """The minimum of a form of six parameters from that of nearly the same rows, as ``_report`` takes it."""
+    model = model_of(near.form, axes, pinned)
+    begin = np.append(_recentred(near, axes), near.theta[5])[None]
+    found = minimise(model, objective, loss, begin, weights=rows, tolerance=1e-8, max_iterations=2 * _SHORT)
+    return model, objective, loss, rows, found
 
 
 def refit(

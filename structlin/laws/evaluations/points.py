@@ -45,6 +45,7 @@ class Points:
     """What was decided, for laws.json."""
     tuned: pd.DataFrame = field(default_factory=pd.DataFrame)
     """The evaluations of every learning rate and batch, for their own laws: a superset of ``frame``."""
+    _parts: dict[str, pd.DataFrame] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def variants(self) -> list[str]:
@@ -52,8 +53,10 @@ class Points:
         return list(dict.fromkeys(self.frame["variant"]))
 
     def of(self, variant: str) -> pd.DataFrame:
-        """The rows of one variant, with a fresh index."""
-        return self.frame[self.frame["variant"] == variant].reset_index(drop=True)
+        """The rows of one variant, with a fresh index; the same frame at every call, to be left as it is."""
+        if variant not in self._parts:
+            self._parts[variant] = self.frame[self.frame["variant"] == variant].reset_index(drop=True)
+        return self._parts[variant]
 
     def runs_of(self, variant: str) -> list[tuple[str, Array, Array]]:
         """(run, C, L) by growing compute for every run of a variant, by name."""
