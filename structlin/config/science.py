@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from structlin.config.checks import at_least, one_of
-from structlin.config.model import ALL_BLOCKS, Gpt2Config, MlpConfig, ModelConfig
+from structlin.config.model import ALL_BLOCKS, MODELS, Gpt2Config, ModelConfig
 from structlin.config.moe import MoeConfig
 from structlin.config.optim import OptimConfig, ScheduleConfig
 from structlin.config.structure import StructureConfig
@@ -22,8 +22,8 @@ SCHEMA = 4
 NUMERICS = 1
 """Version of the mathematics: raised when the same Science would train to other numbers."""
 
-TASKS: dict[str, type[ModelConfig]] = {"language": Gpt2Config, "pixels": Gpt2Config, "regression": MlpConfig}
-"""What is learned, and the kind of model that can learn it."""
+TASKS = ("language", "pixels", "regression")
+"""What is learned; models say which of them they can learn (ModelConfig.LEARNS)."""
 
 DENSE = "(0|0|1|0|0|1|0)"
 """theta of a dense layer."""
@@ -66,12 +66,10 @@ class Science:
     numerics: int = NUMERICS
 
     def __post_init__(self) -> None:
-        one_of("task", self.task, tuple(TASKS))
-        if not isinstance(self.model, TASKS[self.task]):
-            raise UserError(
-                f"task = {self.task} is learned by model={TASKS[self.task].__dataclass_fields__['name'].default}, "
-                f"not {self.model.name}"
-            )
+        one_of("task", self.task, TASKS)
+        if self.task not in self.model.LEARNS:
+            able = "|".join(name for name, kind in MODELS.items() if self.task in kind.LEARNS)
+            raise UserError(f"task = {self.task} is learned by model={able}, not {self.model.name}")
         self._check_data()
         for name in ("guide", "start", "nested"):
             one_of(name, getattr(self, name), ("none",))

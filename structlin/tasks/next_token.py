@@ -11,7 +11,7 @@ from torch.nn import functional
 from structlin.config.science import Science
 from structlin.data import input_vocab_size, vocab_size
 from structlin.data.batches import Batch as Arrays
-from structlin.models.gpt2 import build_gpt2
+from structlin.models.build import build_model
 from structlin.nn.ranks import ALONE, Ranks
 from structlin.nn.router import auxiliary_loss
 from structlin.tasks.protocol import Batch
@@ -29,7 +29,7 @@ class NextTokenLearner:
 
     def build_model(self) -> nn.Module:
         """GPT-2 with its first weights."""
-        return build_gpt2(self.science)
+        return build_model(self.science)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross-entropy in nats per token, in float32 or wider; in training plus the losses of routers, if any."""
