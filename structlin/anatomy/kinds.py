@@ -1,23 +1,28 @@
-"""Which kinds of models are there, and what is each made of? The registry of anatomies."""
+"""What is a model made of? Its anatomy, by the name that its config gives."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cache, lru_cache
+from importlib import import_module
+from typing import Any
 
-from structlin.anatomy.gpt2 import gpt2_anatomy
-from structlin.anatomy.mlp import mlp_anatomy
 from structlin.anatomy.shapes import Anatomy, realised_sizes
-from structlin.config.model import Gpt2Config, MlpConfig
 from structlin.config.science import Science
 from structlin.structure import Theta
 
 
 def anatomy(science: Science) -> Anatomy:
     """The anatomy of a run's model."""
-    if isinstance(science.model, Gpt2Config):
-        return gpt2_anatomy(science, science.model)
-    assert isinstance(science.model, MlpConfig)
-    return mlp_anatomy(science, science.model)
+    return _of(science.model.ANATOMY)(science, science.model)
+
+
+@cache
+def _of(named: str) -> Callable[[Science, Any], Anatomy]:
+    """A function by module:function."""
+    module, _, name = named.partition(":")
+    found: Callable[[Science, Any], Anatomy] = getattr(import_module(module), name)
+    return found
 
 
 @lru_cache(maxsize=16_384)

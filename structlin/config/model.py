@@ -41,6 +41,12 @@ class ModelConfig(ABC):
     """Arithmetic of matrix products: float32, tf32 (float32 whose products on a GPU read 10 bits of each operand; on a
     CPU it is float32), bfloat16 (autocast, float32 weights) or float64."""
 
+    LEARNS: ClassVar[tuple[str, ...]] = ()
+    """Tasks that the model can learn."""
+    ANATOMY: ClassVar[str] = ""
+    """What it is made of and costs: module:function(science, model) -> Anatomy, without torch."""
+    BUILDER: ClassVar[str] = ""
+    """How it is built: module:function(science) -> nn.Module with its first weights."""
     BLOCK_LINEARS: ClassVar[tuple[str, ...]] = ()
     """Names of the linears of a block."""
     OUTER_LINEARS: ClassVar[tuple[str, ...]] = ()
@@ -123,6 +129,9 @@ class Gpt2Config(ModelConfig):
     """RMS cap of the experts of a linear: own (one each), or shared (one RMS and, where it is learned, one scale per
     factor over all of them, in q and k too)."""
 
+    LEARNS: ClassVar[tuple[str, ...]] = ("language", "pixels")
+    ANATOMY: ClassVar[str] = "structlin.anatomy.gpt2:gpt2_anatomy"
+    BUILDER: ClassVar[str] = "structlin.models.gpt2:build_gpt2"
     BLOCK_LINEARS: ClassVar[tuple[str, ...]] = (
         "attention.q",
         "attention.k",
@@ -189,6 +198,9 @@ class MlpConfig(ModelConfig):
     """Where the layer norm outside of the blocks stands. output: h0 = W x and a norm before the head; input, as
     published: h0 = LN(gelu(W x)) and none before the head."""
 
+    LEARNS: ClassVar[tuple[str, ...]] = ("regression",)
+    ANATOMY: ClassVar[str] = "structlin.anatomy.mlp:mlp_anatomy"
+    BUILDER: ClassVar[str] = "structlin.models.mlp:build_mlp"
     BLOCK_LINEARS: ClassVar[tuple[str, ...]] = ("up", "down")
     OUTER_LINEARS: ClassVar[tuple[str, ...]] = ("input", "head")
     BLOCK_NORMS: ClassVar[tuple[str, ...]] = ("norm",)

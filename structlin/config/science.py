@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from structlin.config.checks import at_least, one_of
-from structlin.config.model import ALL_BLOCKS, Gpt2Config, MlpConfig, ModelConfig
+from structlin.config.model import ALL_BLOCKS, MODELS, Gpt2Config, ModelConfig
 from structlin.config.moe import MoeConfig
 from structlin.config.optim import OptimConfig, ScheduleConfig
 from structlin.config.structure import StructureConfig
@@ -25,8 +25,8 @@ NUMERICS_OF = {"bfloat16": 2}
 """Of a dtype whose mathematics alone has changed. bfloat16, 2: the norms of attention's queries and keys stay in it, a
 router reads what the experts do, and the loss of a large vocabulary is summed in chunks."""
 
-TASKS: dict[str, type[ModelConfig]] = {"language": Gpt2Config, "pixels": Gpt2Config, "regression": MlpConfig}
-"""What is learned, and the kind of model that can learn it."""
+TASKS = ("language", "pixels", "regression")
+"""What is learned; models say which of them they can learn (ModelConfig.LEARNS)."""
 
 DENSE = "(0|0|1|0|0|1|0)"
 """theta of a dense layer."""
@@ -72,12 +72,10 @@ class Science:
     def __post_init__(self) -> None:
         if not self.numerics:
             object.__setattr__(self, "numerics", NUMERICS_OF.get(self.model.dtype, NUMERICS))
-        one_of("task", self.task, tuple(TASKS))
-        if not isinstance(self.model, TASKS[self.task]):
-            raise UserError(
-                f"task = {self.task} is learned by model={TASKS[self.task].__dataclass_fields__['name'].default}, "
-                f"not {self.model.name}"
-            )
+        one_of("task", self.task, TASKS)
+        if self.task not in self.model.LEARNS:
+            able = "|".join(name for name, kind in MODELS.items() if self.task in kind.LEARNS)
+            raise UserError(f"task = {self.task} is learned by model={able}, not {self.model.name}")
         self._check_data()
         for name in ("guide", "start", "nested"):
             one_of(name, getattr(self, name), ("none",))

@@ -11,7 +11,7 @@ from structlin.config.science import Science
 from structlin.data import input_vocab_size, vocab_size
 from structlin.data.batches import Batch as Arrays
 from structlin.kernels.limits import LEAST_VOCABULARY
-from structlin.models.gpt2 import build_gpt2
+from structlin.models.build import build_model
 from structlin.nn.cross_entropy import cross_entropy
 from structlin.nn.ranks import ALONE, Ranks
 from structlin.nn.router import auxiliary_loss
@@ -39,7 +39,7 @@ class NextTokenLearner:
 
     def build_model(self) -> nn.Module:
         """GPT-2 with its first weights."""
-        return build_gpt2(self.science)
+        return build_model(self.science)
 
     def loss(self, model: nn.Module, batch: Batch, assignments: Tensor | None = None) -> Tensor:
         """Cross-entropy in nats per token, in float32 or wider; in training plus the losses of routers, if any.

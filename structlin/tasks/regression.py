@@ -12,7 +12,7 @@ from structlin.config.science import Science
 from structlin.data import Labels
 from structlin.data.teacher import INPUT_FEATURES
 from structlin.errors import UserError
-from structlin.models.mlp import build_mlp
+from structlin.models.build import build_model
 from structlin.nn.ranks import ALONE, Ranks
 from structlin.tasks.protocol import Batch
 from structlin.tasks.shared import autocast, mean_over, prepared_folder, share
@@ -30,7 +30,7 @@ class RegressionLearner:
 
     def build_model(self) -> nn.Module:
         """The student with its first weights."""
-        return build_mlp(self.science)
+        return build_model(self.science)
 
     def route(self, model: nn.Module, batch: Batch) -> None:
         """Nothing: the student has no routers."""
