@@ -127,7 +127,7 @@ def test_the_status_of_a_command_that_was_given_is_not_planned_again(tmp_path: P
     def refuse(arguments: object) -> None:
         raise AssertionError("it was planned")
 
-    monkeypatch.setattr(sweep, "sweep_request", refuse)
+    monkeypatch.setattr("structlin.config.doors.sweep_request", refuse)
     again = sweep.main(["status=true", "name=first", f"runs={tmp_path}", *GRID]), capsys.readouterr().out
     assert again == expected
 

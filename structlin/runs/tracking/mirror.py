@@ -140,7 +140,7 @@ class Mirror(Copier):
             config={
                 **to_mapping(science),
                 **about(science, self._folder, self._target.group),
-                "provenance": {name: origin.get(name) for name in BACKEND},
+                "provenance": {name: origin.get(name) for name in (*BACKEND, "corpus")},
             },
             dir=str(self._place),
             mode=mode,
