@@ -107,6 +107,7 @@ def _as_json(seen: Survey) -> dict[str, Any]:
         "counts": {phase: sum(one.phase == phase for one in seen.standings) for phase in PHASES},
         "share_of_flops": _share(seen.standings),
         "runs": [_run_as_json(one) for one in seen.standings],
+        "mixed_code": _mixed(seen.standings),
         "notes": [note for note in (seen.note, summary()) if note],
     }
 
@@ -137,7 +138,7 @@ def _display(seen: Survey) -> Group:
     waiting = Counter(one.reason or "begins soon" for one in seen.standings if one.phase == "waiting")
     parts += [f"{number} waiting: {reason}" for reason, number in waiting.most_common(MOST_ROWS)]
     parts += _failed([one for one in seen.standings if one.phase in ("failed", "interrupted")])
-    parts += _mixed(seen.standings)
+    parts += _mixed_line(_mixed(seen.standings))
     parts.append(f"{_share(seen.standings):.1%} of the FLOPs are done")
     parts += [note for note in (seen.note, summary()) if note]
     return Group(*(Text(part) if isinstance(part, str) else part for part in parts))  # type: ignore[arg-type]
@@ -195,13 +196,16 @@ def _failed(standings: Sequence[Standing]) -> list[str]:
 
 
 def _mixed(standings: Sequence[Standing]) -> list[str]:
-    """Runs that several codes or torch versions have trained; runs of one attempt are not opened for it."""
+    """Runs that several codes or torch versions have trained; an attempt alone is of one, and is not opened."""
     names = []
     for one in standings:
-        # An attempt alone is of one code; a folder that is not there has none.
         folder = one.state.folder.at_once()
         if len(folder.attempts()) > 1 and is_mixed(folder.provenance()):
             names.append(one.state.job.run_id)
+    return names
+
+
+def _mixed_line(names: Sequence[str]) -> list[str]:
     if not names:
         return []
     shown = ", ".join(names[:MOST_ROWS]) + (", ..." if len(names) > MOST_ROWS else "")

@@ -108,6 +108,11 @@ def listed(folder: Path, run: Path) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def holds(run: Path, folder: str) -> bool:
+    """Whether a packed run has files in one of its folders."""
+    return any(name.startswith(f"{folder}/") for name in _members(run) or ())
+
+
 def _members(run: Path) -> frozenset[str] | None:
     """Names in a run's archive; None where it has none."""
     place = archive_of(run)

@@ -3,7 +3,8 @@
     python -m structlin.runs.pack runs=runs [older_days=1] [undo=true]
 
 Packs every run that is done or diverged, that nobody holds, and that has not changed for so many days. Packed runs are
-read as if they were not: by the table, the status and sweeps. Who trains one further unpacks it first.
+read as if they were not: by the table, the status, sweeps and `make sync`. Who trains one further unpacks it first;
+what reads W&B's offline files of a store by itself (source=wandb_offline) wants them unpacked (undo=true).
 """
 
 from __future__ import annotations

@@ -118,3 +118,16 @@ def test_a_killed_packing_leaves_the_run(runs: Path, monkeypatch: pytest.MonkeyP
     assert pack.pack_store(runs, 0.5) == (0, 0)
     assert len(list(runs.glob("*.zip"))) == 0
     assert len(table.load(runs)["run_id"].unique()) == 7
+
+
+def test_wandbs_files_of_a_packed_run_are_found_by_its_completion(runs: Path) -> None:
+    from structlin.host.files import write_json
+    from structlin.runs.tracking.sync import mirrored
+
+    target = runs / JOBS[0].run_id / "wandb" / "1" / "target.json"
+    write_json(target, {"project": "p", "group": "g"})
+    age(runs)
+    before = [run.run_id for run in mirrored(runs)[0]]
+    assert pack.pack_store(runs, 0.5)[0] == 6
+    assert [run.run_id for run in mirrored(runs)[0]] == before
+    assert before == [JOBS[0].run_id]

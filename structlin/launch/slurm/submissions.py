@@ -31,8 +31,8 @@ from structlin.runs.job import Job
 _KEPT = ("state", "exit_code", "max_rss_bytes", "node")
 Wanted = dict[str, frozenset[int]]
 """Runs of an element: run id -> the steps at which it is evaluated."""
-CLOCKS_DIFFER_SECONDS = 300
-"""A job submitted so long before our record, by SLURM's clock, may still be ours."""
+CLOCKS_DIFFER_SECONDS = 7200
+"""A job submitted so long before our record, by SLURM's clock (and the hour that summer time repeats), may be ours."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from pathlib import Path
 from structlin.errors import UserError, asks_help, door, key_values, one_line
 from structlin.host.files import read_json
 from structlin.host.network import reachable
+from structlin.runs import archive
 from structlin.runs.store import RunFolder, Store
 from structlin.runs.tracking import evaluations
 from structlin.runs.tracking.mirror import QUIET, Mirror, Target, base_url, files_of, has_key
@@ -78,7 +79,9 @@ def mirrored(runs: Path) -> tuple[list[Mirrored], int]:
 
 
 def _target(folder: RunFolder) -> Target | None:
-    """Where the newest of a run's mirrors sent its rows."""
+    """Where the newest of a run's mirrors sent its rows. A packed run is unpacked: W&B's client reads its files."""
+    if archive.holds(folder.path, "wandb"):
+        archive.unpack(folder.path)
     for path in sorted(folder.path.glob("wandb/[0-9]*/target.json"), key=lambda path: -int(path.parent.name)):
         try:
             return Target(**read_json(path))
