@@ -422,11 +422,11 @@ def main(arguments: list[str]) -> int:
             f"{seconds:.0f} s, at {found.where}",
             flush=True,
         )
+        if values["out"] != "-":
+            path = Path(values["out"]) / "fake-cuda.json"
+            path.write_text(json.dumps({"torch": torch.__version__, "rows": rows}, indent=1) + "\n")
         for name, number in found.by_kernel.most_common(int(values["kernels"])):
             print(f"    {number:6d} {found.by_moved[name] / 1e9:9.2f} GB {name}")
-    if values["out"] != "-":
-        path = Path(values["out"]) / "fake-cuda.json"
-        path.write_text(json.dumps({"torch": torch.__version__, "rows": rows}, indent=1) + "\n")
     return 0
 
 

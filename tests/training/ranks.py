@@ -24,9 +24,12 @@ from structlin.nn.ranks import ALONE, Ranks
 from structlin.nn.router import Router, auxiliary_loss
 from structlin.runs.job import Job
 from structlin.runs.store import Store
-from structlin.tasks.catalogue import open_task
+from structlin.tasks.catalogue import open_learner, open_task
+from structlin.tasks.shared import share
 from structlin.training import checkpoint
 from structlin.training.entry import execute
+from structlin.training.optim import make_optimizer
+from structlin.training.parts import gradients
 from structlin.training.world import World
 from tests.tiny import PLACEMENT, tiny
 
@@ -57,9 +60,9 @@ EVALUATIONS = {
 }
 """Where each run is evaluated; it ends with the last."""
 
-KINDS = ("exact", "experts", "mixture", "evaluation", "mean", "rounded", "recomputed", "begun", "stopped", "full")
-NUMBERS = KINDS[:5]
+NUMBERS = ("exact", "experts", "mixture", "parts", "evaluation", "mean")
 """The cases that say whether so many ranks compute what one process does; the others are about one run's way."""
+KINDS = (*NUMBERS, "rounded", "recomputed", "begun", "stopped", "full")
 
 
 def cases(out: Path, data_root: Path, group: Callable[[str], World]) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -88,6 +91,7 @@ def cases(out: Path, data_root: Path, group: Callable[[str], World]) -> Iterator
         yield trained("begun", BEGUN, sharding)
         yield trained("stopped", STOPPED, sharding, should_stop=LastRankStops())
         yield f"mixture-{sharding}", lambda sharding=sharding: mixture(group(sharding))
+        yield f"parts-{sharding}", lambda sharding=sharding: in_parts(group(sharding))
     yield "evaluation", lambda: (evaluation(data_root, ALONE), evaluation(data_root, group("ddp")))
     yield "mean", lambda: gradient_of_a_mean(group("ddp"))
     yield "full", full
@@ -168,6 +172,26 @@ def mixture(world: World) -> list[float]:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         losses.append(float(world.mean(loss.detach())))
+    return losses
+
+
+def in_parts(world: World, parts: int | None = None) -> list[float]:
+    """Losses of four steps of a mixture; a rank computes its rows in so many parts (None: one by one)."""
+    learner = open_learner(EXPERTS)
+    model = learner.build_model()
+    optimizer = make_optimizer(model, EXPERTS.optim)
+    forward = world.place(model, optimizer, torch.device("cpu"))
+    losses = []
+    for step in range(4):
+        batch = learner.random_batch(EXPERTS.rows, torch.Generator().manual_seed(step))
+        rows = share(EXPERTS.rows, world)
+        mine = batch[0][rows], batch[1][rows]
+        number = parts or rows.stop - rows.start
+        loss = gradients(EXPERTS, learner, model, forward, mine, number, world)
+        world.clip(model, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(float(world.mean(loss)))
     return losses
 
 

@@ -39,13 +39,26 @@ def losses(one: Science, parts: int, *, compiles: bool) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("parts", [1, 4])
-@pytest.mark.parametrize("name", SCIENCES)
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        pytest.param("dense", 1, marks=LONG),
+        pytest.param("dense", 4, marks=LONG),
+        ("btt", 1),
+        pytest.param("btt", 4, marks=LONG),
+        pytest.param("mixture", 1, marks=LONG),
+        pytest.param("mixture", 4, marks=LONG),
+    ],
+)
 def test_one_graph_computes_what_the_model_does(name: str, parts: int) -> None:
     one = SCIENCES[name]
     assert losses(one, parts, compiles=True) == pytest.approx(losses(one, parts, compiles=False), rel=1e-5)
 
 
+@LONG
 def test_parts_of_a_batch_need_no_graph_each() -> None:
     from torch._dynamo.utils import counters
 

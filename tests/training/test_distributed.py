@@ -200,6 +200,15 @@ def test_a_router_and_its_balance_loss_train_alike(sharding: str, ran: Ran) -> N
         assert seen[f"mixture-{sharding}"] == pytest.approx(expected, abs=1e-8)
 
 
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_ranks_that_compute_their_rows_in_parts_train_as_one_process_on_the_whole(sharding: str, ran: Ran) -> None:
+    """A mixture, whose experts all tie at first; the gradients of ranks are added up once a step."""
+    expected = ranks.in_parts(ONE_PROCESS, 1)
+    assert len(set(expected)) == 4
+    for seen in ran.seen:
+        assert seen[f"parts-{sharding}"] == pytest.approx(expected, rel=1e-12, abs=0)
+
+
 def test_the_gradient_of_a_mean_is_that_of_the_whole(ran: Ran) -> None:
     """L = (mean of (r + 1) w)^2 with w = 2: dL/dw = 2 m^2 w, where m is the mean of r + 1."""
     m = (ran.world_size + 1) / 2

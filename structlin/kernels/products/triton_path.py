@@ -31,7 +31,7 @@ BUSY_PROGRAMS, LEAST_SHARE = 264, 512
 LEAST_GROUPS = 4
 # Float32 accumulators a thread may hold, by bytes of an operand: above, compiling for compute capability 9.0 takes up
 # to a minute and spills kilobytes of registers.
-THREAD_ACCUMULATORS = {2: 192, 4: 96}
+THREAD_ACCUMULATORS = {2: 160, 4: 96}
 
 
 def fuses(sizes: ProductSizes) -> bool:
