@@ -204,7 +204,8 @@ def frontier_errors(law: FrontierLaw, flops: Array, size: Array, sweeps: Sweeps,
     )
     growth = isoflop.slopes(x[keep], np.where(member > 0, np.log(size[keep]), np.nan).T)
     growths = np.ravel(sweeps.laws.size_exponent) / sweeps.powers[0]
-    return replace(law, errors=sweeps.errors(found, true), size_errors=sweeps.errors(growth, growths))
+    errors, size_errors = sweeps.errors(found, true), sweeps.errors(growth, growths)
+    return replace(law, errors=errors, size_errors=size_errors, ideal=(found[-1], true[-1]))
 
 
 def implausible(law: FrontierLaw, sweeps: Sweeps) -> str:

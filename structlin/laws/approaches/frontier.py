@@ -25,6 +25,8 @@ from structlin.laws.sampling.bootstrap import Draws, Interval, corrected, interv
 
 _SQUARES = Objective("log_squares")
 MIN_POINTS = 4
+# A bias in log C beyond this is that of a law which all but levels out there, and no number to widen by.
+_MOST_BIAS = 0.5
 # Below this many frontier points the tolerance grows.
 WANTED_POINTS = 8
 
@@ -59,6 +61,8 @@ class FrontierLaw:
     """What theta is taken to be wrong by in simulated sweeps (``bias``), (s, 3); empty without L(N, D)."""
     size_errors: Array = field(default_factory=lambda: np.empty(0))
     """The same for the slope of log N in log C over the members, (s,)."""
+    ideal: tuple[Array, Array] | None = None
+    """theta of the hull of L(N, D) without noise, and of its true frontier, (3,) each: what gaps between sizes do."""
     is_one_curve: bool = False
     """Whether one run has all members: its learning curve, about which other runs would say nothing."""
 
@@ -108,6 +112,15 @@ class FrontierLaw:
             # In logarithms: C itself leaves the range of floats for a law that all but levels out.
             answer = self.centre + (theta[:, 1:2] - np.log(above)) / theta[:, 2:3]
         return np.where(above > 0, answer, np.inf)
+
+    def bias(self, loss: Array) -> Array:
+        """How far gaps between the sizes move log C at each loss (l,), by L(N, D); 0 where that is not known."""
+        if self.ideal is None:
+            return np.zeros(len(loss))
+        moved, true = (self.log_flops(theta[None], loss)[0] for theta in self.ideal)
+        with np.errstate(invalid="ignore"):
+            shift = moved - true
+        return np.where(np.isfinite(shift), np.clip(shift, -_MOST_BIAS, _MOST_BIAS), 0.0)
 
     def replicate_losses(self, flops: Array) -> Array:
         """L at each compute (c,) for every replicate: (b, c)."""

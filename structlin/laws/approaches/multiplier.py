@@ -112,7 +112,13 @@ def compare(
     count = min(len(law.replicates), len(base.replicates))
     pair = law.replicates[:count], base.replicates[:count]
     samples = _log_ratio(law, base, *pair, loss, bounded=True)
-    bands = [interval(samples[:, k], float(estimate[k]), confidence, factor) for k in range(len(loss))]
+    # Gaps between the sizes move the two hulls differently, which resampling repeats and does not see: where L(N, D)
+    # knows by how much, intervals reach as far on the side it says.
+    shift = base.bias(loss) - law.bias(loss)
+    bands = [
+        _reaching(interval(samples[:, k], float(estimate[k]), confidence, factor), float(shift[k]))
+        for k in range(len(loss))
+    ]
     mean, std = average(law, observed, base, procedure)
     with np.errstate(over="ignore"):  # a replicate that all but levels out may need more than a float holds: infinite
         if procedure == "uniform":
@@ -138,12 +144,22 @@ def compare(
         procedure=procedure,
         observations=int(_inside(observed, shared).sum()),
         confidence=confidence,
-        mean_interval=interval(means, mean, confidence, factor, log=True),
+        mean_interval=_scaled(interval(means, mean, confidence, factor, log=True), float(shift @ _WEIGHTS)),
         crossing=crossing,
         crossing_interval=interval(crossings, crossing, confidence, factor, log=True) if crossing else None,
         crossing_share=share,
         beyond=_extrapolated(law, base, pair, confidence, factor),
     )
+
+
+def _reaching(ends: Interval, shift: float) -> Interval:
+    """An interval of a logarithm that is taken to be too high by ``shift``."""
+    return Interval(ends.low - max(shift, 0.0), ends.high - min(shift, 0.0))
+
+
+def _scaled(ends: Interval, shift: float) -> Interval:
+    """The same of an interval that is no logarithm."""
+    return Interval(ends.low * float(np.exp(-max(shift, 0.0))), ends.high * float(np.exp(-min(shift, 0.0))))
 
 
 def _sides(estimate: Array, samples: Array) -> float:

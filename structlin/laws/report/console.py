@@ -66,6 +66,11 @@ def span(ends: dict[str, float] | None, digits: int = 3) -> str:
     return "-" if ends is None else f"[{number(ends['low'], digits)}, {number(ends['high'], digits)}]"
 
 
+def thin(found: dict[str, Any], variant: str) -> bool:
+    """Whether a variant has too few runs, or too short a range of compute, for anything but multipliers."""
+    return "optima" in found["withheld"].get(variant, ())
+
+
 def mean_over(found: dict[str, Any]) -> str:
     """What the mean of a multiplier goes over, by the chosen procedure."""
     return MEANS[found["choices"]["procedure"]]
@@ -191,6 +196,8 @@ def _parametric(found: dict[str, Any], confidence: str) -> Columns:
         title, "variant", "form", "E", "alpha", confidence, "beta", confidence, "N_opt ~ C^", "objective", "condition"
     )
     for variant, law in found["parametric"].items():
+        if thin(found, variant):
+            continue
         ends = law["interval"]
         table.add(
             variant, law["form"], number(law["E"], 4), number(law["alpha"]), span(ends["alpha"], 2),
@@ -203,6 +210,8 @@ def _parametric(found: dict[str, Any], confidence: str) -> Columns:
 def _optima(found: dict[str, Any]) -> Columns:
     table = _table("Optimum per budget  (approach 2)", "variant", "FLOPs", "width", "N", "tokens", "best run", "where")
     for variant, law in found["isoflop"].items():
+        if thin(found, variant):
+            continue
         rows = law["budgets"]
         step = max(1, -(-len(rows) // _MAX_BUDGETS))
         for row in rows[len(rows) - 1 :: -step][::-1]:

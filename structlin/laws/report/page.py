@@ -14,7 +14,7 @@ from structlin.host.files import write_atomically
 from structlin.laws.approaches.fit import Laws
 from structlin.laws.caution import CAUTIONS
 from structlin.laws.report import head
-from structlin.laws.report.console import grouped, mean_over, number, share, span
+from structlin.laws.report.console import grouped, mean_over, number, share, span, thin
 from structlin.laws.report.drawings import drawings
 
 
@@ -41,15 +41,15 @@ def tables(found: dict[str, Any]) -> str:
         for v, m in found["frontier"].items()
     ]
     parametric: Rows = [
-        [v, number(m["E"], 4), span(m["interval"]["E"]), number(m["alpha"]), span(m["interval"]["alpha"]),
+        [v, m["form"], number(m["E"], 4), span(m["interval"]["E"]), number(m["alpha"]), span(m["interval"]["alpha"]),
          number(m["beta"]), span(m["interval"]["beta"]), number(m["size_exponent"]), number(m["objective"], 5),
          number(m["condition"], 2), "yes" if m["converged"] else "no"]
-        for v, m in found["parametric"].items()
+        for v, m in found["parametric"].items() if not thin(found, v)
     ]  # fmt: skip
     optima: Rows = [
         [v, f"{r['budget']:.2e}", number(r["optimal_width"]), number(r["optimal_size"]), number(r["optimal_tokens"]),
          "interior" if r["edge"] is None else f"edge: {r['edge']} model"]
-        for v, m in found["isoflop"].items() for r in m["budgets"]
+        for v, m in found["isoflop"].items() if not thin(found, v) for r in m["budgets"]
     ]  # fmt: skip
     return (
         table(f"Compute multiplier against {base}",
@@ -60,7 +60,8 @@ def tables(found: dict[str, Any]) -> str:
                  "between the sizes and for lucky runs, as the interval is.",
                  ["variant", "E", "A", "a", "a corrected", f"a, {confidence}", "points", "runs"], frontier)
         + table("Parametric law (approach 3)", "The lowest minimum of the objective, with its certificate.",
-                 ["variant", "E", confidence, "alpha", confidence, "beta", confidence, "N_opt ~ C^", "objective",
+                 ["variant", "form", "E", confidence, "alpha", confidence, "beta", confidence, "N_opt ~ C^",
+                  "objective",
                   "condition", "converged"], parametric)
         + table("Optimum per budget (approach 2)", "Interior: the best size lies between sizes that were trained.",
                  ["variant", "FLOPs", "width", "N", "tokens", "where"], optima)
@@ -97,6 +98,11 @@ def more_tables(found: dict[str, Any]) -> str:
     changes = found.get("sensitivity", {}).get("multipliers", [])
     variants = [name for name in changes[0] if name != "change"] if changes else []
     multiplier: Rows = [[r["change"], *(number(r[v]) for v in variants)] for r in changes]
+    forms: Rows = [
+        [v, form, "-" if m["held_out"] is None else f"{100 * m['held_out']:.2f}%", number(m["objective"], 5),
+         "yes" if m["chosen"] else ""]
+        for v, every in found["forms"].items() for form, m in every.items()
+    ]  # fmt: skip
     base, chosen = found["choices"]["baseline_used"], found.get("joint", {}).get("chosen", "")
     means = f"Means {mean_over(found)}"
     return (
@@ -107,6 +113,8 @@ def more_tables(found: dict[str, Any]) -> str:
                  ["variant", "quantity", "approach", "value", "interval"], agreement)
         + table("Backtest", "Fitted below a compute cut, compared with what was measured above it.",
                  ["variant", "cut, FLOPs", "reach", "law", "error", "bias", "in the interval"], backtest)
+        + table("Forms of L(N, D)", "Each was fitted below the top decade of compute and asked about all above it.",
+                 ["variant", "form", "error above", "objective", "chosen"], forms)
         + table("Joint laws over structures", f"Nested from all shared to free; AICc chooses {chosen}.",
                  ["law", "parameters", "residual", "AICc", "held-out error", "LR", "p", "condition"], joint)
         + table("Sensitivity of L(N, D)", "The same fit under other conventions, objectives and floors.",
