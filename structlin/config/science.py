@@ -22,8 +22,8 @@ SCHEMA = 4
 NUMERICS = 1
 """Version of the mathematics: raised when the same Science would train to other numbers."""
 
-TASKS = ("language", "pixels", "regression")
-"""What is learned; models say which of them they can learn (ModelConfig.LEARNS)."""
+TASKS = {"language": "language", "pixels": "pixels", "regression": "regression"}
+"""Task -> the kind of its data and of the models that can learn it (SourceSpec.task, ModelConfig.LEARNS)."""
 
 DENSE = "(0|0|1|0|0|1|0)"
 """theta of a dense layer."""
@@ -66,9 +66,10 @@ class Science:
     numerics: int = NUMERICS
 
     def __post_init__(self) -> None:
-        one_of("task", self.task, TASKS)
-        if self.task not in self.model.LEARNS:
-            able = "|".join(name for name, kind in MODELS.items() if self.task in kind.LEARNS)
+        one_of("task", self.task, tuple(TASKS))
+        kind = TASKS[self.task]
+        if kind not in self.model.LEARNS:
+            able = "|".join(name for name, model in MODELS.items() if kind in model.LEARNS)
             raise UserError(f"task = {self.task} is learned by model={able}, not {self.model.name}")
         self._check_data()
         for name in ("guide", "start", "nested"):
@@ -87,8 +88,8 @@ class Science:
     def _check_data(self) -> None:
         """The data are of the task, and an image is a sequence."""
         source = self.data.spec
-        if source.task != self.task:
-            valid = "|".join(name for name, spec in SOURCES.items() if spec.task == self.task)
+        if source.task != TASKS[self.task]:
+            valid = "|".join(name for name, spec in SOURCES.items() if spec.task == TASKS[self.task])
             raise UserError(f"task = {self.task} learns from data={valid}, not {self.data.name}")
         tokens = source.sample_tokens
         # A whole image may be read after the start token: what its last token says is then asked nothing.
