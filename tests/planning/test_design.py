@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from structlin.anatomy.ledger import ledger
 from structlin.config.doors import sweep_request
 from structlin.errors import UserError
+from structlin.planning.design import LENGTHS, _candidates
 from structlin.planning.grid import plan_sweep
 from structlin.planning.horizon import warmup_share
 from structlin.planning.widths import MOST_WARMUP
@@ -53,3 +55,18 @@ def test_points_bound_the_cells(laws: Path) -> None:
 def test_what_is_missing_is_said(laws: Path, more: list[str], hint: str) -> None:
     with pytest.raises(UserError, match=hint):
         plan(laws, *more)
+
+
+def test_lengths_are_those_that_were_asked_for(laws: Path) -> None:
+    words = ["scale=small", "structure=btt", f"budget={BUDGET}", "grid=design", f"grid.laws={laws}"]
+    asked = sweep_request([*words, "grid.tokens_per_param=[8,128]"])
+    (template,) = asked.templates
+    ratios: dict[int, list[float]] = {}
+    for width, steps in _candidates(template, BUDGET, asked.grid):
+        trunk = template.trunk(width)
+        ratio = steps * trunk.optim.batch_tokens / ledger(trunk).macs_per_token
+        ratios.setdefault(width, []).append(ratio)
+    assert max(map(len, ratios.values())) == LENGTHS
+    for found in ratios.values():
+        assert found == pytest.approx(np.geomspace(8, 128, LENGTHS)[-len(found) :], rel=0.05) or len(found) < LENGTHS
+        assert 7.5 < min(found) <= max(found) < 135

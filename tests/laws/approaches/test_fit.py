@@ -257,6 +257,14 @@ def test_a_frontier_without_a_floor_is_said_unless_it_was_asked_for() -> None:
         assert any("the frontier's E ended at 0" in caution.text for caution in found.cautions) == said
 
 
+def test_an_offset_above_the_lowest_loss_is_said_and_has_no_frontier() -> None:
+    table = two().assign(loss=lambda t: t["loss"] + (t["variant"] == "dense"))
+    lowest = table.loc[table["variant"] == "btt", "loss"].min()
+    found = laws_of(table, bootstrap=20, offset=f"{lowest + 0.01}")
+    assert set(found.frontiers) == {"dense"}
+    assert [c.variant for c in found.cautions if "is not below the lowest loss" in c.text] == ["btt"]
+
+
 def test_a_floor_above_the_lowest_loss_is_said_and_has_no_law() -> None:
     table = two()
     lowest = table.loc[table["variant"] == "btt", "loss"].min()

@@ -284,6 +284,17 @@ def test_akima_equals_scipy() -> None:
         assert isoflop.akima_curve(x, y, at) == pytest.approx(Akima1DInterpolator(x, y, method="makima")(at))
 
 
+def test_akima_through_equal_values_is_level() -> None:
+    x = np.array([0.0, 1.0, 2.5, 4.0])
+    assert isoflop.akima_curve(x, np.full(4, 2.0), np.linspace(0, 4, 9)) == pytest.approx(np.full(9, 2.0))
+
+
+def test_five_budgets_carry_an_exponent() -> None:
+    for budgets, said in ((np.geomspace(1e16, 1e18, 4), True), (np.geomspace(1e16, 1e20, 6), False)):
+        table = synthetic.isoflop(DENSE, budgets=tuple(budgets), generator=np.random.default_rng(0))
+        assert any("an optimum inside their grid" in c.text for c in laws_of(table, bootstrap=20).cautions) == said
+
+
 def test_rows_of_a_run_share_their_weight() -> None:
     table = two(seeds=(0, 1)).assign(pair=lambda t: t["width"].astype(str) + "/" + t["seed"].astype(str))
     draws = draw(table, 50, 0)

@@ -1,12 +1,14 @@
 """The mean of a multiplier: uniform in log C whatever was observed where, or that of the observations, as published."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.optimize import least_squares
 
 from structlin.errors import UserError
-from structlin.laws.approaches.multiplier import MEANS, Multiplier, average
+from structlin.laws.approaches.multiplier import MEANS, Multiplier, average, compare
 from structlin.laws.choices import Choices, help_text, parse
 from tests.laws.approaches.test_frontier import hull_height
 from tests.laws.tables import laws_of, two
@@ -67,6 +69,18 @@ def test_the_published_mean_follows_the_crowd_where_the_multiplier_grows() -> No
     assert late.mean > 1.5 * early.mean
     mean, _ = planted_mean("growing", late)
     assert early.mean < mean < late.mean
+
+
+def test_replicates_are_paired_as_far_as_both_have_some() -> None:
+    found = laws_of(sweep("growing", noise=0.01), bootstrap=20)
+    law, base = found.frontiers["x"], found.frontiers["dense"]
+    observed = (np.array([1e16]), law.loss(np.array([1e16])))
+    fewer, both = (replace(one, replicates=one.replicates[:11]) for one in (law, base))
+    one, other = (compare("x", fewer, observed, "dense", of) for of in (base, both))
+    assert one is not None
+    assert other is not None
+    assert np.array_equal(one.low, other.low)
+    assert np.array_equal(one.high, other.high)
 
 
 def test_the_published_mean_is_that_of_the_observations_in_the_shared_range() -> None:

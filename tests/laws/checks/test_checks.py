@@ -23,6 +23,7 @@ from structlin.laws.checks import next_runs as design
 from structlin.laws.choices import Choices
 from structlin.laws.minimum.objective import Objective
 from structlin.laws.report import laws_json as record
+from structlin.laws.sampling.bootstrap import interval
 from tests.laws.tables import BTT, DENSE, laws_of, laws_of_runs, names, own, two
 
 
@@ -263,6 +264,32 @@ def test_everything_stands_in_laws_json(tmp_path) -> None:
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert page.count("<script") == 3
     assert BTT.E == DENSE.E
+
+
+def test_without_drawn_sweeps_the_size_exponent_of_a_frontier_has_the_interval_of_resampled_runs(laws: Laws) -> None:
+    law = replace(laws.frontiers["btt"], size_errors=np.empty(0))
+    plain = replace(laws, frontiers={**laws.frontiers, "btt": law})
+    (row,) = [
+        row
+        for row in agreement.agreement(plain)["btt"]
+        if (row["quantity"], row["approach"]) == ("size exponent", "1 frontier")
+    ]
+    part = laws.points.of("btt").iloc[law.members]
+    assert row["value"] == pytest.approx(linregress(np.log(part["C"]), np.log(part["N"])).slope)
+    samples = agreement._slopes(
+        np.log(part["C"].to_numpy()), np.log(part["N"].to_numpy()), laws.draws["btt"].rows[:, law.members]
+    )
+    expected = interval(samples, row["value"], 0.9, laws.factor("btt", "frontier"))
+    assert row["interval"] == pytest.approx(expected.record())
+
+
+def test_many_rows_are_thinned_for_the_joint_laws(laws: Laws, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = len(laws.points.frame)
+    assert len(joint._data(laws).loss) == min(rows, joint._MAX_ROWS)
+    monkeypatch.setattr(joint, "_MAX_ROWS", rows // 3)
+    data = joint._data(laws)
+    assert len(data.loss) == rows // 3
+    assert set(data.variant) == {0, 1}
 
 
 # ---- agreement ------------------------------------------------------------------------------------------------------
