@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
 
 import pandas as pd
 
 from structlin.drawing.drawing import Drawing
 
+from . import figures
 from .figures import (
     bpe,
     exponents,
@@ -43,6 +46,17 @@ class Figure:
     """A table of its own in place of runs."""
 
 
+def _others() -> dict[str, Figure]:
+    """Modules of figures/ that name their study themselves (STUDY = "fig4"): one file is a whole figure."""
+    found = {}
+    for path in sorted(Path(figures.__file__ or "").parent.glob("*.py")):
+        if "\nSTUDY = " in path.read_text():
+            module = import_module(f"{figures.__name__}.{path.stem}")
+            laws = bool(getattr(module, "LAWS", True))
+            found[path.stem.replace("_", "-")] = Figure(module.draw, module.STUDY, laws=laws)
+    return found
+
+
 FIGURES: dict[str, Figure] = {
     "fig1": Figure(fig1.draw, "fig4", ("regression",)),
     "fig2": Figure(fig2.draw, laws=False),
@@ -58,3 +72,4 @@ FIGURES: dict[str, Figure] = {
     "resources": Figure(resources.draw, "fig4", ("regression",)),
     "exponents": Figure(exponents.draw, "regression", ("fig4",)),
 }
+FIGURES |= _others()

@@ -79,6 +79,10 @@ class Maker:
             self._laws[key] = fit_laws(read(choices, runs), choices)
         return self._laws[key]
 
+    def remember(self, study: str, baseline: str, laws: Laws) -> None:
+        """Laws that were fitted elsewhere."""
+        self._laws[(study, baseline)] = laws
+
     def baseline(self, figure: Figure, runs: pd.DataFrame) -> str:
         """What a figure compares with: its own baseline, else the one that was chosen."""
         name = figure.baseline if figure.baseline != "dense" else self.choices.baseline

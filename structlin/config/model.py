@@ -42,7 +42,7 @@ class ModelConfig(ABC):
     CPU it is float32), bfloat16 (autocast, float32 weights) or float64."""
 
     LEARNS: ClassVar[tuple[str, ...]] = ()
-    """Tasks that the model can learn."""
+    """Kinds of tasks that the model can learn (science.TASKS)."""
     ANATOMY: ClassVar[str] = ""
     """What it is made of and costs: module:function(science, model) -> Anatomy, without torch."""
     BUILDER: ClassVar[str] = ""

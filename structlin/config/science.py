@@ -25,8 +25,8 @@ NUMERICS_OF = {"bfloat16": 2}
 """Of a dtype whose mathematics alone has changed. bfloat16, 2: the norms of attention's queries and keys stay in it, a
 router reads what the experts do, and the loss of a large vocabulary is summed in chunks."""
 
-TASKS = ("language", "pixels", "regression")
-"""What is learned; models say which of them they can learn (ModelConfig.LEARNS)."""
+TASKS = {"language": "language", "pixels": "pixels", "regression": "regression"}
+"""Task -> the kind of its data and of the models that can learn it (SourceSpec.task, ModelConfig.LEARNS)."""
 
 DENSE = "(0|0|1|0|0|1|0)"
 """theta of a dense layer."""
@@ -72,9 +72,10 @@ class Science:
     def __post_init__(self) -> None:
         if not self.numerics:
             object.__setattr__(self, "numerics", NUMERICS_OF.get(self.model.dtype, NUMERICS))
-        one_of("task", self.task, TASKS)
-        if self.task not in self.model.LEARNS:
-            able = "|".join(name for name, kind in MODELS.items() if self.task in kind.LEARNS)
+        one_of("task", self.task, tuple(TASKS))
+        kind = TASKS[self.task]
+        if kind not in self.model.LEARNS:
+            able = "|".join(name for name, model in MODELS.items() if kind in model.LEARNS)
             raise UserError(f"task = {self.task} is learned by model={able}, not {self.model.name}")
         self._check_data()
         for name in ("guide", "start", "nested"):
@@ -93,8 +94,8 @@ class Science:
     def _check_data(self) -> None:
         """The data are of the task, and an image is a sequence."""
         source = self.data.spec
-        if source.task != self.task:
-            valid = "|".join(name for name, spec in SOURCES.items() if spec.task == self.task)
+        if source.task != TASKS[self.task]:
+            valid = "|".join(name for name, spec in SOURCES.items() if spec.task == TASKS[self.task])
             raise UserError(f"task = {self.task} learns from data={valid}, not {self.data.name}")
         tokens = source.sample_tokens
         # A whole image may be read after the start token: what its last token says is then asked nothing.

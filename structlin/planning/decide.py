@@ -258,8 +258,9 @@ def pilot_of(science: Science, flops: float, laws: Mapping[str, Any]) -> Pilot:
     if own is not None:
         return own
     known = kept()
-    entry = known[science.task]
-    if flops > BEYOND * entry["flops"] and science.task == "language":
+    kind = science.data.spec.task
+    entry = known[kind]
+    if flops > BEYOND * entry["flops"] and kind == "language":
         entry = known["large"]
     laws_of = entry["laws"]
     structure = science.structure.plain_name

@@ -12,18 +12,19 @@ from structlin.tasks.pixels import PixelsTask
 from structlin.tasks.protocol import Learner, Task
 from structlin.tasks.regression import RegressionLearner, RegressionTask
 
+LEARNERS: dict[str, tuple[Callable[[Science, Path], Task], Callable[[Science], Learner]]] = {
+    "language": (LanguageTask, NextTokenLearner),
+    "pixels": (PixelsTask, NextTokenLearner),
+    "regression": (RegressionTask, RegressionLearner),
+}
+"""Task -> its class over prepared data, and that without any."""
+
 
 def open_task(science: Science, data_root: Path) -> Task:
     """The task of a Science over prepared data. UserError where the data is not prepared."""
-    tasks: dict[str, Callable[[Science, Path], Task]] = {
-        "language": LanguageTask,
-        "pixels": PixelsTask,
-        "regression": RegressionTask,
-    }
-    return tasks[science.task](science, data_root)
+    return LEARNERS[science.task][0](science, data_root)
 
 
 def open_learner(science: Science) -> Learner:
     """The model and loss of a Science, without data."""
-
-    return RegressionLearner(science) if science.task == "regression" else NextTokenLearner(science)
+    return LEARNERS[science.task][1](science)
