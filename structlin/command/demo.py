@@ -1,7 +1,7 @@
 """A first result: dense against btt on the bundled text, then the laws of a larger study kept with the package.
 
     structlin demo                 trains into demo/, and says what it found
-    structlin demo out=FOLDER      count_below=none: fit also what has learned no more than bigrams
+    structlin demo out=FOLDER
 
 It trains eight small runs (study=demo: two sizes each around the optimum of a budget, two seeds each, past the bigram
 plateau), a few minutes on two cores; what is trained already is not trained again. Then the verdict: how much of
@@ -21,7 +21,7 @@ from structlin.errors import UserError, asks_help, key_values
 from structlin.laws.choices import Choices
 
 MOST_WARNINGS = 3
-MATTER = ("one_curve", "few_runs", "misfit", "edge_of_grid", "few_points")
+MATTER = ("plateau", "one_curve", "few_runs", "misfit", "edge_of_grid", "few_points")
 """Warnings that change how a verdict is read, the gravest first."""
 STUDY = "pixels"
 SHOWN = ("dense", "btt")
@@ -34,28 +34,26 @@ def main(arguments: list[str]) -> int:
     if asks_help(arguments):
         print(__doc__)
         return 0
-    own = [word for word in arguments if word.startswith(("out=", "count_below="))]
-    values = key_values(own, {"out": "demo", "count_below": "auto"})
-    out = Path(values["out"])
+    own = [word for word in arguments if word.startswith("out=")]
+    out = Path(key_values(own, {"out": "demo"})["out"])
     from structlin.command import sweep
 
     code = sweep.main(["study=demo", f"runs={out / 'runs'}", *(word for word in arguments if word not in own)])
     if code:
         return code
-    print("\n".join(["", *of_own_runs(out, values["count_below"]), "", *of_kept_study(out)]))
+    print("\n".join(["", *of_own_runs(out), "", *of_kept_study(out)]))
     return 0
 
 
 # --- the verdict of the runs --------------------------------------------------------------------------------------
 
 
-def of_own_runs(out: Path, count_below: str) -> list[str]:
+def of_own_runs(out: Path) -> list[str]:
     """What the demo's own runs say: the verdict, the multiplier, and the warnings that matter."""
     from structlin.runs import table as store
 
     runs = store.load(out / "runs")
-    choices = Choices(runs=str(out / "runs"), out=str(out / "laws"), figures=False, count_below=count_below)
-    found = _laws(choices, runs)
+    found = _laws(Choices(runs=str(out / "runs"), out=str(out / "laws"), figures=False), runs)
     return [
         "YOUR RUNS",
         *(f"  {line}" for line in verdicts(found)),

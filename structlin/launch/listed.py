@@ -16,11 +16,11 @@ from typing import Any
 
 from structlin.config.identity import run_id
 from structlin.errors import UserError, suggest
+from structlin.host.code import own_hash
 from structlin.host.files import read_json, write_json
 from structlin.host.passed_over import pass_over
 from structlin.planning.grid import Plan
 from structlin.planning.horizon import flops_per_step
-from structlin.runs.code import own_hash
 from structlin.runs.job import Job
 from structlin.runs.speeds import shape_key
 

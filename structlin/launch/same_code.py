@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from structlin.errors import UserError
+from structlin.host.code import code_state, own_hash
 from structlin.launch.reconcile import JobState
-from structlin.runs.code import code_state, own_hash
 
 MOST_NAMED = 5
 

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from structlin.config.request import Site
+from structlin.host.code import is_mixed
 from structlin.host.passed_over import summary
 from structlin.launch.listed import Listed, listed
 from structlin.launch.reconcile import Wanted, reconcile
@@ -25,7 +26,6 @@ from structlin.launch.slurm.controller import Controller
 from structlin.launch.slurm.standing import Standing, Survey, survey
 from structlin.launch.slurm.submissions import submissions
 from structlin.planning.bill import count, duration
-from structlin.runs.code import is_mixed
 from structlin.runs.job import Job
 from structlin.runs.store import Store
 

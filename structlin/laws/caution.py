@@ -31,7 +31,7 @@ CAUTIONS = {
     "assumed_tokens": "tokens were not in the table: steps times what a step reads",
     "converted": "the loss was converted from another quantity",
     "best_of": "of tuned runs the lowest loss of each size and tokens counts, which is lucky as well as tuned",
-    "plateau": "evaluations on the plateau of unigrams and bigrams were left out",
+    "plateau": "evaluations lie on the plateau of unigrams and bigrams",
     "misfit": "L(N, D) does not describe these runs: its intervals are withheld",
     "few_sizes": "three sizes or fewer: a law in N has no freedom left, and no interval",
     "rows_share_runs": "rows of one size share their luck as those of one run do: intervals are withheld",

@@ -25,8 +25,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from structlin.host.code import own_hash
 from structlin.host.files import write_atomically
-from structlin.runs.code import own_hash
 
 FILE = "table-cache.parquet"
 OF_RUN = ("config.json", "result.json")

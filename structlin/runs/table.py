@@ -26,10 +26,10 @@ from structlin.config.identity import run_id, science_from, to_mapping
 from structlin.config.optim import OptimConfig, ScheduleConfig
 from structlin.config.science import SCHEMA, EvaluationConfig, Science
 from structlin.errors import UserError, asks_help, door, key_values, suggest
+from structlin.host.code import is_mixed
 from structlin.host.files import write_atomically
 from structlin.host.passed_over import pass_over, summary
 from structlin.runs import cache
-from structlin.runs.code import is_mixed
 from structlin.runs.machine import BACKEND
 from structlin.runs.speeds import Throughputs, shape_key
 from structlin.runs.store import RunFolder, Store

@@ -214,7 +214,8 @@ def _failed(
     reason = reason_of(error, _way_out(job.science, placement, world) if is_out_of_gpu_memory(error) else "")
     if (broken := storage_error(error)) is not None:
         what = "no space left on the device" if broken.errno == errno.ENOSPC else broken.strerror
-        reason = f"storage: {what} of {folder.path}; make it writable and run the same command again"
+        place = broken.filename if broken.filename is not None else folder.path
+        reason = f"storage: {what} of {place}; mend it and run the same command again"
     try:
         if attempt is not None:
             attempt.set_status("failed", target_step=job.target_step, reason=reason[:2000])

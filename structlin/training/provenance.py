@@ -13,10 +13,10 @@ from structlin import __version__
 from structlin.anatomy.kinds import rounding_of
 from structlin.config.placement import Placement
 from structlin.config.science import Science
+from structlin.host.code import code_state, own_hash
 from structlin.kernels import compiler
 from structlin.kernels.backends import backend_name
 from structlin.kernels.blocks import taken
-from structlin.runs.code import code_state, own_hash
 from structlin.runs.driver import driver_version
 from structlin.runs.machine import cpu_name, machine_key
 from structlin.tasks.protocol import Learner

@@ -18,7 +18,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> list[s
     with pytest.MonkeyPatch.context() as patch:
         lines: list[str] = []
         patch.setattr("builtins.print", lambda *words, **_: lines.extend(" ".join(map(str, words)).splitlines()))
-        code = demo.main([f"out={out}", f"data.root={data_root}", "count_below=none", *ARGUMENTS, *TINY])
+        code = demo.main([f"out={out}", f"data.root={data_root}", *ARGUMENTS, *TINY])
     assert code == 0
     assert (out / "laws" / "report.html").is_file()
     assert (out / "study" / "report.html").is_file()

@@ -13,13 +13,13 @@ import sweep
 from structlin.config.doors import status_request, sweep_request
 from structlin.config.request import Site
 from structlin.errors import UserError
+from structlin.host import code
 from structlin.host.passed_over import forget_passed_over
 from structlin.launch import status
 from structlin.launch.carry_out import write_manifest
 from structlin.launch.reconcile import reconcile
 from structlin.launch.same_code import refuse_other_code
 from structlin.planning.grid import plan_sweep
-from structlin.runs import code
 from structlin.runs.attempt import Attempt
 from structlin.runs.job import Job
 from structlin.runs.store import Store

@@ -292,4 +292,4 @@ def test_a_reason_that_can_nowhere_be_written_is_told(begun, data_root: Path, mo
     monkeypatch.setattr("builtins.print", full)
     state, _ = train(SCIENCE, (10, 20, 30), begun.path.parent, data_root, tell=told.append)
     assert state == "failed"
-    assert told == [f"storage: Disk quota exceeded of {begun.path}; make it writable and run the same command again"]
+    assert told == [f"storage: Disk quota exceeded of {begun.path}; mend it and run the same command again"]

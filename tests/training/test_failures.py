@@ -84,15 +84,15 @@ def test_a_dead_context_gives_the_run_back_and_ends_the_process(
         "data_root": str(data_root),
         "placement": vars(PLACEMENT),
     }
-    assert worker._answer(request, {}, lambda: False) == {"state": "failed", "ends": True}
+    assert worker._answer(request, {}, lambda: False) == {"state": "failed", "reason": "", "ends": True}
     monkeypatch.undo()
-    assert worker._answer(request, {}, lambda: False) == {"state": "done"}
+    assert worker._answer(request, {}, lambda: False) == {"state": "done", "reason": ""}
 
 
 def test_a_worker_whose_gpu_died_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that answers so and ends; the next request is another's."""
     program = tmp_path / "python"
-    reply = json.dumps({"state": "failed", "ends": True})
+    reply = json.dumps({"state": "failed", "reason": "", "ends": True})
     program.write_text(f"#!/bin/bash\necho started >> {tmp_path}/starts\nread line\necho '{reply}'\n")
     program.chmod(0o755)
     monkeypatch.setattr("structlin.launch.worker_process.sys.executable", str(program))

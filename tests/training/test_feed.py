@@ -132,6 +132,8 @@ def test_a_failing_read_ends_a_run_at_its_step(
     monkeypatch.setattr(LanguageTask, "train_batch", failing)
     state, folder = train(tiny(), (10, 30), tmp_path, data_root)
     assert state == "failed"
-    assert folder.status()["reason"] == "OSError: [Errno 5] Input/output error: 'train-00000.bin'"
+    assert folder.status()["reason"] == (
+        "storage: Input/output error of train-00000.bin; mend it and run the same command again"
+    )
     assert [row["step"] for row in folder.journal.evaluations()] == [10]
     assert [row["step"] for row in folder.journal.rows("train")] == [5, 10]

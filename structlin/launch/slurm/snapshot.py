@@ -14,8 +14,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from structlin.host.code import PACKAGE, code_hash, code_state, git, own_commit, package_files
 from structlin.host.files import write_json
-from structlin.runs.code import PACKAGE, code_hash, code_state, git, own_commit, package_files
 
 
 def freeze(sweep: Path, package: Path = PACKAGE) -> Path:

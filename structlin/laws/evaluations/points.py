@@ -105,6 +105,14 @@ def _off_plateau(
     # From the first evaluation below on: a later one above it is noise of a run that has left the plateau.
     order = frame.index[np.lexsort((frame["C"].to_numpy(float), words(frame["run"]).to_numpy().astype(str)))]
     counts = below.loc[order].groupby(words(frame["run"]).loc[order]).cummax().reindex(frame.index)
+    if not counts.any() and choices.count_below == "auto":
+        # Nobody asked for it: say so, and show what there is.
+        decided["count_below"] = "none"
+        text = (
+            f"no evaluation is below {level.iloc[0]:.4g} nats: these runs learned no more than bigrams; all are counted"
+        )
+        notes.append(Caution("plateau", text))
+        return frame
     if not counts.any():
         raise UserError(
             f"no evaluation is below {level.iloc[0]:.4g} nats (count_below={choices.count_below}): these runs learned "

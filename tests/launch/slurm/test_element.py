@@ -20,7 +20,7 @@ from tests.launch.slurm.orders import job
 from tests.tiny import PLACEMENT
 
 BUSY = "RuntimeError: CUDA error: CUDA-capable device(s) is/are busy or unavailable"
-FULL = "storage: no space left on the device of /store; make it writable and run the same command again"
+FULL = "storage: no space left on the device of /store; mend it and run the same command again"
 
 
 class Here:

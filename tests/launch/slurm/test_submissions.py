@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from structlin.errors import UserError
+from structlin.host.code import PACKAGE, code_hash
 from structlin.launch.slurm.resources import Resources
 from structlin.launch.slurm.snapshot import freeze
 from structlin.launch.slurm.speeds import harvest
 from structlin.launch.slurm.submissions import begin, jobs_of, submissions, submitted
-from structlin.runs.code import PACKAGE, code_hash
 from structlin.runs.speeds import Throughputs
 from tests.launch.slurm.orders import job
 from tests.launch.slurm.test_standing import submit
@@ -57,7 +57,7 @@ def test_frozen_code_is_imported_from_the_snapshot(tmp_path: Path) -> None:
     assert freeze(tmp_path) == folder
     assert code_hash(folder / "structlin") == code_hash(PACKAGE) == folder.name
     assert set(json.loads((folder / "code.json").read_text())) == {"commit", "diff_sha256"}
-    reads = "from structlin.runs.code import code_state"
+    reads = "from structlin.host.code import code_state"
     program = f"import structlin; {reads}; print(structlin.__file__, code_state())"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env={"PYTHONPATH": str(folder)}, capture_output=True, text=True

@@ -352,7 +352,9 @@ def test_the_best_of_tuned_runs_is_the_lowest_loss_of_each_size_and_tokens() -> 
     assert "best_of" in {caution.name for caution in points.cautions}
 
 
-@pytest.mark.parametrize(("rows", "factor", "told"), [(2, 1 / 6, True), (1, 1 / 6, False), (10, 1 / 1.6, False)])
+@pytest.mark.parametrize(
+    ("rows", "factor", "told"), [(2, 1 / 6, True), (1, 1 / 6, False), (1, 6.0, False), (10, 1 / 1.6, False)]
+)
 def test_two_conventions_are_two_heaps(rows: int, factor: float, told: bool) -> None:
     table = _grid().assign(C=lambda t: 6 * t["N"] * t["D"] * np.where(t.index < rows, factor, 1.0))
     text = f"FLOPs are about {factor:.2g} x 6ND in {rows} rows and 1 x 6ND in {30 - rows}"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from structlin import __version__
+from structlin.host.code import PACKAGE, code_hash, code_state, is_mixed
 from structlin.host.files import write_json
-from structlin.runs.code import PACKAGE, code_hash, code_state, is_mixed
 from structlin.runs.machine import cores, cpu_quota
 
 
