@@ -764,6 +764,21 @@ def test_means_of_multipliers_are_over_the_shared_losses(laws: Laws) -> None:
         assert sensitivity._means(laws, **options)["btt"] == pytest.approx(expected)
 
 
+def test_flops_taken_off_are_of_the_convention() -> None:
+    """A forward MAC is one FLOP in the papers' counting, six in that of training."""
+    paper = laws_of_runs(own(run_noise=0.002), bootstrap=20, convention="paper")
+    training = laws_of_runs(own(run_noise=0.002), bootstrap=20)
+    change = {"flops": "macs_attention", "share": 0.5}
+    for variant in ("dense", "btt"):
+        one, six = (sensitivity._frontier(laws, variant, **change) for laws in (paper, training))
+        assert one is not None
+        assert six is not None
+        assert six[1][0] == pytest.approx(6 * one[1][0])
+        assert six[1][1] == pytest.approx(one[1][1])
+        whole = paper.points.of(variant)["C"].to_numpy(float)
+        assert one[1][0].max() < whole.max()
+
+
 def test_a_resource_is_compared_where_all_of_it_is_known(laws: Laws) -> None:
     frame = laws.points.frame
     partly = frame.assign(seconds=frame["seconds"].where(frame.index != frame.index[-1]))
