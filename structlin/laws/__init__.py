@@ -4,5 +4,6 @@ choices, where       what the user asks for           source, points     which e
 objective, model, solver, anchored                    the fitter: global minimum with a certificate
 frontier, isoflop, parametric, multiplier             the fits            bootstrap   resampling whole runs
 joint, agreement, backtest, sensitivity, resources    what the fits are worth            design   what to run next
+verdict, predictions, forecasts, answers   what is said of them
 fit, run             everything in order              record, console, figures, charts, page   what is shown
 """
