@@ -24,7 +24,7 @@ DRY = ["structure=dense,btt", "budget=1e11", "scale=small", "dry_run=true", "for
 def run(*words: str, cwd: Path = ROOT, path: Path = ROOT) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(path), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, *words], cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, *words], cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=400
     )
 
 

@@ -32,7 +32,7 @@ def test_a_notebook_runs(notebook: Path, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=500,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()

@@ -27,7 +27,7 @@ def test_a_command_of_a_guide_runs(guide: str, line: str, tmp_path: Path) -> Non
     script = line.replace("structlin", f"{sys.executable} -m structlin", 1)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120
+        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=400
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
@@ -53,7 +53,7 @@ def test_the_site_builds_strict(tmp_path: Path) -> None:
     pytest.importorskip("material")
     pytest.importorskip("mkdocstrings")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stderr
     for page in (tmp_path / "site").rglob("*.html"):
         fetched = re.findall(r'<(?:link|script|img)[^>]*?(?:href|src)="(https?://[^"]+)"', page.read_text())
