@@ -37,7 +37,7 @@ ARGUMENTS = ("rank", "blocks", "factors", "terms", "cores", "bond")
 _SIZES = ("rank", "bond")
 LEAST = {"blocks": 2, "factors": 2, "terms": 2, "cores": 2}
 MOST = {"factors": MOST_FACTORS, "cores": MOST_FACTORS}
-_HALF, _ONE, _ZERO = Fraction(1, 2), Fraction(1), Fraction(0)
+_ONE, _ZERO = Fraction(1), Fraction(0)
 
 Argument = int | Term
 
