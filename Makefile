@@ -76,7 +76,7 @@ report: setup  ## figures, laws, warnings and provenance of the kept runs as one
 	$(BIN)/python -m analysis.report out=$(FIGURES)/report
 
 docs: setup  ## the documentation site in site/, built strict and without a network
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 wheel: setup  ## sdist and wheel in dist/, tried in an empty folder and a fresh environment
 	.ci/wheel
