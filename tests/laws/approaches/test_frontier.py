@@ -358,8 +358,10 @@ def test_frontier_and_isoflop_coverage() -> None:
         ends, found = laws.frontier_intervals("dense"), laws.isoflops["dense"]
         assert found.size is not None
         of_size = laws.power_interval("dense", found.size)
-        held["E"].append(ends["E"].low <= DENSE.E <= ends["E"].high)
-        held["a"].append(ends["a"].low <= DENSE.compute_exponent <= ends["a"].high)
+        # An interval that is withheld, as where a backtest finds a misfit, claims nothing.
+        for name, truth in (("E", DENSE.E), ("a", DENSE.compute_exponent)):
+            if np.isfinite(ends[name].low):
+                held[name].append(ends[name].low <= truth <= ends[name].high)
         held["N_opt"].append(of_size.low <= DENSE.size_exponent <= of_size.high)
         for s in found.slices:
             if s.edge is None and np.isfinite(s.optimum):
@@ -369,6 +371,7 @@ def test_frontier_and_isoflop_coverage() -> None:
         plain = interval(law.replicates[:, 2], law.a, 0.9, laws.factor("dense", "frontier"))
         raw.append(plain.low <= DENSE.compute_exponent <= plain.high)
     for name, found_ in held.items():
+        assert len(found_) >= 0.8 * sweeps, (name, len(found_))
         assert np.mean(found_) >= 0.8, (name, np.mean(found_))
     # The correction is what gives it: the replicates about the hull miss the truth half of the time.
     assert np.mean(raw) <= np.mean(held["a"]) - 0.15
