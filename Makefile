@@ -4,12 +4,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Which build of PyTorch: make setup CUDA=13 (drivers of 580 and newer), CUDA=12 (525 and newer), CUDA=cpu. Not told, it
-# is that of the driver that is here; without a driver the CPU's, but on a login node, which has no GPU of its own, you
-# are asked: a CPU build there would leave the GPUs of the nodes idle.
+# is that of the driver that is here; without a driver the CPU's, but on a login node of a cluster with GPUs, which has none
+# of its own, you are asked: a CPU build there would leave the GPUs of the nodes idle.
 CUDA ?=
 DRIVER := $(shell sed -nE 's/.*Kernel Module.* ([0-9]+)\.[0-9.]+ .*/\1/p' /proc/driver/nvidia/version 2>/dev/null | head -1)
 FOUND_CUDA := $(if $(CUDA),$(CUDA),$(if $(DRIVER),$(shell test $(DRIVER) -ge 580 && echo 13 || echo 12),$(if \
-	$(shell command -v sbatch),ask,cpu)))
+	$(shell timeout 10 sinfo -h -o %G 2>/dev/null | grep -i gpu | head -1),ask,cpu)))
 TORCH_INDEX_13 := https://download.pytorch.org/whl/cu130
 TORCH_INDEX_12 := https://download.pytorch.org/whl/cu126
 TORCH_INDEX_cpu := https://download.pytorch.org/whl/cpu
@@ -29,12 +29,12 @@ setup: $(VENV)/.installed  ## make .venv with the pinned dependencies; CUDA=13, 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@cuda="$(FOUND_CUDA)"; \
 	if [ "$$cuda" = ask ] && [ -t 0 ]; then \
-		printf 'No GPU here, but a cluster: PyTorch for CUDA 13 (drivers of 580 and newer), 12, or cpu? [13] '; \
+		printf 'No GPU here, but a cluster that has some: PyTorch for CUDA 13 (drivers of 580 and newer), 12, or cpu? [13] '; \
 		read cuda; cuda="$${cuda:-13}"; \
 	fi; \
 	case "$$cuda" in \
 		13) index="$(TORCH_INDEX_13)";; 12) index="$(TORCH_INDEX_12)";; cpu) index="$(TORCH_INDEX_cpu)";; \
-		ask) echo 'error: a cluster, and no GPU here: say make setup CUDA=13 (drivers of 580 and newer), CUDA=12 or CUDA=cpu' >&2; exit 2;; \
+		ask) echo 'error: a cluster with GPUs, and none here: say make setup CUDA=13 (drivers of 580 and newer), CUDA=12 or CUDA=cpu' >&2; exit 2;; \
 		*) echo "error: CUDA=$$cuda is unknown; valid: 13, 12, cpu" >&2; exit 2;; \
 	esac; \
 	index="$${TORCH_INDEX-$$index}"; \
