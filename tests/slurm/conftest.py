@@ -143,10 +143,10 @@ def store(tmp_path: Path) -> Iterator[Path]:
 def full(runs: Path) -> Iterator[None]:
     """Fill the disk of a store for a while."""
     filler = runs.parent / "filler"
-    with filler.open("wb") as stream, contextlib.suppress(OSError):
+    # Without a buffer: what it could not write would be tried again, and raised, when the file is closed.
+    with filler.open("wb", buffering=0) as stream, contextlib.suppress(OSError):
         while True:
             stream.write(bytes(1 << 16))
-            stream.flush()
     try:
         yield
     finally:
