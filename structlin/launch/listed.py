@@ -7,6 +7,7 @@ runs/sweeps/<name>.json   {"asked": a hash of the command line and the code, "na
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -61,7 +62,20 @@ def write(path: Path, plan: Plan, *, asked: str, **about: Any) -> None:
         {"run_id": run_id(cell.science), "step": cell.step, "budget_flops": cell.budget_flops} for cell in plan.cells
     ]
     runs = [{**vars(one), "evaluations": list(one.evaluations)} for one in listed(plan.jobs)]
-    write_json(path, {"asked": asked, **about, "cells": cells, "runs": runs})
+    manifest = {"asked": asked, **about, "cells": cells, "runs": runs}
+    if _holds(path, manifest):
+        # A full disk takes no copy, but this: the last sweep is the one that was asked for last.
+        path.touch()
+        return
+    write_json(path, manifest)
+
+
+def _holds(path: Path, manifest: dict[str, Any]) -> bool:
+    """Whether a file has this manifest already."""
+    try:
+        return bool(read_json(path) == json.loads(json.dumps(manifest)))
+    except (UserError, OSError):
+        return False
 
 
 def hash_of(words: Sequence[str]) -> str:

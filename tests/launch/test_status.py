@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -234,3 +235,19 @@ def test_the_same_code_goes_on(site: Site, data_root: Path) -> None:
     train(SCIENCE, (2,), site.runs, data_root)
     refuse_other_code(reconcile([Job(SCIENCE, (2, 4))], Store(site.runs)))
     assert code.own_hash() == code.code_hash()
+
+
+def test_a_manifest_that_stands_is_not_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a full disk does not refuse the same command; it is still the last one given."""
+    made(tmp_path, "name=first")
+    path = tmp_path / "sweeps" / "first.json"
+    os.utime(path, (0, 0))
+
+    def refuse(*rest: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("structlin.launch.listed.write_json", refuse)
+    made(tmp_path, "name=first")
+    assert path.stat().st_mtime > 1
+    with pytest.raises(OSError, match="No space left"):
+        made(tmp_path, "name=first", "seed=0,1")
