@@ -41,6 +41,9 @@ def launch(plan: Plan, request: SweepRequest, name: str, console: Console) -> in
     submitter = Submitter(name, site, _config(request), _controller(request))
     bills.check_epochs(plan, site)  # before the lock is taken
     check_build(submitter.launch, site.placement.device)
+    if (found_full := submitter.unwritable(plan.jobs)) is not None:
+        _report(*found_full, request, console)
+        return 0
     with submission_lock(site.runs):
         standings, missing = submitter.missing(plan.jobs, retry_failed=request.action.retry == "failed")
         if submitter.launch.same_code:

@@ -117,6 +117,21 @@ class Submitter:
             (branches if trunk in missing_runs else first).append(order)
         return first, branches
 
+    def unwritable(self, jobs: Sequence[Job]) -> tuple[list[Standing], list[Standing], Submitted] | None:
+        """Where nothing can be written: how everything stands, what is missing, and that all of it waits; else None.
+
+        What failed for want of space would fail again. Looked at before anything that a command writes for itself.
+        """
+        if not (reason := why_not_writable(self.site.runs)):
+            return None
+        standings, missing = self.missing(jobs, retry_failed=False, dry=True)
+        waiting = [one.state.job.run_id for one in missing]
+        return (
+            standings,
+            missing,
+            Submitted(waiting=waiting, reason=f"nothing can be written to {self.site.runs}: {reason}"),
+        )
+
     def submit(self, first: Sequence[Order], branches: Sequence[Order], *, canary: bool = False) -> Submitted:
         """Submit everything that SLURM takes; a branch waits for its trunk's array.
 
@@ -124,9 +139,6 @@ class Submitter:
         """
         result = Submitted()
         waiting = [order.job.run_id for order in (*first, *branches)]
-        if waiting and (reason := why_not_writable(self.site.runs)):
-            # What failed for want of space would fail again.
-            return Submitted(waiting=waiting, reason=f"nothing can be written to {self.site.runs}: {reason}")
         if first or branches:
             snapshot = freeze(self.folder)
             limits = self.controller.limits()
