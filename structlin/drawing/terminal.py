@@ -69,7 +69,8 @@ class Columns:
 def terminal() -> Console:
     """stdout: as wide as the terminal (or COLUMNS), and wide enough for a whole table where it is none."""
     # Reasons, paths and names are other people's text: brackets in it are no markup, and colons no emoji.
-    plain = partial(Console, markup=False, emoji=False, highlight=False)
+    # A sentence is one line, however narrow: a search of a log finds its words, and a terminal folds it by itself.
+    plain = partial(Console, markup=False, emoji=False, highlight=False, soft_wrap=True)
     if sys.stdout.isatty():
         return plain()
     columns = os.environ.get("COLUMNS", "")
@@ -88,7 +89,7 @@ def show(columns: Columns, console: Console) -> None:
         chosen.remove(columns.names.index(name))
         left_out.append(name)
     for number, part in enumerate(_parts(columns, chosen, console)):
-        console.print(_table(columns, part, console.width, is_first=number == 0))
+        console.print(_table(columns, part, console.width, is_first=number == 0), soft_wrap=False)
     if left_out:
         console.print(f"(too narrow for: {', '.join(left_out)})", style="dim", highlight=False)
 

@@ -49,7 +49,7 @@ def show(jobs: Sequence[Wanted], site: Site, console: Console, style: str = "tab
     if style == "json":
         print(json.dumps(_as_json(seen)))
     else:
-        console.print(_display(seen), highlight=False, markup=False)
+        console.print(_display(seen), highlight=False, markup=False, soft_wrap=False)
     return _code(seen)
 
 
