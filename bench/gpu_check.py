@@ -54,7 +54,7 @@ from structlin.structure import plan_theta, theta_of
 from structlin.structure.catalog import PAPER_IDS
 from structlin.tasks.next_token import NextTokenLearner
 from structlin.training.compiling import compiled
-from structlin.training.device import pick_device, settle
+from structlin.training.device import CUBLAS_WORKSPACE, pick_device, settle
 from structlin.training.entry import execute
 from structlin.training.optim import make_optimizer
 from structlin.training.parts import gradients, parts_of
@@ -76,6 +76,8 @@ class Check:
     device: torch.device
     minutes: float
     began: float = field(default_factory=time.monotonic)
+    until: float = math.inf
+    """When the section at work has had its share of the time."""
     found: dict[str, Any] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     far: list[str] = field(default_factory=list)
@@ -90,6 +92,13 @@ class Check:
     def seconds_left(self) -> float:
         """Until the end of the time given."""
         return 60 * self.minutes - (time.monotonic() - self.began)
+
+    def has_time(self, what: str) -> bool:
+        """Whether the section at work may begin another case; notes where it may not."""
+        if time.monotonic() < self.until:
+            return True
+        self.left_out.append(f"{what} and what follows it")
+        return False
 
     def expect(self, good: bool, said: str) -> bool:
         """Note a failure where it is none."""
@@ -141,10 +150,9 @@ def layers(check: Check) -> dict[str, Any]:
     for name in ("dense", *PAPER_IDS, *FAMILIES):
         for width in widths:
             for dtype in LIMITS:
-                if check.seconds_left < 60 * check.minutes * 0.6:
-                    check.left_out.append(f"layers from {name} {width} {dtype} on")
-                    return found
                 key = f"{name} {width} {dtype}"
+                if not check.has_time(f"layer {key}"):
+                    return found
                 try:
                     theta = theta_of(name, **_layer_case(name))
                     found[key] = error = _layer_error(theta, width, rows, dtype, check.device)
@@ -181,7 +189,7 @@ def _normal(rows: int, columns: int, seed: int, device: torch.device) -> Tensor:
 
 def groups(check: Check) -> dict[str, Any]:
     """Grouped products of 1,023 and 1,024 groups, forward and backward."""
-    found = {}
+    found: dict[str, Any] = {}
     for number in (1023, 1024) if check.on_gpu else (31, 32):
         dtype = torch.bfloat16 if check.on_gpu else torch.float32
         x = _normal(8 * number, 64, 0, check.device).to(dtype).requires_grad_()
@@ -222,7 +230,7 @@ def _trained(one: Science, steps: tuple[int, ...], folder: Path, data: Path, pla
 
 def bits(check: Check) -> dict[str, Any]:
     """Equal bits twice, across stop and resume, over contexts and mixtures, plain and deterministic."""
-    found = {}
+    found: dict[str, Any] = {}
     cases = [("btt", 128, "none"), ("dense", 192, "none"), ("btt", 512, "none"), ("dense", 128, "btt")]
     cases += [("dense", 128, "ffn"), ("dense", 512, "none")]
     with tempfile.TemporaryDirectory() as folder:
@@ -233,6 +241,8 @@ def bits(check: Check) -> dict[str, Any]:
         for structure, context, moe in cases if check.on_gpu else cases[:1]:
             for deterministic in (False, True) if check.on_gpu else (True,):
                 key = f"{structure} context {context} moe={moe}{' deterministic' if deterministic else ''}"
+                if not check.has_time(f"bits of {key}"):
+                    return found
                 one = _science(structure, 128 if check.on_gpu else 64, context, moe)
                 placement = Placement(deterministic=deterministic, tracking="journal", compile="auto")
                 root = Path(folder) / key.replace(" ", "-")
@@ -247,6 +257,7 @@ def bits(check: Check) -> dict[str, Any]:
 
 def _step(one: Science, placement: Placement, device: torch.device) -> Callable[[], Tensor]:
     """A whole optimizer step on a batch that stays."""
+    torch._dynamo.reset()
     settle(device, placement, one)
     learner = NextTokenLearner(one)
     model = learner.build_model().to(device)
@@ -270,9 +281,11 @@ def syncs(check: Check) -> dict[str, Any]:
     """No wait of the host for the device in five steps."""
     if not check.on_gpu:
         return {}
-    found = {}
+    found: dict[str, Any] = {}
     for text in ("btt1:256", "dense:256:moe=btt:norm=learned"):
         for compiles in ("false", "true"):
+            if not check.has_time(f"waits of {text} compile={compiles}"):
+                return found
             step = _step(case(text).science, Placement(compile=compiles), check.device)
             for _ in range(3):
                 step()
@@ -294,9 +307,11 @@ def memory(check: Check) -> dict[str, Any]:
     """Peaks of steps against the model (anatomy/memory.py)."""
     if not check.on_gpu:
         return {}
-    found = {}
+    found: dict[str, Any] = {}
     texts = ("dense:1024", "btt1:1024", "g2:1024", "dense:256:moe=btt:norm=learned", "btt1:1024:recompute")
     for text in (*texts, "dense:1024:micro=16384", "btt1:256:data=gpt2:micro=65536"):
+        if not check.has_time(f"peak of {text}"):
+            return found
         one = case(text)
         needs = peak(one.science, one.placement)
         if needs.needed > 0.9 * torch.cuda.get_device_properties(check.device).total_memory:
@@ -367,8 +382,7 @@ def steps(check: Check) -> dict[str, Any]:
     predicted = _predicted()
     for text in texts if check.on_gpu else ["dense:64:tokens=1024", "btt1:64:tokens=1024"]:
         for compiles in ("false", "true") if check.on_gpu else ("false",):
-            if check.seconds_left < 60 * check.minutes * 0.15:
-                check.left_out.append(f"steps from {text} on")
+            if not check.has_time(f"step {text} compile={compiles}"):
                 return found
             one = case(text).science
             step = _step(one, Placement(compile=compiles), check.device)
@@ -401,7 +415,7 @@ def side_by_side(check: Check) -> dict[str, Any]:
     """1, 2 and 4 runs on a GPU: tokens a second of all together, with and without MPS."""
     if not check.on_gpu:
         return {}
-    found = {}
+    found: dict[str, Any] = {}
     code = (
         "import sys,torch;from bench.gpu_check import _step,_milliseconds;from bench.fake_cuda import case;"
         "from structlin.config.placement import Placement;d=torch.device('cuda');one=case(sys.argv[1]).science;"
@@ -461,19 +475,19 @@ def sweep(check: Check) -> dict[str, Any]:
 
 
 SECTIONS: tuple[tuple[Callable[[Check], dict[str, Any]], float], ...] = (
-    (environment, 0),
-    (groups, 5),
-    (bits, 20),
-    (layers, 20),
-    (syncs, 30),
-    (memory, 30),
-    (layer_speed, 20),
-    (steps, 30),
-    (side_by_side, 60),
-    (two_gpus, 60),
-    (sweep, 30),
+    (environment, 1),
+    (groups, 1),
+    (bits, 4),
+    (layers, 3),
+    (syncs, 2),
+    (memory, 2),
+    (layer_speed, 1),
+    (steps, 3),
+    (side_by_side, 2),
+    (two_gpus, 1),
+    (sweep, 3),
 )
-"""With the seconds that each wants at least."""
+"""With the share of the time each may take: what one leaves over is the others'."""
 
 
 # ---- what comes of it ------------------------------------------------------------------------------------------------
@@ -481,14 +495,13 @@ SECTIONS: tuple[tuple[Callable[[Check], dict[str, Any]], float], ...] = (
 
 def run(check: Check, only: set[str]) -> None:
     """All sections, one after another; one that breaks off is a failure and stops no other."""
-    for section, least in SECTIONS:
+    chosen = [(section, share) for section, share in SECTIONS if not only or section.__name__ in only]
+    for index, (section, share) in enumerate(chosen):
         name = section.__name__
-        if only and name not in only:
-            continue
-        if check.seconds_left < least:
-            check.left_out.append(name)
-            continue
         began = time.monotonic()
+        check.until = began + check.seconds_left * share / sum(one for _, one in chosen[index:])
+        if not check.has_time(name):
+            continue
         try:
             check.found[name] = section(check)
         except Exception as error:
@@ -521,6 +534,8 @@ def _shown(value: Any) -> str:
 def main(arguments: list[str]) -> int:
     """0 where nothing failed."""
     values = key_values(arguments, {"out": "bench/results", "minutes": "0", "only": "-"})
+    # As a worker has it (launch/worker_process.py), before the first product makes a handle.
+    os.environ.setdefault(CUBLAS_WORKSPACE, ":4096:8")
     device = pick_device(Placement(threads=len(os.sched_getaffinity(0))))
     settle(device, Placement(), _science())
     check = Check(device, float(values["minutes"]) or (20.0 if device.type == "cuda" else 3.0))
