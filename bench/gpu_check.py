@@ -57,7 +57,8 @@ from structlin.training.compiling import compiled
 from structlin.training.device import CUBLAS_WORKSPACE, pick_device, settle
 from structlin.training.entry import execute
 from structlin.training.optim import make_optimizer
-from structlin.training.parts import gradients, parts_of
+from structlin.training.parts import parts_of
+from structlin.training.update import WARM_UPS, make_update
 from structlin.training.world import ONE_PROCESS
 
 LIMITS = {"float32": 1e-5, "bfloat16": 0.03}
@@ -247,7 +248,7 @@ def bits(check: Check) -> dict[str, Any]:
                 placement = Placement(deterministic=deterministic, tracking="journal", compile="auto")
                 root = Path(folder) / key.replace(" ", "-")
                 twice = [_trained(one, (6, 12), root / name, data, placement) for name in ("one", "other")]
-                _trained(one, (6,), root / "cut", data, placement)
+                _trained(one, (6,), root / "cut", data, replace(placement, graphs="false"))
                 cut = _trained(one, (6, 12), root / "cut", data, placement)
                 found[key] = {"twice": twice[0] == twice[1], "resumed": cut == twice[0]}
                 if deterministic:
@@ -265,16 +266,18 @@ def _step(one: Science, placement: Placement, device: torch.device) -> Callable[
         recompute(model)
     optimizer = make_optimizer(model, one.optim)
     forward, parts = compiled(model, placement, device), parts_of(one, placement)
-    batch = tuple(part.to(device) for part in learner.random_batch(one.rows, torch.Generator().manual_seed(0)))
+    inputs, targets = (part.to(device) for part in learner.random_batch(one.rows, torch.Generator().manual_seed(0)))
+    update = make_update(one, learner, model, forward, optimizer, placement, device, parts, ONE_PROCESS)
+    return lambda: update((inputs, targets), 1e-4)[0]
 
-    def step() -> Tensor:
-        loss = gradients(one, learner, model, forward, batch, parts, ONE_PROCESS)  # type: ignore[arg-type]
-        ONE_PROCESS.clip(model, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return loss
 
-    return step
+WAYS = {
+    "eager": Placement(compile="false", graphs="false"),
+    "compile": Placement(compile="true", graphs="false"),
+    "graph": Placement(compile="false", graphs="true"),
+    "compile graph": Placement(compile="true", graphs="true"),
+}
+"""How a step may be launched; the last is what auto takes on a GPU."""
 
 
 def syncs(check: Check) -> dict[str, Any]:
@@ -283,21 +286,21 @@ def syncs(check: Check) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = {}
     for text in ("btt1:256", "dense:256:moe=btt:norm=learned"):
-        for compiles in ("false", "true"):
-            if not check.has_time(f"waits of {text} compile={compiles}"):
+        for way, placement in WAYS.items():
+            if not check.has_time(f"waits of {text} {way}"):
                 return found
-            step = _step(case(text).science, Placement(compile=compiles), check.device)
-            for _ in range(3):
+            step = _step(case(text).science, placement, check.device)
+            for _ in range(WARM_UPS + 2):
                 step()
             torch.cuda.synchronize()
             torch.cuda.set_sync_debug_mode("error")
             try:
                 for _ in range(5):
                     step()
-                found[f"{text} compile={compiles}"] = "none"
+                found[f"{text} {way}"] = "none"
             except RuntimeError as error:
-                found[f"{text} compile={compiles}"] = str(error)[:200]
-                check.expect(False, f"{text} compile={compiles} waits for the device: {str(error)[:100]}")
+                found[f"{text} {way}"] = str(error)[:200]
+                check.expect(False, f"{text} {way} waits for the device: {str(error)[:100]}")
             finally:
                 torch.cuda.set_sync_debug_mode("default")
     return found
@@ -318,7 +321,8 @@ def memory(check: Check) -> dict[str, Any]:
             continue
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        step = _step(one.science, one.placement, check.device)
+        # Launch by launch: a graph's memory stays as its largest moment was.
+        step = _step(one.science, replace(one.placement, graphs="false"), check.device)
         step()
         step()
         measured = torch.cuda.max_memory_allocated() / GB
@@ -381,17 +385,17 @@ def steps(check: Check) -> dict[str, Any]:
     texts += ["dense:256:moe=btt:norm=learned", "dense:4096", "btt1:4096"] if check.on_gpu else []
     predicted = _predicted()
     for text in texts if check.on_gpu else ["dense:64:tokens=1024", "btt1:64:tokens=1024"]:
-        for compiles in ("false", "true") if check.on_gpu else ("false",):
-            if not check.has_time(f"step {text} compile={compiles}"):
+        for way in WAYS if check.on_gpu else ("eager",):
+            key = f"{text} {way}"
+            if not check.has_time(f"step {key}"):
                 return found
             one = case(text).science
-            step = _step(one, Placement(compile=compiles), check.device)
+            step = _step(one, WAYS[way], check.device)
             milliseconds = _milliseconds(step, check.device, 2.0 if check.on_gpu else 1.0)
             start = time.perf_counter()
             step()
             host = 1e3 * (time.perf_counter() - start)
             flops = 6 * ledger(one).macs_per_token * one.optim.batch_tokens
-            key = f"{text}{':compile' if compiles == 'true' else ''}"
             found[key] = {
                 "milliseconds": milliseconds,
                 "host_milliseconds": host,
@@ -399,8 +403,9 @@ def steps(check: Check) -> dict[str, Any]:
                 "flops_per_second": flops / milliseconds * 1e3,
                 "mfu_of_h100": flops / milliseconds * 1e3 / 989e12,
             }
-            if check.on_gpu and key in predicted:
-                check.compare(f"{key}, ms", milliseconds, max(predicted[key], 1e3 * flops / RATE))
+            counted = f"{text}:compile" if "compile" in way else text
+            if check.on_gpu and counted in predicted:
+                check.compare(f"{key}, ms", milliseconds, max(predicted[counted], 1e3 * flops / RATE))
             del step
     return found
 
@@ -419,7 +424,7 @@ def side_by_side(check: Check) -> dict[str, Any]:
     code = (
         "import sys,torch;from bench.gpu_check import _step,_milliseconds;from bench.fake_cuda import case;"
         "from structlin.config.placement import Placement;d=torch.device('cuda');one=case(sys.argv[1]).science;"
-        "print(one.optim.batch_tokens/_milliseconds(_step(one,Placement(compile='false'),d),d,8.0)*1e3)"
+        "print(one.optim.batch_tokens/_milliseconds(_step(one,Placement(compile='false'),d),d,6.0)*1e3)"
     )
     for with_mps in (False, True) if shutil.which("nvidia-cuda-mps-control") else (False,):
         if with_mps:

@@ -120,12 +120,12 @@ def _factor_gradients(
         blocks_of_K = triton.cdiv(s.G, G_B) * triton.cdiv(s.r, chosen["R_B"])
         return blocks_of_K, triton.cdiv(s.F, chosen["F_B"]), shares
 
-    constants = gradient_constants(s, x.dtype, rows)
     with on(x):
         if dx is None:
+            constants = gradient_constants(s, x.dtype, rows)
             _ruled_gradients[grid](x, dy, first, second, d_first, d_second, rows, share, **constants)
         else:
-            constants["F_B"] = power_of_two(s.F)
+            constants = whole_constants(s, x.dtype, rows)
             _ruled_whole[grid](x, dy, first, second, dx, d_first, d_second, rows, share, **constants)
     return d_first.sum((0, 2)).to(first.dtype), d_second.sum((0, 2)).to(second.dtype)
 
@@ -165,6 +165,11 @@ def gradient_constants(s: Layout, dtype: torch.dtype, rows: int) -> dict[str, An
         "R_B": min(triton.next_power_of_2(s.r), LEAST_GROUPS),
         "A_B": max(LEAST_INNER, triton.next_power_of_2(s.a)),
     }
+
+
+def whole_constants(s: Layout, dtype: torch.dtype, rows: int) -> dict[str, Any]:
+    """The same for ``whole_gradients``, whose block of F is all of it: the inner size of the product that gives dx."""
+    return {**gradient_constants(s, dtype, rows), "F_B": max(LEAST_INNER, power_of_two(s.F))}
 
 
 def precision(dtype: torch.dtype) -> str:
