@@ -19,8 +19,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -30,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.fake_cuda import case
+from bench.fake_cuda import all_fused, case
 from structlin.anatomy.ledger import ledger
 from structlin.anatomy.memory import GB, peak
 from structlin.config.model import Gpt2Config
@@ -44,7 +43,6 @@ from structlin.errors import UserError, key_values
 from structlin.kernels import backends
 from structlin.kernels.blocks import taken
 from structlin.kernels.experts.grouped import grouped_product
-from structlin.kernels.products import face
 from structlin.launch.worker_process import environment as worker_environment
 from structlin.nn.blocks import recompute
 from structlin.nn.linear import LinearOptions, make_linear
@@ -120,9 +118,9 @@ class Check:
 # ---- sections: each fills ``found`` and notes what is wrong ----------------------------------------------------------
 
 
-def environment(check: Check) -> dict[str, Any]:
+def environment(check: Check, found: dict[str, Any]) -> None:
     """Driver, build, architecture, compiler, Triton, NCCL, MIG."""
-    found: dict[str, Any] = {
+    found |= {
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "driver": driver_version(),
@@ -139,24 +137,22 @@ def environment(check: Check) -> dict[str, Any]:
         found |= {"architectures": torch.cuda.get_arch_list(), "count": torch.cuda.device_count()}
         found["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))
         check.expect(found["backend"]["bfloat16"].startswith("triton"), f"Triton does not serve: {found['backend']}")
-    return found
 
 
 def _layer_case(name: str) -> dict[str, Any]:
     return {"arguments": FAMILIES.get(name, {})}
 
 
-def layers(check: Check) -> dict[str, Any]:
+def layers(check: Check, found: dict[str, Any]) -> None:
     """Every structure and family at several widths, forward and backward, against float64."""
     widths = (256, 1024, 4096) if check.on_gpu else (64, 256)
     rows = GPU_ROWS if check.on_gpu else CPU_ROWS
-    found: dict[str, Any] = {}
     for name in ("dense", *PAPER_IDS, *FAMILIES):
         for width in widths:
             for dtype in LIMITS:
                 key = f"{name} {width} {dtype}"
                 if not check.has_time(f"layer {key}"):
-                    return found
+                    return
                 try:
                     theta = theta_of(name, **_layer_case(name))
                     found[key] = error = _layer_error(theta, width, rows, dtype, check.device)
@@ -169,18 +165,6 @@ def layers(check: Check) -> dict[str, Any]:
         with all_fused():
             found[f"{name} 256 fused"] = error = _layer_error(theta_of(name), 256, rows, "bfloat16", check.device)
         check.expect(error <= LIMITS["bfloat16"], f"{name} 256 fused: error {error:.2e}")
-    return found
-
-
-@contextmanager
-def all_fused() -> Iterator[None]:
-    """Within it every layer of two factors takes the fused kernels."""
-    rule = vars(face)["gpu_form"]
-    setattr(face, "gpu_form", lambda sizes: "fused")  # noqa: B010 (what that room sees)
-    try:
-        yield
-    finally:
-        setattr(face, "gpu_form", rule)  # noqa: B010
 
 
 def _layer_error(theta: Any, width: int, rows: int, dtype: str, device: torch.device) -> float:
@@ -207,9 +191,8 @@ def _normal(rows: int, columns: int, seed: int, device: torch.device) -> Tensor:
     return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)).to(device)
 
 
-def groups(check: Check) -> dict[str, Any]:
+def groups(check: Check, found: dict[str, Any]) -> None:
     """Grouped products of 1,023 and 1,024 groups, forward and backward."""
-    found: dict[str, Any] = {}
     for number in (1023, 1024) if check.on_gpu else (31, 32):
         dtype = torch.bfloat16 if check.on_gpu else torch.float32
         x = _normal(8 * number, 64, 0, check.device).to(dtype).requires_grad_()
@@ -220,7 +203,6 @@ def groups(check: Check) -> dict[str, Any]:
         wanted = torch.einsum("gti,goi->gto", x.view(number, 8, 64).double(), weights.double()).flatten(0, 1)
         found[str(number)] = error = float((y.double() - wanted).abs().max().detach() / wanted.abs().max().detach())
         check.expect(error < 0.02, f"{number} groups: error {error:.2e}")
-    return found
 
 
 # ---- runs ------------------------------------------------------------------------------------------------------------
@@ -248,9 +230,8 @@ def _trained(one: Science, steps: tuple[int, ...], folder: Path, data: Path, pla
     return [row["val_loss"] for row in store.folder(one).journal.evaluations()]
 
 
-def bits(check: Check) -> dict[str, Any]:
+def bits(check: Check, found: dict[str, Any]) -> None:
     """Equal bits twice, across stop and resume, over contexts and mixtures, plain and deterministic."""
-    found: dict[str, Any] = {}
     cases = [("btt", 128, "none"), ("dense", 192, "none"), ("btt", 512, "none"), ("dense", 128, "btt")]
     cases += [("dense", 128, "ffn"), ("dense", 512, "none")]
     with tempfile.TemporaryDirectory() as folder:
@@ -258,13 +239,16 @@ def bits(check: Check) -> dict[str, Any]:
         recipe = DataRecipe("sotu")
         if not is_prepared(recipe, data):
             prepare(recipe, data, lambda line: None)
-        for structure, context, moe in cases if check.on_gpu else cases[:1]:
-            for deterministic in (False, True) if check.on_gpu else (True,):
+        runs = [(case, way) for way in (True, False) for case in cases] if check.on_gpu else [(cases[0], True)]
+        for (structure, context, moe), deterministic in runs:
+            # Compiling takes longer than such runs; one case shows what it does to bits.
+            for compiles in ("false", "true") if check.on_gpu and deterministic and structure == "btt" else ("false",):
                 key = f"{structure} context {context} moe={moe}{' deterministic' if deterministic else ''}"
+                key += " compiled" if compiles == "true" else ""
                 if not check.has_time(f"bits of {key}"):
-                    return found
+                    return
                 one = _science(structure, 128 if check.on_gpu else 64, context, moe)
-                placement = Placement(deterministic=deterministic, tracking="journal", compile="auto")
+                placement = Placement(deterministic=deterministic, tracking="journal", compile=compiles)
                 root = Path(folder) / key.replace(" ", "-")
                 twice = [_trained(one, (6, 12), root / name, data, placement) for name in ("one", "other")]
                 _trained(one, (6,), root / "cut", data, replace(placement, graphs="false"))
@@ -272,7 +256,6 @@ def bits(check: Check) -> dict[str, Any]:
                 found[key] = {"twice": twice[0] == twice[1], "resumed": cut == twice[0]}
                 if deterministic:
                     check.expect(all(found[key].values()), f"{key}: other bits {found[key]}, though promised")
-    return found
 
 
 def _step(one: Science, placement: Placement, device: torch.device) -> Callable[[], Tensor]:
@@ -298,15 +281,14 @@ WAYS = {
 """How a step may be launched; the last is what auto takes on a GPU."""
 
 
-def syncs(check: Check) -> dict[str, Any]:
+def syncs(check: Check, found: dict[str, Any]) -> None:
     """No wait of the host for the device in five steps."""
     if not check.on_gpu:
-        return {}
-    found: dict[str, Any] = {}
+        return
     for text in ("btt1:256", "dense:256:moe=btt:norm=learned"):
         for way, placement in WAYS.items():
             if not check.has_time(f"waits of {text} {way}"):
-                return found
+                return
             step = _step(case(text).science, placement, check.device)
             for _ in range(WARM_UPS + 2):
                 step()
@@ -321,18 +303,16 @@ def syncs(check: Check) -> dict[str, Any]:
                 check.expect(False, f"{text} {way} waits for the device: {str(error)[:100]}")
             finally:
                 torch.cuda.set_sync_debug_mode("default")
-    return found
 
 
-def memory(check: Check) -> dict[str, Any]:
+def memory(check: Check, found: dict[str, Any]) -> None:
     """Peaks of steps against the model (anatomy/memory.py)."""
     if not check.on_gpu:
-        return {}
-    found: dict[str, Any] = {}
+        return
     texts = ("dense:1024", "btt1:1024", "g2:1024", "dense:256:moe=btt:norm=learned", "btt1:1024:recompute")
     for text in (*texts, "dense:1024:micro=16384", "btt1:256:data=gpt2:micro=65536"):
         if not check.has_time(f"peak of {text}"):
-            return found
+            return
         one = case(text)
         needs = peak(one.science, one.placement)
         if needs.needed > 0.9 * torch.cuda.get_device_properties(check.device).total_memory:
@@ -347,7 +327,6 @@ def memory(check: Check) -> dict[str, Any]:
         found[text] = {"measured_gb": measured, "model_gb": needs.total / GB}
         check.compare(f"peak of {text}, GB", measured, needs.total / GB)
         del step
-    return found
 
 
 # ---- speed -----------------------------------------------------------------------------------------------------------
@@ -371,9 +350,8 @@ def _milliseconds(function: Callable[[], object], device: torch.device, seconds:
     return 1e3 * median(times)
 
 
-def layer_speed(check: Check) -> dict[str, Any]:
+def layer_speed(check: Check, found: dict[str, Any]) -> None:
     """Layers, forward and backward, against dense and against two plain products of the same work."""
-    found: dict[str, Any] = {}
     rows = 65_536 if check.on_gpu else 512
     dtype = torch.bfloat16 if check.on_gpu else torch.float32
     for width in (256, 1024, 4096) if check.on_gpu else (256,):
@@ -393,12 +371,10 @@ def layer_speed(check: Check) -> dict[str, Any]:
             functional.linear(functional.linear(x, pair[0]), pair[1]).backward(x.detach())
 
         found[f"two plain products {width}"] = _milliseconds(plain, check.device)
-    return found
 
 
-def steps(check: Check) -> dict[str, Any]:
+def steps(check: Check, found: dict[str, Any]) -> None:
     """Whole steps: tokens a second, MFU, host and device time, eager and compiled."""
-    found: dict[str, Any] = {}
     texts = [f"{name}:{width}" for width in (256, 1024) for name in ("dense", "btt1", "btt11")]
     texts += ["dense:256:moe=btt:norm=learned", "dense:4096", "btt1:4096"] if check.on_gpu else []
     predicted = _predicted()
@@ -406,7 +382,7 @@ def steps(check: Check) -> dict[str, Any]:
         for way in WAYS if check.on_gpu else ("eager",):
             key = f"{text} {way}"
             if not check.has_time(f"step {key}"):
-                return found
+                return
             one = case(text).science
             step = _step(one, WAYS[way], check.device)
             milliseconds = _milliseconds(step, check.device, 2.0 if check.on_gpu else 1.0)
@@ -425,7 +401,6 @@ def steps(check: Check) -> dict[str, Any]:
             if check.on_gpu and counted in predicted:
                 check.compare(f"{key}, ms", milliseconds, max(predicted[counted], 1e3 * flops / RATE))
             del step
-    return found
 
 
 def _predicted() -> dict[str, float]:
@@ -434,11 +409,10 @@ def _predicted() -> dict[str, float]:
     return {row["case"]: 1e3 * row["gb_moved"] * GB / BANDWIDTH for row in kept}
 
 
-def side_by_side(check: Check) -> dict[str, Any]:
+def side_by_side(check: Check, found: dict[str, Any]) -> None:
     """1, 2 and 4 runs on a GPU: tokens a second of all together, with and without MPS."""
     if not check.on_gpu:
-        return {}
-    found: dict[str, Any] = {}
+        return
     code = (
         "import sys,torch;from bench.gpu_check import _step,_milliseconds;from bench.fake_cuda import case;"
         "from structlin.config.placement import Placement;d=torch.device('cuda');one=case(sys.argv[1]).science;"
@@ -457,14 +431,12 @@ def side_by_side(check: Check) -> dict[str, Any]:
             found[f"{number} runs{' under MPS' if with_mps else ''}"] = sum(speeds)
         if with_mps:
             subprocess.run(["nvidia-cuda-mps-control"], input="quit\n", text=True, check=False)
-    return found
 
 
-def two_gpus(check: Check) -> dict[str, Any]:
+def two_gpus(check: Check, found: dict[str, Any]) -> None:
     """Two GPUs against one: the same losses to rounding, and the time of a step."""
     if not check.on_gpu or torch.cuda.device_count() < 2:
-        return {}
-    found: dict[str, Any] = {}
+        return
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         prepare(DataRecipe("sotu"), root / "data", lambda line: None)
@@ -478,10 +450,9 @@ def two_gpus(check: Check) -> dict[str, Any]:
         several = [row["val_loss"] for row in Store(root / "two").folder(one).journal.evaluations()]
         found |= {"one": alone, "two": several}
         check.expect(abs(alone[-1] - several[-1]) < 0.02, f"two GPUs end at {several[-1]}, one at {alone[-1]}")
-    return found
 
 
-def sweep(check: Check) -> dict[str, Any]:
+def sweep(check: Check, found: dict[str, Any]) -> None:
     """A sweep of three minutes with its law."""
     root = Path(__file__).resolve().parents[1]
     with tempfile.TemporaryDirectory() as folder:
@@ -494,10 +465,10 @@ def sweep(check: Check) -> dict[str, Any]:
         fit = [sys.executable, "fit_laws.py", f"runs={folder}/runs", f"out={folder}/laws"]
         fitted = subprocess.run(fit, **common)  # type: ignore[call-overload]
         laws = Path(folder) / "laws" / "laws.json"
-        return {"ended": done.returncode, "laws": fitted.stdout[-4000:], "has_laws": laws.exists()}
+        found |= {"ended": done.returncode, "laws": fitted.stdout[-4000:], "has_laws": laws.exists()}
 
 
-SECTIONS: tuple[tuple[Callable[[Check], dict[str, Any]], float], ...] = (
+SECTIONS: tuple[tuple[Callable[[Check, dict[str, Any]], None], float], ...] = (
     (environment, 1),
     (groups, 1),
     (bits, 4),
@@ -516,8 +487,8 @@ SECTIONS: tuple[tuple[Callable[[Check], dict[str, Any]], float], ...] = (
 # ---- what comes of it ------------------------------------------------------------------------------------------------
 
 
-def run(check: Check, only: set[str]) -> None:
-    """All sections, one after another; one that breaks off is a failure and stops no other."""
+def run(check: Check, only: set[str], keep: Callable[[Check], object]) -> None:
+    """All sections, one after another; one that breaks off is a failure and stops no other. Each is kept as it ends."""
     chosen = [(section, share) for section, share in SECTIONS if not only or section.__name__ in only]
     for index, (section, share) in enumerate(chosen):
         name = section.__name__
@@ -525,22 +496,23 @@ def run(check: Check, only: set[str]) -> None:
         check.until = began + check.seconds_left * share / sum(one for _, one in chosen[index:])
         if not check.has_time(name):
             continue
+        found = check.found[name] = {}
         try:
-            check.found[name] = section(check)
+            section(check, found)
         except Exception as error:
-            check.found[name] = {"broke": traceback.format_exc()[-2000:]}
+            found["broke"] = traceback.format_exc()[-2000:]
             check.failures.append(f"{name} broke: {type(error).__name__}: {str(error)[:200]}")
         print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
-    check.found["blocks"] = taken()
+        check.found["blocks"] = taken()
+        keep(check)
 
 
-def page(check: Check, name: str) -> str:
-    """What went wrong, what is far from its prediction, and the numbers."""
-    lines = [f"# {name}", ""]
-    parts = (("Failed", check.failures), ("Far from their prediction", check.far), ("Left out", check.left_out))
-    for title, items in parts:
-        lines += [f"## {title}", "", *(f"- {item}" for item in items or ["nothing"]), ""]
-    for section, values in check.found.items():
+def page(record: Mapping[str, Any]) -> str:
+    """What went wrong, what is far from its prediction, and the numbers of a record as it is kept."""
+    lines = [f"# {record['name']}", ""]
+    for title, part in (("Failed", "failures"), ("Far from their prediction", "far"), ("Left out", "left_out")):
+        lines += [f"## {title}", "", *(f"- {item}" for item in record[part] or ["nothing"]), ""]
+    for section, values in record["found"].items():
         lines += [f"## {section}", "", "| what | found |", "|---|---|"]
         lines += [f"| {key} | {_shown(value)} |" for key, value in values.items()] + [""]
     return "\n".join(lines)
@@ -561,18 +533,19 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault(CUBLAS_WORKSPACE, ":4096:8")
     device = pick_device(Placement(threads=len(os.sched_getaffinity(0))))
     settle(device, Placement(), _science())
-    check = Check(device, float(values["minutes"]) or (20.0 if device.type == "cuda" else 3.0))
-    run(check, set() if values["only"] == "-" else set(values["only"].split(",")))
-    called = torch.cuda.get_device_name(device) if check.on_gpu else "CPU"
+    called = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     safe = "-".join("".join(c if c.isalnum() else " " for c in called).split())
     stem = Path(values["out"]) / f"gpu-{safe}-{time.strftime('%Y-%m-%d')}"
     stem.parent.mkdir(parents=True, exist_ok=True)
-    kept = replace(check, began=0.0)
-    record = {"name": called, **{key: getattr(kept, key) for key in ("failures", "far", "left_out", "found")}}
-    stem.with_suffix(".json").write_text(json.dumps(record, indent=1, default=str) + "\n")
-    text = page(check, called)
-    stem.with_suffix(".md").write_text(text)
-    print(text)
+
+    def keep(check: Check) -> None:
+        record = {"name": called, **{key: getattr(check, key) for key in ("failures", "far", "left_out", "found")}}
+        stem.with_suffix(".json").write_text(json.dumps(record, indent=1, default=str) + "\n")
+        stem.with_suffix(".md").write_text(page(record))
+
+    check = Check(device, float(values["minutes"]) or (20.0 if device.type == "cuda" else 3.0))
+    run(check, set() if values["only"] == "-" else set(values["only"].split(",")), keep)
+    print(stem.with_suffix(".md").read_text())
     print(f"kept: {stem}.json and {stem}.md")
     return 1 if check.failures else 0
 

@@ -298,7 +298,10 @@ class _Step:
     def _work_of(self, shape: LinearShape) -> float:
         w, s, active = self.product, self.stream, shape.active_experts
         if not shape.router:
-            extra = 2 * sum(shape.plan.middles) if _form(shape) in ("chain", "pair") else 0
+            form = _form(shape)
+            extra = 2 * sum(shape.plan.middles) if form in ("chain", "pair") else 0
+            # A fused product makes the GELU that it reads again.
+            extra += shape.d_in if form == "fused" and shape.reads_gelu else 0
             return w * (shape.d_in + extra)
         is_up = not shape.has_own_router and shape.name.endswith(".up")
         if is_up:

@@ -26,8 +26,9 @@ LEAST_VOCABULARY = 4096
 CHUNK_ELEMENTS = 1 << 26
 """Logits of a chunk: a quarter of a gigabyte in float32."""
 DENSE_BELOW = (300, 720)
-"""On a GPU one dense product of both factors is the faster form below the width 300 + 720 r: its time goes with the
-width squared and the kernels' with width and rank (layers timed on an H200, docs/gpu.md)."""
+"""On a GPU one dense product of both factors is the faster form below the width 300 + 720 z, where z is what lies
+between the factors over the width (the rank of BTT): its time goes with the width squared and the kernels' with the
+width and z (layers and steps timed on an H200, docs/gpu.md)."""
 
 
 class Sizes(Protocol):
@@ -59,5 +60,6 @@ def gpu_form(sizes: Sizes) -> str:
     if max(s.a, s.e) > LARGEST_INNER or min(s.g * s.b, s.f * s.d) <= 1:
         return "pair"
     width = math.sqrt(s.g * s.b * s.a * s.f * s.d * s.e)
-    least, by_rank = DENSE_BELOW
-    return "dense" if width < least + by_rank * s.r else "fused"
+    least, by_middle = DENSE_BELOW
+    middle = s.g * s.b * s.r * s.f * s.d / width
+    return "dense" if width < least + by_middle * middle else "fused"

@@ -40,8 +40,11 @@ def test_a_compiled_step_launches_and_moves_less(text: str) -> None:
 
 
 def test_a_btt_of_width_256_moves_1_8_times_fewer_bytes_than_before_blocks_were_fused() -> None:
-    """It moved 22.1 GB when norms were widened three times and gradients read x and dy twice."""
-    assert ROWS["btt1:256:compile"]["gb_moved"] <= 22.1 / 1.8
+    """It moved 22.1 GB when norms were widened three times and gradients read x and dy twice.
+
+    As one dense product a layer it moves more, and is the faster for it on a GPU that was measured (docs/gpu.md).
+    """
+    assert ROWS["btt1:256:fused:compile"]["gb_moved"] <= 22.1 / 1.8 < ROWS["btt1:256:compile"]["gb_moved"] < 22.1 / 1.4
 
 
 def test_byte_pairs_in_parts_of_65536_tokens_take_less_than_16_gb() -> None:

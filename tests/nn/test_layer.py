@@ -216,6 +216,8 @@ def test_compiled_without_a_break(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "d"), [("btt", 64), ("btt", 16), ("btt-c3", 64), ("kronecker", 64)])
 def test_exported(name: str, d: int) -> None:
+    if torch.__version__.startswith("2.11.") and (name, d) in (("btt", 16), ("btt-c3", 64)):
+        pytest.skip("torch 2.11 cannot tell that rows are fewer than 4 rows, and refuses what 2.12 exports")
     layer = nn.Sequential(layer_of(name, d, d), nn.GELU())
     x = randn(4, d, dtype=torch.float32)
     rows = torch.export.Dim("rows", min=2)

@@ -51,8 +51,8 @@ def test_without_a_gpu_auto_is_the_processor(monkeypatch: pytest.MonkeyPatch) ->
         ("2.13.0+cpu", "", "580.65", "torch 2.13.0.cpu is built without CUDA, .*make setup CUDA=13"),
         ("2.13.0+cpu", "", "550.54", "built without CUDA, .*make setup CUDA=12"),
         ("2.13.0", "13.0", "550.54", "driver 550.54 is too old for torch 2.13.0, whose CUDA 13.0 needs 580 .*CUDA=12"),
-        ("2.13.0", "13.0", "590.10", "torch sees no CUDA device here"),
-        ("2.13.0", "13.0", "", "torch sees no CUDA device here"),
+        ("2.13.0", "13.0", "590.10", "NVIDIA A100.*torch 2.13.0 sees no CUDA device: does nvidia-smi"),
+        ("2.13.0", "13.0", "", "NVIDIA A100.*torch 2.13.0 sees no CUDA device"),
     ],
 )
 def test_the_reason_names_the_build_that_would_serve(version: str, cuda: str, driver_version: str, said: str) -> None:
