@@ -19,8 +19,7 @@ class Placement:
     compile: str = "auto"
     """torch.compile the model: true, false, or auto (on CUDA, where a step waits for memory and for Python)."""
     graphs: str = "auto"
-    """Launch a whole step of one process on a GPU at once, as a CUDA graph: true, false, or auto (where it can be). The
-    same bits."""
+    """Launch a whole step of one process on a GPU at once, as a CUDA graph: true, false, or auto (where it can be)."""
     deterministic: bool = False
     """Only algorithms that give equal bits for equal inputs on one GPU; slower attention. CPUs need none of it."""
     micro_tokens: str = "auto"
