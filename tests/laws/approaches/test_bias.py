@@ -27,12 +27,12 @@ def sweep(sizes: int, evaluations: int, seed: int = 0, law: ParametricLaw = DENS
     return table.rename(columns={"params": "N", "tokens": "D", "flops": "C", "loss": "L"})
 
 
-def drawn(frame: pd.DataFrame, **options: object) -> tuple[Sweeps | None, Draws]:
-    """Sweeps like the frame."""
-    size, tokens, loss = (frame[name].to_numpy() for name in "NDL")
+def drawn(frame: pd.DataFrame, form: str = "additive", **options: object) -> tuple[Sweeps | None, Draws]:
+    """Sweeps like the frame, from its law of a form."""
     runs, index = np.unique(frame["run"], return_inverse=True)
     draws = Draws(tuple(runs), np.ones((1, len(runs))), index)
-    return bias.draw_sweeps(frame, parametric.fit(size, tokens, loss), draws, CHOICES, **options), draws  # type: ignore[arg-type]
+    found = parametric.fit(*(frame[name].to_numpy() for name in "NDL"), form=form)
+    return bias.draw_sweeps(frame, found, draws, CHOICES, **options), draws  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,48 @@ def test_many_runs_have_the_luck_that_was_seen() -> None:
         either = np.stack([moves[:, first] - own[first], moves[:, first] + own[first]])
         hit = np.abs(either[..., None] - scaled).min(axis=(0, 3)) < 1e-12
         assert hit.all() == seen
+
+
+def test_finished_runs_leave_five_degrees_to_their_law() -> None:
+    """A run of one row tells L(N, D) all of its numbers: luck is on runs - 5 degrees of freedom, and rows have none."""
+    table = synthetic.isoflop(DENSE, noise=0.003, generator=np.random.default_rng(0))
+    frame = table.rename(columns={"params": "N", "tokens": "D", "flops": "C", "loss": "L"})
+    sweeps, _ = drawn(frame)
+    assert sweeps is not None
+    luck = np.log(frame["L"].to_numpy()) - sweeps.log_loss[-1]
+    scaled = (luck - np.median(luck)) * np.sqrt(25 / 20)
+    moves = sweeps.log_loss[: len(sweeps.stretch)] - sweeps.log_loss[-1]
+    assert np.abs(moves[:, :, None] - scaled).min(axis=2).max() < 1e-12
+
+
+def test_a_coupled_law_is_drawn_from_in_any_count_of_flops() -> None:
+    law = ParametricLaw(DENSE.E, DENSE.A, 300.0, DENSE.alpha, DENSE.beta, kappa=0.1)
+    frame = sweep(8, 12, law=law).assign(C=lambda t: 6.0 * t["N"] ** 0.9 * t["D"] ** 1.1)
+    sweeps, _ = drawn(frame, "coupled")
+    assert sweeps is not None
+    s, size, tokens = len(sweeps.stretch), frame["N"].to_numpy(), frame["D"].to_numpy()
+    assert sweeps.powers == pytest.approx((0.9, 1.1))
+    assert np.log(sweeps.laws.loss(size**0.9, tokens**1.1)) == pytest.approx(sweeps.log_loss[s:], rel=1e-9)
+    around = np.exp(sweeps.optima(np.array([1e17]))[-1, 0]) * np.geomspace(1 / 1.1, 1.1, 21)
+    losses = parametric.fit(size, tokens, np.exp(sweeps.log_loss[-1]), form="coupled").law.loss(
+        around, (1e17 / (6 * around**0.9)) ** (1 / 1.1)
+    )
+    assert np.argmin(losses) == 10
+
+
+def test_the_law_that_is_drawn_from_weighs_rows_by_the_noise_of_their_run() -> None:
+    """A robust fit by its inverse, squares by the inverse of its square."""
+    scales, frame = np.array([3.0, 2.0, 1.0, 0.7, 0.5, 0.3]), sweep(6, 12)
+    columns, runs = [frame[name].to_numpy() for name in "NDL"], np.unique(frame["run"], return_inverse=True)[1]
+    for objective, power in (("log_huber", -1.0), ("log_squares", -2.0)):
+        choices = replace(CHOICES, objective=objective)
+        names = tuple(np.unique(frame["run"]))
+        draws = Draws(names, np.ones((1, 6)), runs)
+        found = parametric.fit(*columns, choices.loss_function)
+        sweeps = bias.draw_sweeps(frame, found, draws, choices, scales=scales)
+        assert sweeps is not None
+        again = parametric.fit(*columns, choices.loss_function, weights=scales[runs] ** power)
+        assert np.exp(sweeps.log_loss[-1]) == pytest.approx(again.law.loss(*columns[:2]), rel=1e-4)
 
 
 def test_noise_of_each_run_scales_its_luck() -> None:
@@ -190,29 +232,37 @@ def test_splines_have_no_optimum_at_their_first_and_last_size() -> None:
         assert lowest == fine[np.argmin(isoflop.akima_curve(x, loss[None], fine)[0])]
 
 
-def judged(a: float, at_ten: float) -> str:
-    """What is said of a correction that puts the exponent at a and the loss at ten times the data at ``at_ten``."""
-    truth = ParametricLaw(*(np.array([[value]]) for value in (1.8, 480.0, 2000.0, 0.35, 0.37, 1.0, 0.0)))
-    sweeps = Sweeps(truth, 6.0, (1.0, 1.0), np.empty((1, 0)), np.empty(0))
-    flops = np.geomspace(1e16, 1e18, 20)
-    law = frontier.fit(flops, np.ravel(truth.frontier(flops)), np.arange(20))
-    ten = 10.0 * law.span[1]
+TRUTH = ParametricLaw(1.8, 480.0, 2000.0, 0.35, 0.37)
+_COLUMNS = ParametricLaw(*(np.array([[getattr(TRUTH, field.name)]]) for field in fields(ParametricLaw)))  # type: ignore[arg-type]
+# A hull that falls more slowly than L(N, D), from the same loss in the middle of the data on.
+_FLOPS = np.geomspace(1e16, 1e18, 20)
+_TEN = 1e19
+HULL = frontier.fit(
+    _FLOPS, 1.8 + (TRUTH.frontier(1e17) - 1.8) * (_FLOPS / 1e17) ** (-0.7 * TRUTH.compute_exponent), np.arange(20)
+)
+EXPONENTS = HULL.a, TRUTH.compute_exponent
+LOSSES = float(TRUTH.frontier(_TEN)), float(HULL.loss(_TEN))
+
+
+def judged(a: float, loss: float) -> str:
+    """What is said of a correction that puts the exponent at a and the loss at ten times the data at ``loss``."""
+    sweeps = Sweeps(_COLUMNS, 6.0, (1.0, 1.0), np.empty((1, 0)), np.empty(0))
+    constant = HULL.theta[1]
     # E moves the loss there, at any exponent.
-    constant = law.theta[1]
-    floor = at_ten - np.exp(constant - a * (np.log(ten) - law.centre))
-    return bias.implausible(replace(law, errors=np.tile(law.theta - [floor, constant, a], (3, 1))), sweeps)
+    floor = loss - np.exp(constant - a * (np.log(_TEN) - HULL.centre))
+    return bias.implausible(replace(HULL, errors=np.tile(HULL.theta - [floor, constant, a], (3, 1))), sweeps)
 
 
 def test_a_correction_between_hull_and_law_is_believed_and_none_beyond() -> None:
-    truth = ParametricLaw(1.8, 480.0, 2000.0, 0.35, 0.37)
-    a, loss = truth.compute_exponent, float(truth.frontier(1e19))
-    for slack in (1 / 1.45, 1.0, 1.45):
-        for reach in (0.9955, 1.0, 1.0045):
-            assert judged(a * slack, loss * reach) == ""
-    assert f"a would be {a / 1.55:.3g}" in judged(a / 1.55, loss)
-    assert f"a would be {a * 1.55:.3g}" in judged(a * 1.55, loss)
-    assert f"says {loss * 0.9945:.4g}" in judged(a, loss * 0.9945)
-    assert f"says {loss * 1.0055:.4g}" in judged(a, loss * 1.0055)
+    low, high = EXPONENTS
+    assert low == pytest.approx(0.7 * high, rel=1e-3)
+    for a in (low / 1.45, low, high, high * 1.45):
+        for loss in (LOSSES[0] * 0.9955, LOSSES[0], LOSSES[1], LOSSES[1] * 1.0045):
+            assert judged(a, loss) == ""
+    for a in (low / 1.55, high * 1.55):
+        assert f"a would be {a:.3g}" in judged(a, LOSSES[0])
+    for loss in (LOSSES[0] * 0.9945, LOSSES[1] * 1.0055):
+        assert f"says {loss:.4g}" in judged(high, loss)
 
 
 def test_what_hull_and_correction_foretold_is_their_mean_error_above_the_cut() -> None:
