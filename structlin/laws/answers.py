@@ -83,7 +83,7 @@ def _against(laws: Laws, variant: str, base: str) -> multiplier.Multiplier | Non
         return None
     frame = laws.points.of(variant)
     observed = (frame["C"].to_numpy(float)[law.members], frame["L"].to_numpy(float)[law.members])
-    factor = max(laws.factor(variant, "frontier"), laws.factor(base, "frontier"))
+    factor = max(laws.factor(variant, "multiplier"), laws.factor(base, "multiplier"))
     found = multiplier.compare(
         variant, law, observed, base, other,
         confidence=laws.choices.confidence, factor=factor, procedure=laws.choices.procedure,

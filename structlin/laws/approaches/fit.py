@@ -41,7 +41,7 @@ from structlin.laws.sampling.bootstrap import NO_INTERVAL, Draws, Interval, draw
 
 # What a fit learns from differences between runs (for the widening of its intervals): measured on synthetic sweeps,
 # where these give the stated coverage; beta and the shape in C come from within the runs. See docs/laws.md.
-BETWEEN = {"frontier": 1, "parametric": 3, "within": 0, "squares": 5, "isoflop": 2}
+BETWEEN = {"frontier": 1, "parametric": 3, "within": 0, "squares": 5, "isoflop": 2, "multiplier": 2}
 # Rows times replicates of one parametric bootstrap; more rows get fewer replicates. About 0.5 s on one core.
 _WORK = 800_000
 MIN_REPLICATES = 100
@@ -392,14 +392,18 @@ def _fit_parametric(laws: Laws, variant: str) -> None:
         laws.warn("bound", f"E = {pinned} is not below the lowest loss {loss.min():.4g}; L(N, D) left out", variant)
         return
     draws = laws.draws[variant]
-    repeat, ends = repeats.fit(frame, objective, pinned, draws, choices.confidence)
+    repetition = repeats.fit(frame, objective, pinned, draws, choices.confidence)
+    repeat, ends = (repetition.value, repetition.interval) if repetition else (None, None)
     tokens = repeats.effective(frame, repeat)
     choice = _choose(laws, variant, tokens)
     fitted = choice.fits[choice.form]
     count = int(np.clip(_WORK // len(frame), MIN_REPLICATES, choices.bootstrap))
     rows = draws.rows[:count] * laws.row_weights(variant)
-    theta = parametric.refit(fitted, size, tokens, loss, objective, rows, pinned, tolerance=_REPLICATE)
-    samples = parametric.samples_of(theta, fitted.centre, fitted.form)
+    if repetition:
+        samples = repeats.samples(frame, fitted, objective, rows, pinned, repetition, _REPLICATE)
+    else:
+        theta = parametric.refit(fitted, size, tokens, loss, objective, rows, pinned, tolerance=_REPLICATE)
+        samples = parametric.samples_of(theta, fitted.centre, fitted.form)
     several = len(frame) >= 3 * len(draws.runs)
     factors = (laws.factor(variant, "parametric"), laws.factor(variant, "within" if several else "parametric"))
     laws.parametrics[variant] = Parametric(fitted, samples, *factors, choice, repeat, ends)
@@ -491,7 +495,7 @@ def _fit_multipliers(laws: Laws) -> None:
             continue
         law, frame = laws.frontiers[variant], laws.points.of(variant)
         observed = (frame["C"].to_numpy()[law.members], frame["L"].to_numpy()[law.members])
-        factor = max(laws.factor(variant, "frontier"), laws.factor(laws.baseline, "frontier"))
+        factor = max(laws.factor(variant, "multiplier"), laws.factor(laws.baseline, "multiplier"))
         found = multiplier.compare(
             variant, law, observed, laws.baseline, base,
             confidence=laws.choices.confidence, factor=factor, procedure=laws.choices.procedure,

@@ -2,7 +2,7 @@
 
 Every form is fitted below two cuts (the top decade of compute, or the upper half of a shorter range, and half of that
 in logarithms) and asked about the rows above. The error of a cut is the mean absolute log error, runs counting alike.
-The additive law has the fewest parameters: another has to be better by a tenth.
+The additive law has the fewest parameters: the powered one has to be better by a tenth, the coupled one by a quarter.
 
 Shapes: n rows.
 """
@@ -19,8 +19,9 @@ from structlin.laws.minimum.objective import Array, Objective
 
 # Rows and sizes below a cut that a form of six parameters needs.
 _ROWS, _SIZES = 10, 4
-# Of the additive law's error, what another form may have at most.
-_BETTER = 0.9
+# Of the additive law's error, what another form may have at most. Where it is planted the coupled form has less than
+# 0.4; mistuned large models, which it can imitate, leave it 0.8 and hide their misfit behind it.
+_BETTER = {"additive": 1.0, "powered": 0.9, "coupled": 0.75}
 # Evaluations of a run that choosing a form sees.
 _EVALUATIONS = 8
 
@@ -134,12 +135,12 @@ def _enough(size: Array) -> bool:
 
 
 def _best(errors: dict[str, list[float]]) -> str:
-    """The form of lowest mean error; the additive one unless another is better by a tenth."""
+    """The form of lowest mean error of those that are as much better than the additive one as _BETTER asks."""
     means = {form: float(np.mean(found)) for form, found in errors.items() if found and np.isfinite(found).all()}
     if "additive" not in means:
         return "additive"
-    best = min(means, key=lambda form: means[form])
-    return best if means[best] < _BETTER * means["additive"] else "additive"
+    good = [form for form, error in means.items() if error <= _BETTER[form] * means["additive"]]
+    return min(good, key=lambda form: means[form])
 
 
 def _error(fit: ParametricFit, size: Array, tokens: Array, loss: Array, run: np.ndarray) -> float:

@@ -4,7 +4,8 @@ A law that fits leaves no trend that it could not have followed itself. So the r
 and third powers of the centred logarithms) are cleared of everything that a small change of the law's parameters could
 do; what is left of them must be unrelated (a score test). Rows of one run share its luck, so N and D / N are tested on
 means over runs, D within runs with runs as clusters, and so is whether losses of large models fall otherwise than
-those of small ones.
+those of small ones; the levels of runs are held against their shapes (``levels``). All looks share one probability of
+naming a trend where there is none.
 
 Shapes: n rows, g runs, p parameters.
 """
@@ -13,19 +14,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from structlin.laws.approaches import levels
 from structlin.laws.approaches.parametric import ParametricFit, model_of
 from structlin.laws.minimum.anchored import Axes
 from structlin.laws.minimum.objective import Array
 from structlin.laws.sampling.quantiles import f_tail, student_cdf
 
-LEVEL = 0.02
-"""Probability of a trend where there is none, of each test."""
-OF_LEVELS = 0.05
-"""The same of the test of run levels."""
+LEVEL = 0.05
+"""Probability of naming a trend where there is none, of all looks together."""
+# Of it, the share of the look at the levels of runs, which sees most; all others share the rest alike.
+_OF_LEVELS = 0.4
+_UNEVEN = 0.02
 MOST_SIZES = 3
 """Up to so many sizes leave no freedom in E + A / N^alpha."""
-# What L(N, D) still learns from the levels of runs once their shapes are known: measured, as chance then is chance.
-_OF_LEVELS = 2
 # Independent numbers that the residuals of a run are worth, once its mean is taken off.
 _A_RUN = 2
 # Residuals further out than this many median deviations are drawn in: one bad run is no trend.
@@ -37,34 +38,35 @@ _LEFT = 1e-3
 
 
 def trends(fit: ParametricFit, size: Array, tokens: Array, index: np.ndarray) -> dict[str, float]:
-    """Axis (N, D, D/N) -> probability of so much trend by chance, where below LEVEL; ``index`` is each row's run."""
+    """Axis (N, D, D/N) -> probability of so much trend by chance in any look, where below LEVEL.
+
+    ``index`` (n,) is each row's run.
+    """
+    found: dict[str, float] = {}
+    for axis, chance in _looks(fit, size, tokens, index):
+        if chance < LEVEL:
+            found[axis] = min(found.get(axis, 1.0), chance)
+    return found
+
+
+def _looks(fit: ParametricFit, size: Array, tokens: Array, index: np.ndarray) -> list[tuple[str, float]]:
+    """(axis, probability of so much by chance in any look) of every look; rows within runs are looked at where many."""
     axes = Axes.of(size, tokens)
     at = model_of(fit.form, axes).evaluate(fit.theta[None])
     jacobian = (at.jacobian[0] / at.predicted[0]).T
     residual = drawn_in(fit.residuals)
     x, y = axes.logs
-    tests = {"N": powers(x), "D": powers(y), "D/N": powers(y - x)[:, :1]}
-    counts = np.bincount(index)
-    found = {}
-    several = len(index) >= 3 * len(counts)
-    for axis, functions in tests.items():
-        chances = [_between(residual, jacobian, functions, index)]
-        if several and axis != "N":
-            # How losses fall along a run, of all runs alike, and of large models differently from small ones.
-            inner = functions if axis == "D" else (x * y)[:, None]
-            chances.append(_within(residual, jacobian, inner, index))
-        if several and axis == "D":
-            both = np.column_stack([functions, x * y, x * functions[:, 0]])
-            chances.append(_shapes(residual, jacobian, both, index))
-        chance, level = min(1.0, min(chances) * len(chances)), LEVEL
-        if several and axis == "N":
-            # The sharpest of the tests, and one of its own: mistuned large models bend the levels, not the shapes.
-            levels = _levels(residual, jacobian, functions, index)
-            if levels < OF_LEVELS:
-                chance, level = min(chance, levels), OF_LEVELS
-        if chance < level:
-            found[axis] = chance
-    return found
+    functions = {"N": powers(x), "D": powers(y), "D/N": powers(y - x)[:, :1]}
+    looks = [(axis, _between(residual, jacobian, columns, index)) for axis, columns in functions.items()]
+    if len(index) < 3 * len(np.bincount(index)):
+        return [(axis, chance * len(looks)) for axis, chance in looks]
+    # How losses fall along a run, of all runs alike, and of large models differently from small ones.
+    looks.append(("D", _within(residual, jacobian, functions["D"], index)))
+    looks.append(("D/N", _within(residual, jacobian, (x * y)[:, None], index)))
+    both = np.column_stack([functions["D"], x * y, x * functions["D"][:, 0]])
+    looks.append(("D", _shapes(residual, jacobian, both, index)))
+    looks = [(axis, chance * len(looks) / (1.0 - _OF_LEVELS)) for axis, chance in looks]
+    return [*looks, ("N", levels.chance(residual, jacobian, x, index) / _OF_LEVELS)]
 
 
 def drawn_in(residual: Array) -> Array:
@@ -144,54 +146,21 @@ def _within(residual: Array, jacobian: Array, functions: Array, index: np.ndarra
 def _shapes(residual: Array, jacobian: Array, functions: Array, index: np.ndarray) -> float:
     """Probability that functions of N and D which all runs share explain so much of how residuals move within runs.
 
-    Neighbouring evaluations of a run err alike, so a run counts as _A_RUN independent numbers, however long it is.
+    Neighbouring evaluations of a run err alike, so a run counts as at most _A_RUN independent numbers, however long it
+    is.
     """
     all_ = np.column_stack([residual, functions, jacobian])
     inner = all_ - _means(all_, index)[index]
     k = functions.shape[1]
-    cleared, _ = _cleared(inner[:, : 1 + k], inner[:, 1 + k :])
+    cleared, rank = _cleared(inner[:, : 1 + k], inner[:, 1 + k :])
     rest, tests = cleared[:, 0], cleared[:, 1:]
     slope = np.linalg.lstsq(tests, rest, rcond=1e-6)[0]
     explained, total = float(np.sum((tests @ slope) ** 2)), float(np.sum(rest**2))
-    lower = _A_RUN * (int(index.max()) + 1) - k
+    runs = int(index.max()) + 1
+    lower = min(_A_RUN * runs, len(index) - runs - rank) - k
     if lower < 2 or np.sqrt(explained / len(rest)) < _SMALL:
         return 1.0
     return f_tail((explained / k) / max((total - explained) / lower, 1e-300), k, lower)
-
-
-def _levels(residual: Array, jacobian: Array, functions: Array, index: np.ndarray) -> float:
-    """Probability of the trend of run levels where the parameters are those that fit within runs.
-
-    How losses fall along runs is measured far better than the level of a run. Weighted so (least squares with a common
-    error of each run), the levels must scatter about the law that the shapes ask for.
-    """
-    runs, rows = int(index.max()) + 1, len(index)
-    counts = np.bincount(index)
-    degrees = runs - _OF_LEVELS
-    if degrees < 1:
-        return 1.0
-    inner = np.column_stack([residual, jacobian])
-    inner = inner - _means(inner, index)[index]
-    cleared, rank = _cleared(inner[:, :1], inner[:, 1:])
-    row_noise = float(np.sqrt(np.sum(cleared**2) / max(rows - runs - rank, 1)))
-    run_noise = max(float(np.std(_means(residual[:, None], index))), row_noise, 1e-9)
-    all_ = np.column_stack([residual, functions, jacobian])
-    means = _means(all_, index)[index]
-    k = functions.shape[1]
-    chance = 1.0
-    for _ in range(3):
-        # A run's mean has the noise of its level too; everything in units of its own noise.
-        level = np.sqrt(run_noise**2 * counts + row_noise**2)[index]
-        scaled = (all_ - means) / row_noise + means / level[:, None]
-        cleared, _ = _cleared(scaled[:, : 1 + k], scaled[:, 1 + k :])
-        tests, rest = cleared[:, 1:], cleared[:, 0]
-        slope = np.linalg.lstsq(tests, rest, rcond=1e-6)[0]
-        after = rest - tests @ slope
-        spread = float(np.sum(_means(after[:, None], index)[:, 0] ** 2 * counts)) / max(runs - _OF_LEVELS - k + 1, 1)
-        explained = float(np.sum((tests @ slope) ** 2)) / k
-        chance = f_tail(explained / max(spread, 1e-300), k, max(runs - _OF_LEVELS - k + 1, 1))
-        run_noise = max(run_noise * np.sqrt(spread), row_noise / 10.0)
-    return chance
 
 
 def shares_luck(residual: Array, size: Array) -> bool:
@@ -219,4 +188,4 @@ def uneven(luck: Array, size: Array) -> float:
     correlation = float(np.corrcoef(ranks[0], ranks[1])[0, 1])
     free = len(luck) - 2
     t = abs(correlation) * np.sqrt(free / max(1.0 - correlation**2, 1e-12))
-    return correlation if 2.0 * (1.0 - student_cdf(t, free)) < LEVEL else 0.0
+    return correlation if 2.0 * (1.0 - student_cdf(t, free)) < _UNEVEN else 0.0

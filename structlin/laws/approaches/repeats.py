@@ -3,25 +3,45 @@
     D' = U + U R (1 - exp(-(D / U - 1) / R))          U unique tokens, D / U epochs
 
 R is how many further epochs it takes until repeated tokens are worth 1 / e of fresh ones (15.4 there). L(N, D') is
-fitted at every R of a grid, and R is where the objective is lowest; without repetition D' is D.
+fitted at every R of a grid, and R is where the objective is lowest; without repetition D' is D. Every draw of the runs
+has an R of its own, with which its law is fitted anew: what R leaves open, beta and B leave open too.
 
-Shapes: n rows.
+Shapes: n rows, b draws.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from structlin.laws.approaches import parametric
 from structlin.laws.approaches.forms import thinned
+from structlin.laws.approaches.parametric import ParametricFit
 from structlin.laws.minimum.objective import Array, Objective
-from structlin.laws.sampling.bootstrap import Draws, Interval
+from structlin.laws.sampling.bootstrap import Draws, Interval, interval, widening
 
 # From so many epochs on repetition counts, in so many rows.
 _EPOCHS, _ROWS = 1.1, 3
 _GRID = np.geomspace(0.5, 300.0, 20)
 _EVALUATIONS = 8
+# Values of R that are tried in every draw, twice; draws that are looked at; how far from that of all runs they may be.
+_NEAR, _DRAWS, _BEYOND = 7, 100, 2.5
+# Values of R to which those of the draws are rounded, by rank, when their laws are fitted.
+_VALUES = 8
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """What repeated tokens are worth."""
+
+    value: float
+    """R, in epochs."""
+    interval: Interval
+    """Its interval."""
+    draws: Array
+    """R of each draw of the runs, (b,)."""
 
 
 def effective(frame: pd.DataFrame, repeat: float | None) -> Array:
@@ -37,10 +57,10 @@ def effective(frame: pd.DataFrame, repeat: float | None) -> Array:
 
 def fit(
     frame: pd.DataFrame, objective: Objective, pinned: float | None, draws: Draws, confidence: float
-) -> tuple[float | None, Interval | None]:
-    """R and its interval over resampled runs; None and None where nothing was repeated."""
+) -> Repetition | None:
+    """R with its interval over resampled runs; None where nothing was repeated."""
     if "epochs" not in frame or (frame["epochs"].fillna(0.0) > _EPOCHS).sum() < _ROWS or frame["epochs"].isna().any():
-        return None, None
+        return None
     seen = thinned(draws.index, frame["C"].to_numpy(float), _EVALUATIONS)
     part, index = frame.iloc[seen], draws.index[seen]
     size, loss = part["N"].to_numpy(float), part["L"].to_numpy(float)
@@ -49,20 +69,71 @@ def fit(
         near = parametric.fit(size, effective(part, float(repeat)), loss, objective, pinned=pinned, near=near)
         residual = objective.residual(near.law.loss(size, effective(part, float(repeat))), objective.target(loss))
         values.append(objective.value(residual))
-    # Of every draw of the runs the R of its lowest objective: the laws themselves hardly move.
-    sums = np.array(values) @ draws.weights[:, index].T
-    lowest = np.log(_GRID[np.argmin(sums, axis=0)])
-    best = _vertex(np.array(values).sum(axis=1))
-    tail = 0.5 - 0.5 * confidence
-    low, high = np.exp(np.quantile(lowest, [tail, 1.0 - tail])).tolist()
-    return best, Interval(min(low, best), max(high, best))
+    best = _vertex(_GRID, np.array(values).sum(axis=1))
+    weights = draws.weights[:_DRAWS, index]
+    lowest = _of_draws(part, loss, objective, pinned, weights, best)
+    # Rows within runs tell R, as they tell beta.
+    ends = interval(lowest, best, confidence, widening(len(draws.runs), 0, confidence), log=True)
+    return Repetition(best, Interval(min(ends.low, best), max(ends.high, best)), lowest)
 
 
-def _vertex(values: Array) -> float:
-    """Where a parabola through the lowest value and its neighbours has its lowest point, in log R."""
+def _of_draws(
+    part: pd.DataFrame, loss: Array, objective: Objective, pinned: float | None, weights: Array, best: float
+) -> Array:
+    """R at the lowest objective of every draw with row weights (b, n): about that of all, then where draws have it."""
+    grid = best * np.geomspace(1.0 / _BEYOND, _BEYOND, _NEAR)
+    found = np.full(len(weights), best)
+    for _ in range(2):
+        values = np.array([_objectives(part, loss, objective, pinned, weights, repeat) for repeat in grid])
+        found = np.array([_vertex(grid, one) for one in values.T])
+        low, high = np.quantile(found, [0.02, 0.98])
+        grid = np.geomspace(0.9 * low, 1.1 * high, _NEAR)
+    return found
+
+
+def _objectives(
+    part: pd.DataFrame, loss: Array, objective: Objective, pinned: float | None, weights: Array, repeat: float
+) -> Array:
+    """The lowest objective of every draw at one R, (b,)."""
+    size, tokens = part["N"].to_numpy(float), effective(part, float(repeat))
+    fitted = parametric.fit(size, tokens, loss, objective, pinned=pinned)
+    theta = parametric.refit(fitted, size, tokens, loss, objective, weights, pinned, tolerance=1e-6)
+    predicted = np.array([parametric.law_of(one, fitted.centre).loss(size, tokens) for one in theta])
+    residual = objective.residual(predicted, objective.target(loss))
+    return np.asarray(np.sum(objective.value(residual) * weights, axis=1))
+
+
+def samples(
+    frame: pd.DataFrame,
+    fitted: ParametricFit,
+    objective: Objective,
+    weights: Array,
+    pinned: float | None,
+    repetition: Repetition,
+    tolerance: float,
+) -> dict[str, Array]:
+    """Named parameters of the law refitted with row weights, every draw of ``repetition`` with its own R; each (b,)."""
+    size, loss = frame["N"].to_numpy(float), frame["L"].to_numpy(float)
+    weights = weights[: len(repetition.draws)]
+    found: dict[str, Array] = {}
+    for rows in np.array_split(np.argsort(repetition.draws[: len(weights)], kind="stable"), _VALUES):
+        if not len(rows):
+            continue
+        tokens = effective(frame, float(np.median(repetition.draws[rows])))
+        theta = parametric.refit(
+            fitted, size, tokens, loss, objective, weights[rows], pinned, tolerance=tolerance
+        )  # fmt: skip
+        centre = fitted.centre[0], float(np.log(tokens).mean())
+        for name, values in parametric.samples_of(theta, centre, fitted.form).items():
+            found.setdefault(name, np.empty(len(weights)))[rows] = values
+    return found
+
+
+def _vertex(grid: Array, values: Array) -> float:
+    """Where a parabola through the lowest of values (r,) on an even log grid and its neighbours is lowest."""
     k = int(np.argmin(values))
     if k in (0, len(values) - 1):
-        return float(_GRID[k])
+        return float(grid[k])
     left, here, right = values[k - 1 : k + 2]
     shift = 0.5 * (left - right) / max(left - 2.0 * here + right, 1e-300)
-    return float(np.exp(np.log(_GRID[k]) + shift * np.log(_GRID[1] / _GRID[0])))
+    return float(np.exp(np.log(grid[k]) + shift * np.log(grid[1] / grid[0])))

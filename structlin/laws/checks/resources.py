@@ -56,7 +56,7 @@ def multipliers_of(laws: Laws, column: str) -> dict[str, Multiplier]:
     for variant, (law, observed) in fits.items():
         if variant == laws.baseline:
             continue
-        factor = max(laws.factor(variant, "frontier"), laws.factor(laws.baseline, "frontier"))
+        factor = max(laws.factor(variant, "multiplier"), laws.factor(laws.baseline, "multiplier"))
         one = multiplier.compare(
             variant, law, observed, laws.baseline, fits[laws.baseline][0],
             confidence=laws.choices.confidence, factor=factor, procedure=laws.choices.procedure,

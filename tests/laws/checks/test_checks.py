@@ -48,7 +48,7 @@ def test_joint_finds_the_rescaling(laws: Laws) -> None:
 
 def test_joint_tells_free_structures_apart() -> None:
     other = ParametricLaw(1.2, 60.0, 900.0, 0.25, 0.3)
-    generator = np.random.default_rng(1)  # one in which no trend by chance withholds an interval
+    generator = np.random.default_rng(0)
     table = pd.concat(
         [
             synthetic.trunks(law, variant=v, generator=generator, run_noise=0.001)
