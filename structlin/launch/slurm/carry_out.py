@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import metadata
@@ -12,12 +13,14 @@ from rich.console import Console
 from structlin.config.launch import SlurmLaunch
 from structlin.config.request import Site, SweepRequest
 from structlin.errors import UserError
+from structlin.launch import status
 from structlin.launch.agreement import agree
 from structlin.launch.preparation import prepare_data
 from structlin.launch.reconcile import reconcile
 from structlin.launch.same_code import refuse_other_code
 from structlin.launch.slurm.controller import Controller, ControllerError, Label
 from structlin.launch.slurm.packs import Pack, packs
+from structlin.launch.slurm.reasons import NEVER, hint_of
 from structlin.launch.slurm.standing import Standing, survey
 from structlin.launch.slurm.submissions import submissions
 from structlin.launch.slurm.submit import Submitted, Submitter, submission_lock
@@ -177,6 +180,9 @@ def _report(
     for reason in dict.fromkeys(result.refused.values()):
         number = sum(reason == other for other in result.refused.values())
         say(f"{number} runs are not taken: {reason}")
+    never = Counter(one.reason for one in standings if one.live is not None and hint_of(one.reason).fate == NEVER)
+    for reason, number in never.items():
+        say(f"{number} runs on their way {status.waits_for(reason)}")
     if given_up:
         say(f"{given_up} runs have failed more than launch.max_retries times; retry=failed tries them again")
     if underway or result.runs:

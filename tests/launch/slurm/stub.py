@@ -34,7 +34,7 @@ elif command == "squeue":
     if cluster != state["own"]:
         out.append("CLUSTER: " + cluster)
     for job in known:
-        fields = dict(i=job["id"], T=job["state"], V=job["submit"], j=job["name"], r="Priority")
+        fields = dict(i=job["id"], T=job["state"], V=job["submit"], j=job["name"], r=state["reason"])
         fields["k"] = job["comment"] or "(null)"
         out.append(re.sub(r"%(\\w)", lambda found: fields[found[1]], form))
 elif command == "scancel":
@@ -76,7 +76,7 @@ class Stub:
             path.write_text(PROGRAM.replace("{python}", sys.executable).replace("{place!r}", repr(place)))
             path.chmod(path.stat().st_mode | stat.S_IXUSR)
         state = {"own": "a", "clusters": ["a"], "jobs": [], "calls": [], "next": 100, "array_size": 11, "banner": ""}
-        self.change(**state, refuses="", loses=False, no_comments=False)
+        self.change(**state, refuses="", loses=False, no_comments=False, reason="Priority")
         self.change(**wishes)
 
     @property

@@ -129,6 +129,13 @@ def test_a_limit_decides_by_its_name(limit: str, code: int, word: str, site: Sit
     assert not list(site.runs.glob("sweeps/*/submissions/*"))
 
 
+def test_what_never_begins_is_said_by_the_status_and_by_the_same_command(site: Site) -> None:
+    assert site.submitted(APART) == 4
+    site.stub.change(reason="PartitionTimeLimit")
+    assert "4 never begin: PartitionTimeLimit: lower launch.max_minutes" in site.type(APART, "status=true")[1]
+    assert "4 runs on their way never begin: PartitionTimeLimit" in site.type(APART)[1]
+
+
 def test_a_site_without_arrays(site: Site) -> None:
     site.stub.change(array_size=0)
     assert site.submitted(APART) == 4
