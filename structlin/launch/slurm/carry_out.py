@@ -58,7 +58,11 @@ def launch(plan: Plan, request: SweepRequest, name: str, console: Console) -> in
         agree(f"this asks for {hours:,.1f} {_unit(submitter.launch)}", hours, submitter.launch.max_hours)
         prepare_data((one.state.job for one in missing), site, console)
         is_first = not any(one.state.is_final or one.live is not None for one in standings)
-        result = submitter.submit(first, branches, canary=submitter.launch.canary and is_first)
+        try:
+            result = submitter.submit(first, branches, canary=submitter.launch.canary and is_first)
+        except KeyboardInterrupt:
+            console.print("stopped: what SLURM has taken stays with it; the same command submits the rest")
+            raise
     _report(standings, missing, result, request, console)
     return 1 if result.refused else 0
 
