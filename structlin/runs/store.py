@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from structlin.config.identity import ID_LENGTH, run_id, science_from, to_mapping
+from structlin.config.identity import ID_LENGTH, id_of_stored, run_id, science_from, to_mapping
 from structlin.config.science import SCHEMA, Science
 from structlin.errors import UserError
 from structlin.host.files import Missing, read_json, read_sealed, write_json
@@ -216,8 +216,7 @@ class _Glimpse(Attempt):
 
 def _names(stored: Mapping[str, Any], folder: str) -> bool:
     """Whether a config of this schema is that of the run which a folder is named by."""
-    text = json.dumps(stored, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest().startswith(folder)
+    return id_of_stored(stored) == folder
 
 
 class Store:
