@@ -22,7 +22,7 @@ from structlin.drawing.terminal import Columns, fitted
 from structlin.host.code import is_mixed
 from structlin.host.passed_over import summary
 from structlin.launch.listed import Listed, listed
-from structlin.launch.reconcile import Wanted, reconcile
+from structlin.launch.reconcile import JobState, Wanted, look_over
 from structlin.launch.slurm.controller import Controller
 from structlin.launch.slurm.reasons import LATER, NEVER, STUCK, hint_of
 from structlin.launch.slurm.standing import Standing, Survey, survey
@@ -42,7 +42,7 @@ GONE = ("done", "diverged", "failed", "interrupted", "missing")
 
 def look(jobs: Sequence[Wanted], site: Site) -> Survey:
     """Where every job stands now."""
-    return survey(reconcile(jobs, Store(site.runs)), submissions(site.runs), Controller(), must_answer=False)
+    return survey(look_over(jobs, Store(site.runs)), submissions(site.runs), Controller(), must_answer=False)
 
 
 def show(jobs: Sequence[Wanted], site: Site, console: Console, style: str = "table") -> int:
@@ -222,12 +222,14 @@ def _failed(standings: Sequence[Standing]) -> list[str]:
 
 def _mixed(standings: Sequence[Standing]) -> list[str]:
     """Runs that several codes or torch versions have trained; an attempt alone is of one, and is not opened."""
-    names = []
-    for one in standings:
-        folder = one.state.folder.at_once()
-        if len(folder.attempts()) > 1 and is_mixed(folder.provenance()):
-            names.append(one.state.job.run_id)
-    return names
+    return [one.state.job.run_id for one in standings if _is_mixed(one.state)]
+
+
+def _is_mixed(state: JobState[Any]) -> bool:
+    if state.mixed is not None:
+        return state.mixed
+    folder = state.folder.at_once()
+    return len(folder.attempts()) > 1 and is_mixed(folder.provenance())
 
 
 def _mixed_line(names: Sequence[str]) -> list[str]:

@@ -189,7 +189,7 @@ class RunFolder:
 
 
 class _Glance(RunFolder):
-    """A run whose attempts and their last words are read at most once."""
+    """A run whose attempts, their last words and whose result are read at most once."""
 
     @cached_property
     def _attempts(self) -> list[Attempt]:
@@ -201,6 +201,13 @@ class _Glance(RunFolder):
 
     def attempts(self) -> list[Attempt]:
         return self._attempts
+
+    @cached_property
+    def _result(self) -> dict[str, Any] | None:
+        return super().result()
+
+    def result(self) -> dict[str, Any] | None:
+        return self._result
 
 
 class _Glimpse(Attempt):

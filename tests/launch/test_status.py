@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 import sweep
-from structlin.config.doors import status_request, sweep_request
+from structlin.config.doors import sweep_request
+from structlin.config.looking import status_request
 from structlin.config.request import Site
 from structlin.errors import UserError
 from structlin.host import code
@@ -295,7 +296,7 @@ def test_a_manifest_that_stands_is_not_written_again(tmp_path: Path, monkeypatch
     def refuse(*rest: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("structlin.launch.listed.write_json", refuse)
+    monkeypatch.setattr("structlin.launch.listed.write_atomically", refuse)
     made(tmp_path, "name=first")
     assert path.stat().st_mtime > 1
     with pytest.raises(OSError, match="No space left"):
