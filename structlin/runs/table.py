@@ -12,7 +12,7 @@ import ast
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -21,10 +21,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from structlin.anatomy.ledger import ledger
+from structlin.anatomy.ledger import alike, ledger
 from structlin.config.identity import run_id, science_from, to_mapping
-from structlin.config.optim import OptimConfig, ScheduleConfig
-from structlin.config.science import SCHEMA, EvaluationConfig, Science
+from structlin.config.science import SCHEMA, Science
 from structlin.errors import UserError, asks_help, door, key_values, suggest
 from structlin.host.code import is_mixed
 from structlin.host.files import write_atomically
@@ -373,14 +372,7 @@ def _run_columns(run: Measured) -> dict[str, Any]:
 
 def _cost_columns(science: Science, *, fused: bool, recompute: bool) -> dict[str, Any]:
     """Costs are those of the model and the batch: one answer for all seeds, rates and lengths."""
-    alike = replace(
-        science,
-        seed=0,
-        optim=OptimConfig(batch_tokens=science.optim.batch_tokens),
-        schedule=ScheduleConfig(),
-        evaluation=EvaluationConfig(),
-    )
-    return _costs_of(alike, fused, recompute)
+    return _costs_of(alike(science), fused, recompute)
 
 
 @lru_cache(maxsize=16_384)
