@@ -46,11 +46,6 @@ class RunFolder:
         """The folder's name."""
         return self.path.name
 
-    @property
-    def place(self) -> Path:
-        """What of it lies in the store: its folder, or the archive that it was packed into."""
-        return self.path if self.path.exists() else archive.archive_of(self.path)
-
     def read(self, path: Path) -> bytes:
         """A file of the run, also of a packed one."""
         return archive.read_bytes(path, self.path)
@@ -256,7 +251,7 @@ class Store:
         except OSError as error:
             raise UserError(f"{self.root} cannot be listed: {error.strerror}") from None
         runs = {name.removesuffix(archive.ENDING) for name in names}
-        return [RunFolder(self.root / name) for name in sorted(runs) if _is_run(self.root, name)]
+        return [RunFolder(self.root / name) for name in sorted(runs) if _is_run(str(self.root), name)]
 
     def _old_paths(self) -> dict[str, Path]:
         """Runs whose folder name is not the id of their upgraded config."""
@@ -280,12 +275,12 @@ def digest_of(evaluations: Iterable[Row]) -> str:
     return hashlib.sha256(json.dumps(numbers, separators=(",", ":")).encode()).hexdigest()
 
 
-def _is_run(root: Path, name: str) -> bool:
+def _is_run(root: str, name: str) -> bool:
     if len(name) != ID_LENGTH or any(character not in "0123456789abcdef" for character in name):
         return False
-    path = os.path.join(root, name)
+    path = f"{root}/{name}"
     try:
-        os.stat(os.path.join(path, "config.json"))
+        os.stat(f"{path}/config.json")
         return True
     except (FileNotFoundError, NotADirectoryError):
         return not os.path.exists(path) and os.path.exists(path + archive.ENDING)
