@@ -21,22 +21,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from structlin.config.identity import to_mapping
 from structlin.config.model import Gpt2Config
 from structlin.config.science import Science
 from structlin.config.structure import StructureConfig
 from structlin.errors import asks_help, door, key_values, whole_number
-from structlin.host.files import sealed_text
+from structlin.host import files
 from structlin.launch.reconcile import reconcile
+from structlin.runs import checkpoints
 from structlin.runs.attempt import Attempt
-from structlin.runs.holder import Holder
 from structlin.runs.job import Job
-from structlin.runs.journal import sealed
 from structlin.runs.store import RunFolder, Store, digest_of
 from structlin.structure import lookup
 
@@ -60,45 +58,56 @@ def jobs_of(count: int) -> list[Job]:
 
 def write_store(root: Path, jobs: Sequence[Job], done: int, unfinished: int = UNFINISHED) -> None:
     """Leave the first jobs as done and some of the others as interrupted."""
-    for index, job in enumerate(jobs[: done + unfinished]):
-        write_run(RunFolder(root / job.run_id), job, EVALUATIONS if index < done else EVALUATIONS[:20])
+    with unsynced():
+        for index, job in enumerate(jobs[: done + unfinished]):
+            evaluations = job.evaluations
+            write_run(RunFolder(root / job.run_id), job, evaluations if index < done else evaluations[:20])
 
 
 def write_run(folder: RunFolder, job: Job, evaluations: Sequence[int]) -> None:
-    """The files of a run that is done (or was interrupted after fewer evaluations), as one attempt leaves them."""
+    """The files of a run that is done (or was interrupted after fewer evaluations), as one attempt leaves them.
+
+    By the writers of training itself; only the checkpoint is a stand-in of a few bytes.
+    """
     attempt = Attempt(folder.attempts_path / "1")
-    attempt.checkpoints.mkdir(parents=True)
+    attempt.path.mkdir(parents=True)
+    folder.write_config(job.science)
+    attempt.begin([])
+    attempt.set_provenance(PROVENANCE)
+    attempt.resume_at(0)
     batch, target = job.science.optim.batch_tokens, job.target_step
-    state = "done" if evaluations[-1] == target else "running"
+    attempt.set_status("running", step=0, target_step=target)
     rows = [{"step": step, "tokens": step * batch, "val_loss": 3 + 1 / step} for step in evaluations]
-    trained = {"loss": 3.1, "grad_norm": 0.5, "lr": 0.01, "tokens_per_second": 1e5, "flops_per_second": 1e12}
-    lines = []
     for row in rows:
-        lines.append({"kind": "train", "step": row["step"], "tokens": row["tokens"], **trained, "time": 1.8e9})
-        lines.append({"kind": "eval", **row, "seconds": 0.5, "time": 1.8e9})
-    attempt.journal.path.write_text("".join(sealed(json.dumps(line)) + "\n" for line in lines))
-    holder = {**Holder.here().to_mapping(), "pid": 2**22 + 1}  # no process has this id
-    values: dict[Path, Any] = {
-        folder.path / "config.json": to_mapping(job.science),
-        attempt.path / "attempt.json": {"resumed_step": 0, "holder": holder, "fences": {}},
-        attempt.path / "provenance.json": {
-            "data_manifest": "0" * 64,
-            "machine": "none",
-            "backend": "cpp",
-            "device": "cpu",
-        },
-        attempt.path / "status.json": {
-            "state": state,
-            "step": evaluations[-1],
-            "target_step": target,
-            "updated": 1.8e9,
-        },
-    }
-    if state == "done":
-        values[folder.path / "result.json"] = {"run_id": folder.run_id, "digest": digest_of(rows), "evaluations": rows}
-    for path, value in values.items():
-        path.write_text(sealed_text(value) if path.name == "result.json" else json.dumps(value, indent=1))
+        attempt.journal.append({"kind": "train", "step": row["step"], "tokens": row["tokens"], **TRAINED})
+        attempt.journal.append({"kind": "eval", **row, "seconds": 0.5, "time": 1.8e9})
+    checkpoints.path_of(attempt.checkpoints, evaluations[-1]).write_bytes(b"stand-in")
     folder.lock.touch()
+    if evaluations[-1] == target:
+        attempt.publish({"run_id": folder.run_id, "digest": digest_of(rows), "evaluations": rows})
+        attempt.set_status("done", step=target, target_step=target)
+
+
+PROVENANCE = {"data_manifest": "0" * 64, "machine": "none", "backend": "cpp", "device": "cpu"}
+TRAINED = {
+    "loss": 3.1,
+    "grad_norm": 0.5,
+    "lr": 0.01,
+    "tokens_per_second": 1e5,
+    "flops_per_second": 1e12,
+    "time": 1.8e9,
+}
+
+
+@contextmanager
+def unsynced() -> Iterator[None]:
+    """Write without waiting for the disk: a store that a crash may take is good enough here."""
+    kept = files._to_disk
+    files._to_disk = lambda path: None
+    try:
+        yield
+    finally:
+        files._to_disk = kept
 
 
 # ---- the parts -------------------------------------------------------------------------------------------------------

@@ -6,9 +6,11 @@ Every room raises ``UserError`` for what a user can mend and ``assert`` for what
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import signal
+import stat
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,6 +18,14 @@ from pathlib import Path
 
 class UserError(ValueError):
     """A mistake the user can mend. The message says what is wrong, the value, and the way out."""
+
+
+class Ended(KeyboardInterrupt):
+    """A signal asked the command to end; whoever saves something at Ctrl-C saves it then too."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 MOST_NAMES = 40
@@ -76,10 +86,11 @@ def door(main: Callable[[list[str]], int | None]) -> None:
     """Run a command with the arguments of the process and exit with its code.
 
     ``UserError``, a library that is not installed, and a file that cannot be read or written, become one line on
-    stderr and exit code 2; Ctrl-C becomes 130, also where the command was started with SIGINT ignored; a closed pipe
-    ends quietly.
+    stderr and exit code 2; Ctrl-C becomes 130, also where the command was started with SIGINT ignored; SIGTERM and
+    SIGHUP end it as Ctrl-C does, and are then what it died of (143 and 129 for a shell); a closed pipe ends quietly.
     """
     hear_interrupts()
+    hear_ends()
     try:
         code = main(sys.argv[1:]) or 0
         sys.stdout.flush()
@@ -92,6 +103,9 @@ def door(main: Callable[[list[str]], int | None]) -> None:
             raise
         print(f"error: {said}", file=sys.stderr)
         code = 2
+    except Ended as end:
+        _die_of(end.number)
+        code = 128 + end.number
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
@@ -141,3 +155,33 @@ def hear_interrupts() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def hear_ends() -> None:
+    """Let SIGTERM and SIGHUP raise ``Ended``, but where they are ignored (nohup)."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _end)
+
+
+def _end(number: int, frame: object) -> None:
+    if number == signal.SIGHUP:
+        _leave_terminal()
+    raise Ended(number)
+
+
+def _leave_terminal() -> None:
+    """Print nowhere instead of to a terminal that has gone: what is still to be saved must not fail by a message."""
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
+def _die_of(number: int) -> None:
+    """Say what ended us, and end by it, so that whoever started us sees it."""
+    with contextlib.suppress(OSError):
+        print(f"ended by {signal.Signals(number).name}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, lru_cache
 from importlib import import_module
 from typing import Any
@@ -28,6 +29,11 @@ def _of(named: str) -> Callable[[Science, Any], Anatomy]:
 @lru_cache(maxsize=16_384)
 def rounding_of(science: Science) -> dict[str, dict[str, list[float]]]:
     """What rounding changed in a run's layers: shape -> index -> [size asked for, size taken]."""
+    return _rounding_of(replace(science, seed=0))  # of all seeds alike
+
+
+@lru_cache(maxsize=4096)
+def _rounding_of(science: Science) -> dict[str, dict[str, list[float]]]:
     if science.structure.head_layout != "none":
         return {}
     return realised_sizes(anatomy(science).linears, Theta.parse(science.structure.theta))

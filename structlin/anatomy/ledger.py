@@ -17,13 +17,14 @@ norm. Source: method of arXiv 2410.02117, appendix, and the counts of its code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from structlin.anatomy.experts import kept_by_experts
 from structlin.anatomy.kinds import anatomy
 from structlin.anatomy.shapes import Anatomy, LinearShape
-from structlin.config.science import Science
+from structlin.config.optim import OptimConfig, ScheduleConfig
+from structlin.config.science import EvaluationConfig, Science
 from structlin.errors import UserError, suggest
 from structlin.kernels.limits import is_fusible
 from structlin.structure import plan_linear
@@ -96,6 +97,22 @@ class Ledger:
 @lru_cache(maxsize=16_384)
 def ledger(science: Science) -> Ledger:
     """The ledger of a run's model."""
+    return _ledger(alike(science))
+
+
+def alike(science: Science) -> Science:
+    """The one Science for all runs of a model and a batch, of whatever seed, rate and length: they cost alike."""
+    return replace(
+        science,
+        seed=0,
+        optim=OptimConfig(batch_tokens=science.optim.batch_tokens),
+        schedule=ScheduleConfig(),
+        evaluation=EvaluationConfig(),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _ledger(science: Science) -> Ledger:
     body = anatomy(science)
     params_by_linear = {shape.name: shape.params for shape in body.linears}
     macs_by_linear = {shape.name: shape.active_experts * shape.plan.macs for shape in body.linears}

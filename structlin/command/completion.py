@@ -65,7 +65,8 @@ def main(arguments: list[str]) -> int:
 def words() -> dict[str, list[str]]:
     """Command -> what can follow it: key= for every key, and group=option where a group is chosen from a list."""
     from structlin.command import explain, help, status
-    from structlin.config.compose import CONFIG_DIR, group_options
+    from structlin.config.compose import group_options
+    from structlin.config.files import CONFIG_DIR
     from structlin.config.study import studies
     from structlin.data.__main__ import DEFAULTS
     from structlin.laws.choices import Choices

@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from structlin.config.compose import CONFIG_DIR, NAMED, composed, group_options, groups
+from structlin.config.compose import NAMED, composed, group_options, groups
+from structlin.config.files import CONFIG_DIR
 from structlin.config.study import studies
 from structlin.errors import UserError, suggest
 

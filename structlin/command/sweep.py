@@ -16,7 +16,7 @@ def main(arguments: list[str]) -> int:
 
         print(f"{__doc__}\n{page('sweep', arguments)}")
         return 0
-    from structlin.config.doors import status_request, sweep_request
+    from structlin.config.looking import status_request
 
     if (asked := status_request(arguments)) is not None:
         from structlin.launch.carry_out import quick_status, show_status
@@ -26,6 +26,8 @@ def main(arguments: list[str]) -> int:
             return show_status(looked_at)
         if (code := quick_status(arguments, looked_at)) is not None:
             return code
+    from structlin.config.doors import sweep_request
+
     request = sweep_request(arguments)
     from structlin.launch.carry_out import run_sweep
 

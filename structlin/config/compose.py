@@ -20,18 +20,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from structlin.config.files import CONFIG_DIR as CONFIG_DIR
 from structlin.errors import UserError, one_line, suggest
 from structlin.structure import CATALOG, FAMILIES
 
-
-def _config_dir() -> Path:
-    """configs/ stands beside the package in a tree, and inside of it where it is installed."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "configs"
-    return inside if inside.is_dir() else package.parent / "configs"
-
-
-CONFIG_DIR = _config_dir()
 # A size of theta as typed: 0, .5, 1/3, 1/4*1.
 _SIZE = r"\s*[0-9./]+(?:\*[0-9./]+)?\s*"
 NAMED = "named"

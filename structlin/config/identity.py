@@ -41,6 +41,12 @@ def run_id(science: Science) -> str:
     return hashlib.sha256(canonical_json(science).encode()).hexdigest()[:ID_LENGTH]
 
 
+def id_of_stored(stored: Mapping[str, Any]) -> str:
+    """The id that a stored config had under its own schema."""
+    text = json.dumps(stored, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
+
+
 def to_mapping(science: Science) -> dict[str, Any]:
     """A Science as nested plain values; data enter by their recipe's own identity, which knows no paths."""
     plain: dict[str, Any] = json.loads(_text(science))

@@ -79,6 +79,12 @@ def terminal() -> Console:
 
 def show(columns: Columns, console: Console) -> None:
     """Print the table as wide as the console is: whole, with fewer columns, or stacked. Nothing without rows."""
+    for part in fitted(columns, console):
+        console.print(part, soft_wrap=isinstance(part, Text))
+
+
+def fitted(columns: Columns, console: Console) -> Iterator[Table | Text]:
+    """What ``show`` prints, for whoever draws it himself."""
     if not columns.rows:
         return
     chosen = list(range(len(columns.names)))
@@ -89,9 +95,9 @@ def show(columns: Columns, console: Console) -> None:
         chosen.remove(columns.names.index(name))
         left_out.append(name)
     for number, part in enumerate(_parts(columns, chosen, console)):
-        console.print(_table(columns, part, console.width, is_first=number == 0), soft_wrap=False)
+        yield _table(columns, part, console.width, is_first=number == 0)
     if left_out:
-        console.print(f"(too narrow for: {', '.join(left_out)})", style="dim", highlight=False)
+        yield Text(f"(too narrow for: {', '.join(left_out)})", style="dim")
 
 
 def _parts(columns: Columns, chosen: list[int], console: Console) -> Iterator[list[int]]:

@@ -1,7 +1,8 @@
 """Which runs belong together? The manifest of a sweep, from which its status is shown without planning it again.
 
 runs/sweeps/<name>.json   {"asked": a hash of the command line and the code, "name", "command", "design", "cells": [],
-                           "runs": [{"run_id", "title", "evaluations", "batch_tokens", "flops_per_step"}]}
+                           "evaluations": [steps of evaluation, each kind once],
+                           "runs": [{"run_id", "title", "evaluations": which kind, "batch_tokens", "flops_per_step"}]}
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from structlin.config.identity import run_id
 from structlin.errors import UserError, suggest
 from structlin.host.code import own_hash
-from structlin.host.files import read_json, write_json
+from structlin.host.files import read_json, write_atomically
 from structlin.host.passed_over import pass_over
 from structlin.planning.grid import Plan
 from structlin.planning.horizon import flops_per_step
@@ -61,13 +62,24 @@ def write(path: Path, plan: Plan, *, asked: str, **about: Any) -> None:
     cells = [
         {"run_id": run_id(cell.science), "step": cell.step, "budget_flops": cell.budget_flops} for cell in plan.cells
     ]
-    runs = [{**vars(one), "evaluations": list(one.evaluations)} for one in listed(plan.jobs)]
-    manifest = {"asked": asked, **about, "cells": cells, "runs": runs}
+    kinds: dict[tuple[int, ...], int] = {}  # thousands of runs are evaluated at the same few steps
+    runs = [{**vars(one), "evaluations": kinds.setdefault(one.evaluations, len(kinds))} for one in listed(plan.jobs)]
+    manifest = {"asked": asked, **about, "cells": cells, "evaluations": list(map(list, kinds)), "runs": runs}
     if _holds(path, manifest):
         # A full disk takes no copy, but this: the last sweep is the one that was asked for last.
         path.touch()
         return
-    write_json(path, manifest)
+    write_atomically(path, _text(manifest).encode())
+
+
+def _text(manifest: dict[str, Any]) -> str:
+    """JSON with a line for each cell and each run."""
+    parts = []
+    for name, value in manifest.items():
+        lines = [json.dumps(one) for one in value] if isinstance(value, list) else []
+        text = "[\n" + ",\n".join(lines) + "\n]" if lines else json.dumps(value)
+        parts.append(f"{json.dumps(name)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def _holds(path: Path, manifest: dict[str, Any]) -> bool:
@@ -128,7 +140,8 @@ def _runs_of(path: Path) -> list[Listed]:
     manifest = read_json(path)
     try:
         if "runs" in manifest:
-            return [Listed(**{**run, "evaluations": tuple(run["evaluations"])}) for run in manifest["runs"]]
+            kinds = [tuple(steps) for steps in manifest.get("evaluations", ())]
+            return [_listed_run(run, kinds) for run in manifest["runs"]]
         # A manifest of an older version knows cells alone: each step counts alike.
         steps: dict[str, set[int]] = {}
         for cell in manifest["cells"]:
@@ -136,3 +149,9 @@ def _runs_of(path: Path) -> list[Listed]:
         return [Listed(run, run, tuple(sorted(found)), 1, 1.0) for run, found in steps.items()]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is no manifest of a sweep ({error}); give its command again") from None
+
+
+def _listed_run(values: dict[str, Any], kinds: Sequence[tuple[int, ...]]) -> Listed:
+    """A run of a manifest; those of older versions hold its evaluations themselves."""
+    steps = values["evaluations"]
+    return Listed(**{**values, "evaluations": kinds[steps] if isinstance(steps, int) else tuple(steps)})

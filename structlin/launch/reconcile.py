@@ -6,12 +6,16 @@ and nothing more of it is read. So a store of thousands of finished runs is reco
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from structlin.errors import UserError
+from structlin.host.code import is_mixed
 from structlin.host.passed_over import pass_over
+from structlin.runs.finished import Finished
 from structlin.runs.store import RunFolder, Store
 
 
@@ -48,6 +52,8 @@ class JobState(Generic[W]):
     """done, diverged, or what keeps it from that: missing, interrupted, failed, running."""
     step: int
     """Steps that need not be trained again, by the evaluations made."""
+    mixed: bool | None = None
+    """Whether several versions of the code or of torch have trained it; None where nobody has looked."""
 
     @property
     def is_final(self) -> bool:
@@ -56,8 +62,36 @@ class JobState(Generic[W]):
 
 
 def reconcile(jobs: Iterable[W], store: Store) -> list[JobState[W]]:
-    """The state of every job."""
+    """The state of every job, by what its files hold: for whoever decides by it what to train."""
     return [job_state(job, store) for job in jobs]
+
+
+def look_over(jobs: Iterable[W], store: Store) -> list[JobState[W]]:
+    """The same for whoever only looks: a run that was found done is not opened while its files are what they were."""
+    finished = Finished.of(store.root)
+    found = [_remembered(job, store, finished) for job in jobs]
+    finished.write()
+    return found
+
+
+def _remembered(job: W, store: Store, finished: Finished) -> JobState[W]:
+    path = os.path.join(store.root, job.run_id)
+    known = finished.find(job.run_id, path)
+    if known is not None and known[0].issuperset(job.evaluations):
+        return JobState(job, RunFolder(Path(path)), "done", job.target_step, known[1])
+    folder = store.by_id(job.run_id)
+    seen = folder.at_once()
+    state = _state_of(job, folder, seen)
+    if state.state != "done" or known is not None:
+        return state
+    try:
+        result = seen.result()
+        mixed = len(seen.attempts()) > 1 and is_mixed(seen.provenance())
+    except (UserError, OSError):
+        return state
+    if result is not None and folder.run_id == job.run_id:
+        finished.keep(job.run_id, path, frozenset(row["step"] for row in result["evaluations"]), mixed)
+    return replace(state, mixed=mixed)
 
 
 def job_state(job: W, store: Store) -> JobState[W]:
@@ -66,15 +100,19 @@ def job_state(job: W, store: Store) -> JobState[W]:
     A run that may not be read is named, and counts as interrupted.
     """
     folder = store.by_id(job.run_id)
+    return _state_of(job, folder, folder.at_once())
+
+
+def _state_of(job: W, folder: RunFolder, seen: RunFolder) -> JobState[W]:
     try:
-        return _state(job, folder)
+        return _state(job, folder, seen)
     except (UserError, OSError) as error:
         pass_over(folder.path, error)
         return JobState(job, folder, "interrupted", 0)
 
 
-def _state(job: W, folder: RunFolder) -> JobState[W]:
-    seen = folder.at_once()
+def _state(job: W, folder: RunFolder, seen: RunFolder) -> JobState[W]:
+    """``seen`` is the folder as it is at this moment."""
     if not seen.exists():
         return JobState(job, folder, "missing", 0)
     if seen.has_published(job.evaluations):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console, Group
@@ -18,11 +18,13 @@ from rich.table import Table
 from rich.text import Text
 
 from structlin.config.request import Site
+from structlin.drawing.terminal import Columns, fitted
 from structlin.host.code import is_mixed
 from structlin.host.passed_over import summary
 from structlin.launch.listed import Listed, listed
-from structlin.launch.reconcile import Wanted, reconcile
+from structlin.launch.reconcile import JobState, Wanted, look_over
 from structlin.launch.slurm.controller import Controller
+from structlin.launch.slurm.reasons import LATER, NEVER, STUCK, hint_of
 from structlin.launch.slurm.standing import Standing, Survey, survey
 from structlin.launch.slurm.submissions import submissions
 from structlin.planning.bill import count, duration
@@ -40,7 +42,7 @@ GONE = ("done", "diverged", "failed", "interrupted", "missing")
 
 def look(jobs: Sequence[Wanted], site: Site) -> Survey:
     """Where every job stands now."""
-    return survey(reconcile(jobs, Store(site.runs)), submissions(site.runs), Controller(), must_answer=False)
+    return survey(look_over(jobs, Store(site.runs)), submissions(site.runs), Controller(), must_answer=False)
 
 
 def show(jobs: Sequence[Wanted], site: Site, console: Console, style: str = "table") -> int:
@@ -49,7 +51,9 @@ def show(jobs: Sequence[Wanted], site: Site, console: Console, style: str = "tab
     if style == "json":
         print(json.dumps(_as_json(seen)))
     else:
-        console.print(_display(seen), highlight=False, markup=False, soft_wrap=False)
+        for part in _parts(seen, console):
+            # A path or a reason is never broken by us, so that it can be copied.
+            console.print(part, soft_wrap=isinstance(part, Text))
     return _code(seen)
 
 
@@ -60,8 +64,12 @@ def watch(jobs: Sequence[Wanted], site: Site, console: Console, style: str = "ta
     """
     if console.is_terminal and style == "table":
         seen = look(jobs, site)
-        with Live(_display(seen), console=console, auto_refresh=False) as live:
-            return _watch(jobs, site, seen, WATCH_SECONDS, lambda now: live.update(_display(now), refresh=True))
+        with Live(Group(*_parts(seen, console)), console=console, auto_refresh=False) as live:
+
+            def draw(now: Survey) -> None:
+                live.update(Group(*_parts(now, console)), refresh=True)
+
+            return _watch(jobs, site, seen, WATCH_SECONDS, draw)
 
     def tell(now: Survey) -> None:
         line = json.dumps(_as_json(now)) if style == "json" else f"{time.strftime('%H:%M:%S')}  {_line(now)}"
@@ -96,8 +104,8 @@ def _counts(seen: Survey) -> str:
 
 def _line(seen: Survey) -> str:
     """The status in one line."""
-    waiting = Counter(one.reason for one in seen.standings if one.phase == "waiting" and one.reason)
-    why = "".join(f"; {number} wait: {reason}" for reason, number in waiting.most_common(1))
+    waiting = [one for one in seen.standings if one.phase == "waiting" and one.reason]
+    why = "".join(f"; {line}" for line in _waiting(waiting)[:1])
     return f"{_counts(seen)}; {_share(seen.standings):.1%} of the FLOPs{why}"
 
 
@@ -123,6 +131,9 @@ def _run_as_json(one: Standing) -> dict[str, Any]:
     }
     if phase not in ("done", "missing"):
         found |= {"where": one.name, "reason": _reason(one), "log": None if one.log is None else str(one.log)}
+    if phase == "waiting":
+        hint = hint_of(one.reason)
+        found |= {"hint": hint.way, "never_begins": hint.fate == NEVER}
     if phase == "running":
         last = _last_row(one)
         found |= {"step": last.get("step", one.state.step), "loss": last.get("loss")}
@@ -130,29 +141,43 @@ def _run_as_json(one: Standing) -> dict[str, Any]:
     return found
 
 
-def _display(seen: Survey) -> Group:
-    parts: list[object] = [_counts(seen)]
-    running = [one for one in seen.standings if one.phase == "running"]
-    if running:
-        parts.append(_running(running))
-    waiting = Counter(one.reason or "begins soon" for one in seen.standings if one.phase == "waiting")
-    parts += [f"{number} waiting: {reason}" for reason, number in waiting.most_common(MOST_ROWS)]
-    parts += _failed([one for one in seen.standings if one.phase in ("failed", "interrupted")])
-    parts += _mixed_line(_mixed(seen.standings))
-    parts.append(f"{_share(seen.standings):.1%} of the FLOPs are done")
-    parts += [note for note in (seen.note, summary()) if note]
-    return Group(*(Text(part) if isinstance(part, str) else part for part in parts))  # type: ignore[arg-type]
+def _parts(seen: Survey, console: Console) -> Iterator[Table | Text]:
+    """The status line by line, its table as wide as the console is."""
+    yield Text(_counts(seen))
+    yield from fitted(_running([one for one in seen.standings if one.phase == "running"]), console)
+    yield from map(Text, _waiting([one for one in seen.standings if one.phase == "waiting"]))
+    yield from map(Text, _failed([one for one in seen.standings if one.phase in ("failed", "interrupted")]))
+    yield from map(Text, _mixed_line(_mixed(seen.standings)))
+    yield Text(f"{_share(seen.standings):.1%} of the FLOPs are done")
+    yield from (Text(note) for note in (seen.note, summary()) if note)
 
 
-def _running(standings: Sequence[Standing]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in ("run", "name", "where", "step", "loss", "tokens/s", "ETA"):
-        table.add_column(name, justify="left" if name in ("run", "name", "where") else "right", no_wrap=True)
+def _running(standings: Sequence[Standing]) -> Columns:
+    names = ("run", "name", "where", "step", "loss", "tokens/s", "ETA")
+    table = Columns(names, texts=("name", "where"), less=("where", "tokens/s"))
     for one in standings[:MOST_ROWS]:
-        table.add_row(*map(Text, (one.state.job.run_id, one.state.job.title, one.name, *_progress(one))))
+        table.add(one.state.job.run_id, one.state.job.title, one.name, *_progress(one))
     if len(standings) > MOST_ROWS:
-        table.add_row(f"and {len(standings) - MOST_ROWS} more")
+        table.add(f"and {len(standings) - MOST_ROWS} more", *[""] * (len(names) - 1))
     return table
+
+
+def _waiting(standings: Sequence[Standing]) -> list[str]:
+    """How many wait for which reason, what never begins first, each with what would change it."""
+    reasons = Counter(one.reason or "begins soon" for one in standings)
+    fates = (NEVER, STUCK, LATER)
+    ranked = sorted(reasons.most_common(), key=lambda pair: fates.index(hint_of(pair[0]).fate))
+    return [f"{number} {waits_for(reason)}" for reason, number in ranked[:MOST_ROWS]]
+
+
+def waits_for(reason: str) -> str:
+    """``waiting: Priority``, or that it never begins, and what to do."""
+    hint = hint_of(reason)
+    if hint.fate == NEVER:
+        return f"never begin: {reason}: {hint.way}; then cancel=true and the command with that"
+    if hint.fate == STUCK:
+        return f"waiting until somebody acts: {reason}: {hint.way}"
+    return f"waiting: {reason}" + (f": {hint.way}" if hint.way else "")
 
 
 def _last_row(one: Standing) -> dict[str, Any]:
@@ -197,12 +222,14 @@ def _failed(standings: Sequence[Standing]) -> list[str]:
 
 def _mixed(standings: Sequence[Standing]) -> list[str]:
     """Runs that several codes or torch versions have trained; an attempt alone is of one, and is not opened."""
-    names = []
-    for one in standings:
-        folder = one.state.folder.at_once()
-        if len(folder.attempts()) > 1 and is_mixed(folder.provenance()):
-            names.append(one.state.job.run_id)
-    return names
+    return [one.state.job.run_id for one in standings if _is_mixed(one.state)]
+
+
+def _is_mixed(state: JobState[Any]) -> bool:
+    if state.mixed is not None:
+        return state.mixed
+    folder = state.folder.at_once()
+    return len(folder.attempts()) > 1 and is_mixed(folder.provenance())
 
 
 def _mixed_line(names: Sequence[str]) -> list[str]:

@@ -94,6 +94,7 @@ class Router(Module):
         self.is_repeated = False
         self.part = Part()
         self._batches: list[_Batch] = []
+        self._latest: _Batch | None = None
         self._number: Tensor | int = 0
         self.counted_E: Tensor | int = 0
         self._before_E: Tensor | int = 0
@@ -136,6 +137,9 @@ class Router(Module):
         self.part = part
         if part.of > 1:
             self._number = torch.full((), index, device=self.weight.device)
+        if self._latest is not None and index > 0:
+            self._batches.append(self._latest)
+        self._latest = None
         if index == 0:
             self._batches = []
             self.counted_E = torch.zeros(self.weight.shape[0], dtype=torch.int64, device=self.weight.device)
@@ -156,9 +160,8 @@ class Router(Module):
         if self.is_repeated:
             return
         self._losses = losses
-        if self.part.of == 1:
-            self._batches = []
-        self._batches.append(_Batch(probability_TE.detach(), counts_E, routes.ends_E[-1], z.detach()))
+        # Only set here, and listed by whoever says which part comes next: a compiled graph hangs on what it reads.
+        self._latest = _Batch(probability_TE.detach(), counts_E, routes.ends_E[-1], z.detach())
 
     def take_losses(self) -> tuple[Tensor, Tensor, Tensor] | None:
         """Mean p (E), assignments (E) and z-loss of the last training batch, given out once; None without one."""
@@ -170,12 +173,13 @@ class Router(Module):
 
         One small reduction: every rank calls this at the same steps.
         """
-        if not self._batches:
+        batches = [*self._batches, *([self._latest] if self._latest is not None else [])]
+        if not batches:
             return None
-        p_TE = torch.cat([batch.probability_TE for batch in self._batches]).double()
-        counts_E = sum((batch.counts_E for batch in self._batches[1:]), self._batches[0].counts_E).double()
-        num_kept = sum((batch.num_kept for batch in self._batches[1:]), self._batches[0].num_kept).double()
-        z = torch.stack([batch.z for batch in self._batches]).double().mean()
+        p_TE = torch.cat([batch.probability_TE for batch in batches]).double()
+        counts_E = sum((batch.counts_E for batch in batches[1:]), batches[0].counts_E).double()
+        num_kept = sum((batch.num_kept for batch in batches[1:]), batches[0].num_kept).double()
+        z = torch.stack([batch.z for batch in batches]).double().mean()
         num_experts = p_TE.shape[1]
         single = torch.stack([_entropy(p_TE).exp().mean(), num_kept, z])
         means = self.ranks.mean(torch.cat([counts_E, p_TE.mean(0), single])).cpu()

@@ -26,6 +26,8 @@ from structlin.runs.speeds import Throughputs
 
 SMALL_WARMUP = 100
 """Steps of warm-up under scale=small: where they are no more, that scale is no way out."""
+MOST_CELLS = 200
+"""Rows of the table on a terminal."""
 FAR_ROUNDED = 1.25
 """A size that rounding moves by a larger factor is named below the bill."""
 
@@ -218,7 +220,7 @@ def show(bill: Bill, console: Console) -> None:
     names = ["structure", "width", "budget", "seed", "parameters", "tokens", "steps", "epochs", "FLOPs", "time"]
     names += ["GPU GB", "note"]
     table = terminal.Columns(names, texts=("note",), less=("epochs", "steps"), keys=3)
-    for line in bill.lines:
+    for line in bill.lines[:MOST_CELLS]:
         cell = line.cell
         table.add(
             cell.shown,
@@ -235,6 +237,8 @@ def show(bill: Bill, console: Console) -> None:
             ", ".join(line.flags),
         )
     terminal.show(table.without_empty(), console)
+    if (left := len(bill.lines) - MOST_CELLS) > 0:
+        console.print(f"and {counted(left, 'cell')} more (all: format=json)", highlight=False)
     for said in _remarks(bill):
         console.print(said, highlight=False)
 

@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 
 from structlin.host.code import own_hash
 from structlin.host.files import write_atomically
+from structlin.runs import archive
 
 FILE = "table-cache.parquet"
 OF_RUN = ("config.json", "result.json")
@@ -38,15 +39,16 @@ _FIELDS = [
     ("key", pa.string()),
     ("names", pa.string()),
     ("values", pa.string()),
+    ("seed", pa.int64()),
     ("steps", pa.list_(pa.int64())),
     ("losses", pa.list_(pa.float64())),
 ]
-_OF_ENTRY = ("key", "names", "values", "steps", "losses")
+_OF_ENTRY = ("key", "names", "values", "seed", "steps", "losses")
 SETTLING_SECONDS = 0.1
 """A file that has only just changed may change again without another time: file systems count in ticks."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A run as it was read."""
 
@@ -54,7 +56,8 @@ class Entry:
     names: str
     """JSON: what its rows have in common, the names; the same text for most runs."""
     values: str
-    """JSON: and the values."""
+    """JSON: and the values, but for the run's id and seed; the same text for all seeds."""
+    seed: int
     steps: npt.NDArray[np.int64]
     losses: npt.NDArray[np.float64]
 
@@ -62,9 +65,9 @@ class Entry:
 def key_of(folder: str) -> str | None:
     """A name for the state of a run's files; None where they have changed this moment. OSError where none can be read.
 
-    ``folder``: that of the run, or the archive it was packed into.
+    ``folder``: that of the run; where there is none, the archive beside it counts.
     """
-    newest, seen = 0, [os.fspath(folder)]
+    newest, seen = 0, []
     for path in _files(folder):
         try:
             status = os.stat(path)
@@ -74,16 +77,16 @@ def key_of(folder: str) -> str | None:
         seen.append(f"{path[len(folder) :]};{status.st_mtime_ns};{status.st_size}")
     if newest > (time.time() - SETTLING_SECONDS) * 1e9:
         return None
-    return hashlib.blake2b("\0".join(seen[1:]).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b("\0".join(seen).encode(), digest_size=16).hexdigest()
 
 
 def _files(folder: str) -> list[str]:
     attempts = f"{folder}/attempts"
     try:
         numbers = sorted(os.listdir(attempts))
-    except NotADirectoryError:
-        return [folder]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        if not os.path.isdir(folder):
+            return [folder + archive.ENDING]
         numbers = []
     found = [f"{folder}/{name}" for name in OF_RUN]
     return found + [f"{attempts}/{number}/{name}" for number in numbers for name in OF_ATTEMPT]
@@ -92,20 +95,25 @@ def _files(folder: str) -> list[str]:
 def read(root: Path) -> dict[str, Entry]:
     """What is kept of a store, by the names of its runs; nothing where it is of other code, broken or missing."""
     try:
-        table = pq.read_table(root / FILE, read_dictionary=["names"])
+        table = pq.read_table(root / FILE, read_dictionary=["names", "values"])
         if (table.schema.metadata or {}).get(b"code") != own_hash().encode():
             return {}
-        names = table.column("names").unify_dictionaries().combine_chunks()
-        shared = names.dictionary.to_pylist()  # one text for thousands of runs
-        columns = [table.column(name).to_pylist() for name in ("run", "key", "values")]
+        columns = [table.column(name).to_pylist() for name in ("run", "key", "seed")]
+        texts = [_texts(table.column(name)) for name in ("names", "values")]
         lists = [_lists(table.column(name)) for name in ("steps", "losses")]
-        which = names.indices.to_pylist()
         return {
-            run: Entry(key, shared[index], values, steps, losses)
-            for run, key, values, index, steps, losses in zip(*columns, which, *lists, strict=True)
+            run: Entry(key, names, values, seed, steps, losses)
+            for run, key, seed, names, values, steps, losses in zip(*columns, *texts, *lists, strict=True)
         }
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return {}
+
+
+def _texts(column: pa.ChunkedArray) -> list[str]:
+    """One text for thousands of runs that have the same."""
+    whole = column.unify_dictionaries().combine_chunks()
+    shared = whole.dictionary.to_pylist()
+    return [shared[index] for index in whole.indices.to_pylist()]
 
 
 def _lists(column: pa.ChunkedArray) -> list[Any]:

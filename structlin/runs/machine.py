@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import re
+from functools import cache
 from pathlib import Path
 
 from structlin.config.launch import GPU_MEMORY_GB
@@ -91,6 +92,7 @@ def gpu_memory_gb() -> float:
     return float(max((size for kind, size in GPU_MEMORY_GB.items() if re.search(rf"\b{kind}\b", name)), default=0))
 
 
+@cache
 def cpu_name() -> str:
     """Model name of the processor and its number of cores."""
     try:

@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from structlin.config.identity import ID_LENGTH, run_id, science_from, to_mapping
+from structlin.config.identity import ID_LENGTH, id_of_stored, run_id, science_from, to_mapping
 from structlin.config.science import SCHEMA, Science
 from structlin.errors import UserError
 from structlin.host.files import Missing, read_json, read_sealed, write_json
@@ -45,11 +45,6 @@ class RunFolder:
     def run_id(self) -> str:
         """The folder's name."""
         return self.path.name
-
-    @property
-    def place(self) -> Path:
-        """What of it lies in the store: its folder, or the archive that it was packed into."""
-        return self.path if self.path.exists() else archive.archive_of(self.path)
 
     def read(self, path: Path) -> bytes:
         """A file of the run, also of a packed one."""
@@ -189,7 +184,7 @@ class RunFolder:
 
 
 class _Glance(RunFolder):
-    """A run whose attempts and their last words are read at most once."""
+    """A run whose attempts, their last words and whose result are read at most once."""
 
     @cached_property
     def _attempts(self) -> list[Attempt]:
@@ -201,6 +196,13 @@ class _Glance(RunFolder):
 
     def attempts(self) -> list[Attempt]:
         return self._attempts
+
+    @cached_property
+    def _result(self) -> dict[str, Any] | None:
+        return super().result()
+
+    def result(self) -> dict[str, Any] | None:
+        return self._result
 
 
 class _Glimpse(Attempt):
@@ -216,8 +218,7 @@ class _Glimpse(Attempt):
 
 def _names(stored: Mapping[str, Any], folder: str) -> bool:
     """Whether a config of this schema is that of the run which a folder is named by."""
-    text = json.dumps(stored, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest().startswith(folder)
+    return id_of_stored(stored) == folder
 
 
 class Store:
@@ -250,7 +251,7 @@ class Store:
         except OSError as error:
             raise UserError(f"{self.root} cannot be listed: {error.strerror}") from None
         runs = {name.removesuffix(archive.ENDING) for name in names}
-        return [RunFolder(self.root / name) for name in sorted(runs) if _is_run(self.root, name)]
+        return [RunFolder(self.root / name) for name in sorted(runs) if _is_run(str(self.root), name)]
 
     def _old_paths(self) -> dict[str, Path]:
         """Runs whose folder name is not the id of their upgraded config."""
@@ -274,12 +275,12 @@ def digest_of(evaluations: Iterable[Row]) -> str:
     return hashlib.sha256(json.dumps(numbers, separators=(",", ":")).encode()).hexdigest()
 
 
-def _is_run(root: Path, name: str) -> bool:
+def _is_run(root: str, name: str) -> bool:
     if len(name) != ID_LENGTH or any(character not in "0123456789abcdef" for character in name):
         return False
-    path = os.path.join(root, name)
+    path = f"{root}/{name}"
     try:
-        os.stat(os.path.join(path, "config.json"))
+        os.stat(f"{path}/config.json")
         return True
     except (FileNotFoundError, NotADirectoryError):
         return not os.path.exists(path) and os.path.exists(path + archive.ENDING)

@@ -12,7 +12,7 @@ import ast
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -21,10 +21,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from structlin.anatomy.ledger import ledger
+from structlin.anatomy.ledger import alike, ledger
 from structlin.config.identity import run_id, science_from, to_mapping
-from structlin.config.optim import OptimConfig, ScheduleConfig
-from structlin.config.science import SCHEMA, EvaluationConfig, Science
+from structlin.config.science import SCHEMA, Science
 from structlin.errors import UserError, asks_help, door, key_values, suggest
 from structlin.host.code import is_mixed
 from structlin.host.files import write_atomically
@@ -50,11 +49,11 @@ def load(runs: Path) -> pd.DataFrame:
     if not runs.is_dir():
         raise UserError(f"no run store at {runs}; train something first (python sweep.py ...), or name it: runs=...")
     throughputs = Throughputs(runs)
-    rows = _Rows()
+    rows = _Rows(lambda shared: throughputs.of_shape(shared.machine, shared.shape))
     for record in _records(runs):
-        if record.torn:
-            pass_over(runs / record.run["run_id"], f"{record.torn} torn or changed line(s) of its journal")
-        rows.add(record, throughputs.of_shape(record.machine, record.shape))
+        if record.shared.torn:
+            pass_over(runs / record.run_id, f"{record.shared.torn} torn or changed line(s) of its journal")
+        rows.add(record)
     if said := summary():
         print(said, file=sys.stderr)
     return rows.table()
@@ -79,38 +78,16 @@ def _records(runs: Path) -> Iterator[_Record]:
 def _read(folder: RunFolder, known: cache.Entry | None) -> tuple[cache.Entry | None, _Record]:
     """A run, from its folder or as it was read before, and what may be kept of it."""
     try:
-        key = cache.key_of(str(folder.place))
+        key = cache.key_of(str(folder.path))
     except OSError as error:
         raise UserError(f"{folder.path} cannot be read: {error.strerror}") from None
     if known is not None and known.key == key:
-        return known, _recalled(known)
-    record = _record(_measured(folder))
+        shared = _shared(known.names, known.values)
+        return known, _Record(folder.run_id, known.seed, shared, known.steps, known.losses)
+    record, names, values = _record(_measured(folder))
     if key is None or not folder.is_settled:
         return None, record
-    flat_record = record.run | record.config
-    names = [len(record.run), *_OWN, *flat_record]
-    values = [*(getattr(record, name) for name in _OWN), *flat_record.values()]
-    return cache.Entry(key, json.dumps(names), json.dumps(values), record.steps, record.losses), record
-
-
-_OWN = ("recomputed_macs", "batch_tokens", "warmup_steps", "machine", "shape", "torn")
-"""What a record has beside its columns and its evaluations."""
-
-
-@lru_cache(maxsize=1024)
-def _named(text: str) -> tuple[int, tuple[str, ...]]:
-    """How many of the columns are the run's own, and their names."""
-    number, *names = json.loads(text)
-    return number, tuple(names)
-
-
-def _recalled(entry: cache.Entry) -> _Record:
-    number, names = _named(entry.names)
-    values = json.loads(entry.values)
-    first = len(_OWN)
-    columns = list(zip(names[first:], values[first:], strict=True))
-    own = dict(zip(_OWN, values, strict=False))
-    return _Record(dict(columns[:number]), dict(columns[number:]), **own, steps=entry.steps, losses=entry.losses)
+    return cache.Entry(key, names, values, record.seed, record.steps, record.losses), record
 
 
 def load_some(runs: Path, identities: Iterable[str]) -> pd.DataFrame:
@@ -154,11 +131,14 @@ def table_of(
 
     A run that ``read`` refuses with a UserError is passed over with one line on stderr.
     """
-    rows = _Rows()
+    sciences: dict[str, Science] = {}
+    rows = _Rows(lambda shared: speed(shared.machine, sciences[shared.shape]))
     for run in runs:
         try:
             measured = read(run)
-            rows.add(_record(measured), speed(str(measured.origin.get("machine")), measured.science))
+            record, _, _ = _record(measured)
+            sciences[record.shared.shape] = measured.science
+            rows.add(record)
         except UserError as error:
             print(f"passed over: {error}", file=sys.stderr)
     return rows.table()
@@ -176,11 +156,13 @@ def _measured(folder: RunFolder) -> Measured:
 
 
 @dataclass(frozen=True)
-class _Record:
-    """A run as the table shows it; what its rows have in common is kept once."""
+class _Shared:
+    """What runs have in common that differ in their id, seed and evaluations alone."""
 
-    run: dict[str, Any]
-    config: dict[str, Any]
+    columns: dict[str, Any]
+    """The run's own, then its config; None for what each run has of its own (``_OF_RUN``)."""
+    num_own: int
+    """How many of the columns are the run's own."""
     recomputed_macs: int
     """Forward MACs per token that its steps spend again."""
     batch_tokens: int
@@ -189,31 +171,53 @@ class _Record:
     shape: str
     """With the machine: what its speed depends on."""
     torn: int
+
+
+_OF_RUN = ("run_id", "seed", "config.seed")
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """A run as the table shows it."""
+
+    run_id: str
+    seed: int
+    shared: _Shared
     steps: Ints
     losses: Floats
 
 
-def _record(run: Measured) -> _Record:
+@lru_cache(maxsize=65_536)
+def _shared(names: str, values: str) -> _Shared:
+    """The same object for equal texts: a store of thousands of runs has few."""
+    num_own, *columns = json.loads(names)
+    *others, found = json.loads(values)
+    return _Shared(dict(zip(columns, found, strict=True)), num_own, *others)
+
+
+def _record(run: Measured) -> tuple[_Record, str, str]:
+    """A run, and what it shares with others as two texts: names and values."""
     science = run.science
     origin = {name: run.origin.get(name) for name in BACKEND}
     fused = str(origin["backend"]).startswith(("cpp", "triton"))
     recompute = bool(run.origin.get("recompute"))
     evaluations = sorted(run.evaluations, key=lambda row: int(row["step"]))
-    return _Record(
+    own = (
         _run_columns(run)
         | _cost_columns(science, fused=fused, recompute=recompute)
         | origin
-        | _corpus_columns(run.origin.get("corpus") or {}),
-        {f"config.{name}": value for name, value in flat(to_mapping(science) if run.config is None else run.config)},
-        ledger(science).recomputed_macs_per_token if recompute else 0,
-        science.optim.batch_tokens,
-        science.schedule.warmup_steps,
-        str(run.origin.get("machine")),
-        shape_key(science),
-        run.torn,
-        np.asarray([row["step"] for row in evaluations], dtype=np.int64),
-        np.asarray([row["val_loss"] for row in evaluations], dtype=float),
+        | _corpus_columns(run.origin.get("corpus") or {})
     )
+    config = flat(to_mapping(science) if run.config is None else run.config)
+    columns = own | {f"config.{name}": value for name, value in config} | dict.fromkeys(_OF_RUN)
+    recomputed = ledger(science).recomputed_macs_per_token if recompute else 0
+    others: list[Any] = [recomputed, science.optim.batch_tokens, science.schedule.warmup_steps]
+    others += [str(run.origin.get("machine")), shape_key(science), run.torn]
+    names = json.dumps([len(own), *columns])
+    values = json.dumps([*others, list(columns.values())])
+    steps = np.asarray([row["step"] for row in evaluations], dtype=np.int64)
+    losses = np.asarray([row["val_loss"] for row in evaluations], dtype=float)
+    return _Record(run.run_id, science.seed, _shared(names, values), steps, losses), names, values
 
 
 def _corpus_columns(corpus: Mapping[str, Any]) -> dict[str, float]:
@@ -223,35 +227,35 @@ def _corpus_columns(corpus: Mapping[str, Any]) -> dict[str, float]:
 
 
 class _Rows:
-    """Gathers runs column by column and repeats what a run's rows have in common only at the end.
+    """Gathers runs and repeats what they have in common only at the end.
 
-    Hundreds of thousands of rows have a few values a column: texts become categories, which take a byte or two a row,
-    and whole numbers of the config the smallest type that holds them.
+    Hundreds of thousands of rows have a few values a column: each column is made of the values of groups of runs. Texts
+    become categories, which take a byte or two a row, and whole numbers of the config the smallest type that holds
+    them.
     """
 
-    def __init__(self) -> None:
-        self._kinds: dict[tuple[str, ...], list[tuple[int, tuple[Any, ...]]]] = {}
-        """By the names of their columns: the number of each run and its values. A store has few kinds of runs."""
-        self._own: dict[str, list[Any]] = {name: [] for name in ("batch_tokens", "warmup_steps", "recomputed_macs")}
+    def __init__(self, speed: Callable[[_Shared], float | None]) -> None:
+        """``speed``: tokens a second of what runs share; None where it was not measured."""
+        self._speed = speed
+        self._groups: dict[int, int] = {}
+        """Number of each group by the identity of what it shares."""
+        self._shared: list[_Shared] = []
+        self._group_of: list[int] = []
+        self._ids: list[str] = []
+        self._seeds: list[int] = []
         self._steps: list[Ints] = []
         self._losses: list[Floats] = []
-        self._shared: dict[str, str] = {}
-        """One object for all equal texts."""
 
-    def add(self, record: _Record, tokens_per_second: float | None) -> None:
+    def add(self, record: _Record) -> None:
         """Add a run; one that was never evaluated has no rows."""
         if not len(record.steps):
             return
-        speed = float("nan") if tokens_per_second is None else tokens_per_second
-        names = (*record.run, "tokens_per_second", *record.config)
-        shared = self._shared
-        values = tuple(
-            shared.setdefault(value, value) if type(value) is str else value
-            for value in (*record.run.values(), speed, *record.config.values())
-        )
-        self._kinds.setdefault(names, []).append((len(self._steps), values))
-        for name, column in self._own.items():
-            column.append(getattr(record, name))
+        group = self._groups.setdefault(id(record.shared), len(self._shared))
+        if group == len(self._shared):
+            self._shared.append(record.shared)
+        self._group_of.append(group)
+        self._ids.append(record.run_id)
+        self._seeds.append(record.seed)
         self._steps.append(record.steps)
         self._losses.append(record.losses)
 
@@ -259,36 +263,38 @@ class _Rows:
         """A row per evaluation, sorted by run and step."""
         if not self._steps:
             return pd.DataFrame(columns=["run_id", "step", "val_loss"])
-        columns = self._gathered()
-        ids = columns["run_id"].tolist()
-        order = sorted(range(len(ids)), key=ids.__getitem__)
+        order = sorted(range(len(self._ids)), key=self._ids.__getitem__)
         of_run = np.repeat(np.asarray(order), [len(self._steps[run]) for run in order])
-        parts = [_texts(columns, of_run), *_numbers(columns, of_run), self._of_evaluations(columns, order, of_run)]
+        of_group = np.asarray(self._group_of)[of_run]
+        own: dict[str, list[Any]] = {"run_id": self._ids, "seed": self._seeds, "config.seed": self._seeds}
+        columns = {
+            name: _Column(_series(name, own[name]), of_run) if name in own else _Column(_series(name, values), of_group)
+            for name, values in self._gathered().items()
+        }
+        parts = [_texts(columns), *_numbers(columns, len(of_run)), self._of_evaluations(columns, order, of_group)]
         return pd.concat([part for part in parts if part.shape[1]], axis=1)
 
-    def _gathered(self) -> dict[str, pd.Series[Any]]:
-        """Every column with a value a run, NaN where a run has none."""
+    def _gathered(self) -> dict[str, list[Any]]:
+        """Every column with a value a group, NaN where a group has none."""
         columns: dict[str, list[Any]] = {}
-        for names, runs in self._kinds.items():
-            numbers = [number for number, _ in runs]
-            by_column = map(list, zip(*(values for _, values in runs), strict=True))
-            if len(self._kinds) == 1:
-                columns = dict(zip(names, by_column, strict=True))
-                break
-            for name, values in zip(names, by_column, strict=True):
-                column = columns.setdefault(name, [float("nan")] * len(self._steps))
-                for number, value in zip(numbers, values, strict=True):
-                    column[number] = value
-        self._kinds.clear()
-        return {name: _series(name, values) for name, values in columns.items()}
+        for number, shared in enumerate(self._shared):
+            items = list(shared.columns.items())
+            speed = self._speed(shared)
+            items.insert(shared.num_own, ("tokens_per_second", float("nan") if speed is None else speed))
+            for name, value in items:
+                if name not in columns:
+                    columns[name] = [float("nan")] * len(self._shared)
+                columns[name][number] = value
+        return columns
 
-    def _of_evaluations(
-        self, columns: Mapping[str, pd.Series[Any]], order: Sequence[int], of_run: Ints
-    ) -> pd.DataFrame:
+    def _of_evaluations(self, columns: Mapping[str, _Column], order: Sequence[int], of_group: Ints) -> pd.DataFrame:
         """What differs from row to row."""
-        own = {name: np.asarray(values)[of_run] for name, values in self._own.items()}
+        own = {
+            name: np.asarray([getattr(shared, name) for shared in self._shared])[of_group]
+            for name in ("batch_tokens", "warmup_steps", "recomputed_macs")
+        }
         costs = {
-            name: columns[name].to_numpy(dtype=float)[of_run]
+            name: columns[name].values.to_numpy(dtype=float)[of_group]
             for name in ("macs_per_token", "logged_macs_per_token", "train_tokens")
         }
         steps = np.concatenate([self._steps[run] for run in order])
@@ -308,6 +314,19 @@ class _Rows:
         )
 
 
+@dataclass(frozen=True)
+class _Column:
+    """Values of runs or of groups of runs, and which of them each row has."""
+
+    values: pd.Series[Any]
+    of_row: Ints
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is a number, and no yes or no."""
+        return pd.api.types.is_numeric_dtype(self.values.dtype) and self.values.dtype != bool
+
+
 def _series(name: str, values: list[Any]) -> pd.Series[Any]:
     found = pd.Series(values)
     if pd.api.types.is_string_dtype(found.dtype):
@@ -317,27 +336,23 @@ def _series(name: str, values: list[Any]) -> pd.Series[Any]:
     return found
 
 
-def _is_number(series: pd.Series[Any]) -> bool:
-    return pd.api.types.is_numeric_dtype(series.dtype) and series.dtype != bool
-
-
-def _texts(columns: Mapping[str, pd.Series[Any]], of_run: Ints) -> pd.DataFrame:
+def _texts(columns: Mapping[str, _Column]) -> pd.DataFrame:
     """Everything that is no number, a row per evaluation."""
-    found = {name: series.take(of_run).array for name, series in columns.items() if not _is_number(series)}
+    found = {name: one.values.take(one.of_row).array for name, one in columns.items() if not one.is_number}
     return pd.DataFrame(found, copy=False)
 
 
-def _numbers(columns: Mapping[str, pd.Series[Any]], of_run: Ints) -> Iterator[pd.DataFrame]:
+def _numbers(columns: Mapping[str, _Column], num_rows: int) -> Iterator[pd.DataFrame]:
     """The numbers, a row per evaluation: one block a type."""
-    kinds: dict[Any, dict[str, Any]] = {}
-    for name, series in columns.items():
-        if _is_number(series):
-            kinds.setdefault(series.dtype, {})[name] = series.to_numpy()
-    for dtype, values in kinds.items():
-        block = np.empty((len(values), len(of_run)), dtype=dtype)
-        for row, column in zip(block, values.values(), strict=True):
-            np.take(column, of_run, out=row)
-        yield pd.DataFrame(block.T, columns=list(values), copy=False)
+    kinds: dict[Any, dict[str, _Column]] = {}
+    for name, one in columns.items():
+        if one.is_number:
+            kinds.setdefault(one.values.dtype, {})[name] = one
+    for dtype, found in kinds.items():
+        block = np.empty((len(found), num_rows), dtype=dtype)
+        for row, one in zip(block, found.values(), strict=True):
+            np.take(one.values.to_numpy(), one.of_row, out=row)
+        yield pd.DataFrame(block.T, columns=list(found), copy=False)
 
 
 def _run_columns(run: Measured) -> dict[str, Any]:
@@ -373,14 +388,7 @@ def _run_columns(run: Measured) -> dict[str, Any]:
 
 def _cost_columns(science: Science, *, fused: bool, recompute: bool) -> dict[str, Any]:
     """Costs are those of the model and the batch: one answer for all seeds, rates and lengths."""
-    alike = replace(
-        science,
-        seed=0,
-        optim=OptimConfig(batch_tokens=science.optim.batch_tokens),
-        schedule=ScheduleConfig(),
-        evaluation=EvaluationConfig(),
-    )
-    return _costs_of(alike, fused, recompute)
+    return _costs_of(alike(science), fused, recompute)
 
 
 @lru_cache(maxsize=16_384)

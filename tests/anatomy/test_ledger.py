@@ -8,9 +8,9 @@ import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from structlin.anatomy.ledger import GROUPS, ledger
+from structlin.anatomy.ledger import GROUPS, _ledger, ledger
 from structlin.config.optim import OptimConfig
-from structlin.config.science import Science
+from structlin.config.science import EvaluationConfig, Science
 from structlin.data import vocab_size
 from structlin.errors import UserError
 from structlin.kernels.backends import backend_name
@@ -176,3 +176,12 @@ def test_activations_grow_with_the_tokens_of_a_step() -> None:
 
 def test_the_vocabulary_is_the_tokenizers() -> None:
     assert ledger(science_of("dense")).params["head"] == 32 * vocab_size("char96")
+
+
+@pytest.mark.parametrize(("name", "rounding", "options"), CASES, ids=IDS)
+def test_runs_of_a_model_and_a_batch_have_one_ledger(name: str, rounding: str, options: dict[str, Any]) -> None:
+    """Counted once for all seeds, rates and lengths, and the same as if it were counted for each."""
+    science = science_of(name, rounding, **options)
+    other = replace(science, seed=7, optim=replace(science.optim, lr=0.5), evaluation=EvaluationConfig(tokens=4096))
+    assert ledger(other) is ledger(science)
+    assert _ledger.__wrapped__(other) == ledger(science)

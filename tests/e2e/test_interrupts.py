@@ -1,8 +1,11 @@
-"""Which signals does a command hear? Ctrl-C always, also as a background job of a script; SIGHUP not under nohup."""
+"""Which signals does a command hear? Ctrl-C always, also as a background job; SIGTERM; SIGHUP but under nohup."""
 
+import os
+import pty
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -32,7 +35,9 @@ door(main)
         ((signal.SIGINT,), ["SIGINT", "ignores"], 0, "goes on\n"),
         ((signal.SIGINT, signal.SIGHUP), ["SIGINT"], 130, "interrupted\n"),
         ((signal.SIGINT, signal.SIGHUP), ["SIGHUP"], 0, "goes on\n"),
-        ((), ["SIGHUP"], -signal.SIGHUP, ""),
+        ((), ["SIGHUP"], -signal.SIGHUP, "ended by SIGHUP\n"),
+        ((), ["SIGTERM"], -signal.SIGTERM, "ended by SIGTERM\n"),
+        ((signal.SIGHUP,), ["SIGTERM"], -signal.SIGTERM, "ended by SIGTERM\n"),
     ],
 )
 def test_signals_to_a_command(ignored: tuple[int, ...], arguments: list[str], code: int, printed: str) -> None:
@@ -43,3 +48,37 @@ def test_signals_to_a_command(ignored: tuple[int, ...], arguments: list[str], co
     command = [sys.executable, "-c", COMMAND, *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, preexec_fn=ignore)
     assert (done.returncode, done.stdout + done.stderr) == (code, printed)
+
+
+def test_a_terminal_that_has_gone_costs_nothing() -> None:
+    """The hang-up comes, and nothing can be printed any more: what is saved at the end is saved."""
+    program = """
+import os, signal, sys, time
+from structlin.errors import door
+
+def main(arguments):
+    os.kill(os.getppid(), signal.SIGUSR1)
+    try:
+        time.sleep(60)
+    finally:
+        print("stopping", flush=True)
+        open(sys.argv[1], "w").write("saved")
+
+door(main)
+"""
+    reading, writing = os.pipe()
+    pid, terminal = pty.fork()
+    if pid == 0:  # the session's leader, which dies with its terminal
+        ready = threading.Event()
+        signal.signal(signal.SIGUSR1, lambda number, frame: ready.set())
+        os.environ["PYTHONPATH"] = str(ROOT)
+        child = subprocess.Popen([sys.executable, "-c", program, f"/dev/fd/{writing}"], pass_fds=[writing])
+        ready.wait()
+        os.write(1, b"up")
+        os._exit(child.wait())
+    os.close(writing)
+    assert os.read(terminal, 2) == b"up"
+    os.close(terminal)
+    with os.fdopen(reading) as stream:
+        assert stream.read() == "saved"
+    os.waitpid(pid, 0)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from structlin.runs.store import Store
 from tests.shared import made_once
 from tests.tiny import ARGUMENTS
 
@@ -101,11 +102,20 @@ def test_a_killed_worker_fails_its_run_and_the_same_command_mends_it(runs: Path,
     assert "4 runs done" in again.stdout
 
 
-def test_ctrl_c_leaves_every_run_resumable(undisturbed: Path, runs: Path, data_root: Path) -> None:
-    """In the foreground, then as a background job of a script, whose shell starts it with SIGINT ignored."""
+# (signal, those that its parent left ignored)
+ENDS = [
+    (signal.SIGINT, ()),
+    (signal.SIGINT, (signal.SIGINT,)),  # a background job of a script
+    (signal.SIGTERM, (signal.SIGHUP,)),  # under nohup, which a SIGHUP does not end
+    (signal.SIGHUP, ()),
+]
+
+
+def test_a_signal_leaves_every_run_resumable(undisturbed: Path, runs: Path, data_root: Path) -> None:
+    """Four times ended, each time by another signal: a checkpoint of every run, and in the end equal bits."""
     of_two_runs = command(runs, data_root, "structure=btt")
-    for inherited in (signal.SIG_DFL, signal.SIG_IGN):
-        interrupt(of_two_runs, inherited, runs)
+    for number, ignored in ENDS:
+        interrupt(of_two_runs, number, ignored, runs)
         begun = [folder for folder in runs.iterdir() if list(folder.glob("attempts/*/metrics.jsonl"))]
         assert begun
         assert all(list(folder.glob("attempts/*/checkpoints/*.pt")) for folder in begun)
@@ -115,19 +125,33 @@ def test_ctrl_c_leaves_every_run_resumable(undisturbed: Path, runs: Path, data_r
     assert results(runs).items() <= results(undisturbed).items()
 
 
-def interrupt(sweep: list[str], inherited: signal.Handlers, runs: Path) -> None:
-    """Ctrl-C to a sweep that has begun to train, by a parent that leaves it SIGINT so."""
-    wanted = updates(runs) + 10
+def interrupt(sweep: list[str], number: signal.Signals, ignored: tuple[signal.Signals, ...], runs: Path) -> None:
+    """A signal to a sweep that has begun to train, after those that it does not hear."""
+
+    def ignore() -> None:
+        for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(one, signal.SIG_IGN if one in ignored else signal.SIG_DFL)
+
     process = subprocess.Popen(
-        sweep,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, inherited),
+        sweep, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=ignore
     )
+    wait_for_updates(5, process, runs)
+    if signal.SIGHUP in ignored:
+        process.send_signal(signal.SIGHUP)
+        wait_for_updates(5, process, runs)
+    process.send_signal(number)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    assert "stopping: every run saves a checkpoint; the same command goes on from there" in printed
+    assert printed.endswith("interrupted\n" if number == signal.SIGINT else f"ended by {number.name}\n")
+    # The command waits for its workers: each has said how its run ended.
+    assert not {attempt.status()["state"] for run in Store(runs).folders() for attempt in run.attempts()[-1:]} & {
+        "running",
+        "failed",
+    }
+
+
+def wait_for_updates(number: int, process: subprocess.Popen, runs: Path) -> None:
+    wanted = updates(runs) + number
     while updates(runs) < wanted and process.poll() is None:
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "the same command goes on" in printed

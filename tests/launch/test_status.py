@@ -11,15 +11,19 @@ import pytest
 from rich.console import Console
 
 import sweep
-from structlin.config.doors import status_request, sweep_request
+from structlin.config.doors import sweep_request
+from structlin.config.looking import status_request
 from structlin.config.request import Site
 from structlin.errors import UserError
 from structlin.host import code
 from structlin.host.passed_over import forget_passed_over
 from structlin.launch import status
 from structlin.launch.carry_out import write_manifest
-from structlin.launch.reconcile import reconcile
+from structlin.launch.reconcile import JobState, reconcile
 from structlin.launch.same_code import refuse_other_code
+from structlin.launch.slurm.controller import Live
+from structlin.launch.slurm.standing import Standing, Survey
+from structlin.planning.bill import count
 from structlin.planning.grid import plan_sweep
 from structlin.runs.attempt import Attempt
 from structlin.runs.job import Job
@@ -91,6 +95,52 @@ def test_a_broken_file_of_one_run_is_named_and_counted(name: str, site: Site, da
     if name == "result.json":
         assert "1 file(s) or folder(s) could not be read" in text
         assert str(path) in text
+
+
+@pytest.mark.parametrize("width", [50, 80, 100, 160])
+def test_no_number_of_a_running_run_is_cut(width: int, site: Site) -> None:
+    """At widths of terminals and pipes: steps, losses, speeds and times stand whole in one line each."""
+    standings = []
+    for seed, (step, loss) in enumerate([(1_234_567, 1.23456), (98_765, 12.3456)]):
+        job = Job(tiny(seed=seed), (2, 12_345_678))
+        failed(site.runs, job, "")
+        folder = Store(site.runs).folder(job.science)
+        row = {"kind": "train", "step": step, "tokens": 1, "loss": loss, "tokens_per_second": 123_456.0}
+        folder.attempts()[0].journal.append(row)
+        standings.append(Standing(JobState(job, folder, "running", 0), Live("RUNNING", "None"), f"12345678_{seed}"))
+    stream = io.StringIO()
+    console = Console(file=stream, width=width)
+    for part in status._parts(Survey(standings), console):
+        console.print(part)
+    lines = stream.getvalue().splitlines()
+    assert all(len(line) <= width for line in lines)
+    for number in ("1,234,567/12,345,678", "98,765/12,345,678", "1.235", "12.346"):
+        assert sum(number in line.split() for line in lines) == 1, (number, lines)
+    assert sum(count(123_456.0) in line.split() for line in lines) == (2 if width >= 100 else 0)
+    assert all(any(one.state.job.run_id in line for line in lines) for one in standings)
+
+
+def test_what_never_begins_stands_first_and_says_what_to_change(site: Site) -> None:
+    reasons = ["Priority", "Priority", "PartitionTimeLimit", "JobHeldUser", "QOSMaxJobsPerUserLimit"]
+    jobs = [Job(tiny(seed=seed), (2, 4)) for seed in range(len(reasons))]
+    folders = [Store(site.runs).folder(job.science) for job in jobs]
+    waiting = [
+        Standing(JobState(job, folder, "missing", 0), Live("PENDING", reason), "7_1")
+        for job, folder, reason in zip(jobs, folders, reasons, strict=True)
+    ]
+    lines = status._waiting(waiting)
+    assert [line.split(":")[0] for line in lines] == [
+        "1 never begin",
+        "1 waiting until somebody acts",
+        "2 waiting",
+        "1 waiting",
+    ]
+    assert "PartitionTimeLimit: lower launch.max_minutes" in lines[0]
+    assert lines[0].endswith("then cancel=true and the command with that")
+    assert "never begin: PartitionTimeLimit" in status._line(Survey(waiting))
+    found = status._as_json(Survey(waiting))["runs"]
+    assert [run["never_begins"] for run in found] == [False, False, True, False, False]
+    assert [bool(run["hint"]) for run in found] == [False, False, True, True, True]
 
 
 # ---- which sweep -----------------------------------------------------------------------------------------------------
@@ -246,7 +296,7 @@ def test_a_manifest_that_stands_is_not_written_again(tmp_path: Path, monkeypatch
     def refuse(*rest: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("structlin.launch.listed.write_json", refuse)
+    monkeypatch.setattr("structlin.launch.listed.write_atomically", refuse)
     made(tmp_path, "name=first")
     assert path.stat().st_mtime > 1
     with pytest.raises(OSError, match="No space left"):

@@ -109,6 +109,19 @@ def test_the_table_shows_every_cell_and_the_total(site: Site, capsys: pytest.Cap
     assert all(f"{cell.step:,}" in text for cell in plan.cells)
 
 
+@pytest.mark.parametrize(("most", "rows"), [(1, 1), (2, 2), (3, 2)])
+def test_a_table_of_thousands_of_cells_ends_early_and_says_so(
+    most: int, rows: int, site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bill, "MOST_CELLS", most)
+    plan = plan_sweep(request(widths=(32, 64)))
+    show(make_bill(plan, site, 1), Console(width=160))
+    printed = capsys.readouterr().out
+    assert [f"{cell.step:,}" in printed for cell in plan.cells] == [True, rows == 2]
+    assert ("and 1 cell more (all: format=json)" in printed) == (most == 1)
+    assert "2 cells on 2 runs" in printed
+
+
 @pytest.mark.parametrize("width", [80, 100, 160])
 def test_no_number_of_the_table_is_cut(width: int, site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     plan = plan_sweep(request("isoflop", (1e12, 1e13), names=("btt", "low_rank")))

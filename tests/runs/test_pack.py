@@ -40,7 +40,7 @@ def test_everything_reads_alike(runs: Path) -> None:
     number, fewer = pack.pack_store(runs, 0.5)
     assert number == 6
     assert sum(1 for _ in runs.rglob("*")) == files - fewer
-    assert fewer == 6 * 10
+    assert fewer == 6 * 11
     again = reconcile(JOBS, Store(runs))
     assert [(one.state, one.step) for one in again] == [(one.state, one.step) for one in states]
     (runs / "table-cache.parquet").unlink()

@@ -20,6 +20,7 @@ from structlin.errors import UserError
 from structlin.host.files import write_atomically
 from structlin.launch.slurm.causes import SETUP_EXIT
 from structlin.launch.slurm.controller import MARK, Controller, ControllerError, NoAnswer
+from structlin.launch.slurm.reasons import way_out
 from structlin.launch.slurm.resources import Resources
 
 LATER_WORDS = (
@@ -33,15 +34,6 @@ LATER_WORDS = (
 """What sbatch says where it would take fewer jobs, or the same ones later."""
 _LIMIT = re.compile(r"\b((?:QOS|Assoc|Partition)[A-Z]\w+|[A-Z]\w*(?:Max|Min|Grp)[A-Z]\w+)")
 """The name of a limit, SLURM's first token. What follows it in brackets stands behind every limit alike."""
-_WAYS_OUT = (
-    (re.compile("Wall|TimeLimit", re.IGNORECASE), "lower launch.max_minutes (and launch.time_minutes)"),
-    (re.compile("Min(GRES|TRES|Gpu)", re.IGNORECASE), "ask for more GPUs an element: launch.gpus"),
-    (re.compile("MinC[pP][uU]"), "ask for more cores: launch.cpus_per_gpu, launch.runs_per_gpu"),
-    (re.compile("Max(GRES|TRES|Gpu)", re.IGNORECASE), "ask for fewer GPUs an element: launch.gpus, launch.nodes"),
-    (re.compile("Cpu|Core", re.IGNORECASE), "ask for fewer cores: launch.cpus_per_gpu, launch.runs_per_gpu, threads"),
-    (re.compile("Mem", re.IGNORECASE), "ask for less memory: launch.memory_gb, launch.runs_per_gpu"),
-    (re.compile("Node", re.IGNORECASE), "ask for other nodes: launch.nodes, launch.gpus_per_run"),
-)
 _FROM_ENVIRONMENT = ("account", "partition", "qos", "constraint", "reservation")
 """Options that a user may have set for every sbatch; sbatch itself would let them win over a profile's."""
 _MODULES = re.compile(r"(module|ml)\s+\S")
@@ -209,8 +201,7 @@ def judged(message: str) -> Refused:
         return (LimitReached if is_later else Refused)(text[-600:])
     if "Submit" in limit[1] or "MaxJobs" in limit[1] or "GrpJobs" in limit[1]:
         return LimitReached(text[-600:])
-    way = next((way for words, way in _WAYS_OUT if words.search(limit[1])), "ask for less, or another launch.qos")
-    return Refused(f"{limit[1]} refuses this for good: {way}; {text[-500:]}")
+    return Refused(f"{limit[1]} refuses this for good: {way_out(limit[1])}; {text[-500:]}")
 
 
 def python(launch: SlurmLaunch) -> str:

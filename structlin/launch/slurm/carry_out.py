@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import metadata
@@ -12,12 +13,14 @@ from rich.console import Console
 from structlin.config.launch import SlurmLaunch
 from structlin.config.request import Site, SweepRequest
 from structlin.errors import UserError
+from structlin.launch import status
 from structlin.launch.agreement import agree
 from structlin.launch.preparation import prepare_data
 from structlin.launch.reconcile import reconcile
 from structlin.launch.same_code import refuse_other_code
 from structlin.launch.slurm.controller import Controller, ControllerError, Label
 from structlin.launch.slurm.packs import Pack, packs
+from structlin.launch.slurm.reasons import NEVER, hint_of
 from structlin.launch.slurm.standing import Standing, survey
 from structlin.launch.slurm.submissions import submissions
 from structlin.launch.slurm.submit import Submitted, Submitter, submission_lock
@@ -55,7 +58,11 @@ def launch(plan: Plan, request: SweepRequest, name: str, console: Console) -> in
         agree(f"this asks for {hours:,.1f} {_unit(submitter.launch)}", hours, submitter.launch.max_hours)
         prepare_data((one.state.job for one in missing), site, console)
         is_first = not any(one.state.is_final or one.live is not None for one in standings)
-        result = submitter.submit(first, branches, canary=submitter.launch.canary and is_first)
+        try:
+            result = submitter.submit(first, branches, canary=submitter.launch.canary and is_first)
+        except KeyboardInterrupt:
+            console.print("stopped: what SLURM has taken stays with it; the same command submits the rest")
+            raise
     _report(standings, missing, result, request, console)
     return 1 if result.refused else 0
 
@@ -177,6 +184,9 @@ def _report(
     for reason in dict.fromkeys(result.refused.values()):
         number = sum(reason == other for other in result.refused.values())
         say(f"{number} runs are not taken: {reason}")
+    never = Counter(one.reason for one in standings if one.live is not None and hint_of(one.reason).fate == NEVER)
+    for reason, number in never.items():
+        say(f"{number} runs on their way {status.waits_for(reason)}")
     if given_up:
         say(f"{given_up} runs have failed more than launch.max_retries times; retry=failed tries them again")
     if underway or result.runs:

@@ -5,6 +5,7 @@ runs/sweeps/<sweep>/submissions/<n>/   n taken by an exclusive mkdir
     setting.json      where and how (element.Setting)
     submission.json   what was asked for, the runs of every element, and what its array is known by: its cluster, its
                       name, a token in its comment
+    ids-now.json      in one of an older schema: its runs by the ids that they have today
     array.json        the array's job id, once sbatch has given it or SLURM was seen to have it
     ends.json         how its elements have ended, once all have
     failures/<i>.json why runs of element i have failed, written by the element
@@ -17,10 +18,12 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from structlin.config.identity import id_of_stored
+from structlin.config.science import SCHEMA
 from structlin.errors import UserError
 from structlin.host.files import Missing, read_json, write_json
 from structlin.host.passed_over import pass_over
@@ -56,6 +59,9 @@ class Submission:
     """Empty in older records: the cluster that is asked."""
     job_name: str = ""
     """The job's name in SLURM, where it is another than the sweep's."""
+    former: Mapping[str, str] = field(default_factory=dict)
+    """Of one of an older schema: the id of today of each run -> the id that it was submitted under. ``elements`` has
+    the run under both."""
 
     def owns(self, label: Label) -> bool:
         """Whether a job of our array's number is our array: numbers begin anew with a rebuilt cluster, and wrap."""
@@ -87,7 +93,10 @@ class Submission:
             found = read_json(self.folder / "failures" / f"{element}.json")
         except UserError:
             return {}
-        return {str(run): str(reason) for run, reason in found.items()} if isinstance(found, dict) else {}
+        if not isinstance(found, dict):
+            return {}
+        reasons = {str(run): str(reason) for run, reason in found.items()}
+        return reasons | {run: reasons[old] for run, old in self.former.items() if old in reasons}
 
     def said_at(self, element: int) -> float:
         """When the element wrote down its failures; when it was submitted, where it did not."""
@@ -133,6 +142,7 @@ def begin(
             "token": token,
             "cluster": cluster,
             "job_name": job_name,
+            "schema": SCHEMA,
             "resources": asdict(resources),
             "elements": [{run: sorted(steps) for run, steps in wanted.items()} for wanted in elements],
         },
@@ -188,18 +198,20 @@ def read(folder: Path) -> Submission | None:
             if not token:
                 return None  # of a version that took such a folder away where sbatch refused
             array = {"job_id": None}
+        former = {} if values.get("schema") == SCHEMA else _former(folder)
         return Submission(
             folder,
             values["speed_key"],
             values["user"],
             float(values["submitted"]),
             Resources(**values["resources"]),
-            tuple({run: frozenset(steps) for run, steps in wanted.items()} for wanted in values["elements"]),
+            tuple(_wanted(wanted, former) for wanted in values["elements"]),
             None if array["job_id"] is None else str(array["job_id"]),
             _ends(folder / "ends.json"),
             token,
             str(array.get("cluster") or values.get("cluster", "")),
             str(values.get("job_name", "")),
+            former,
         )
     except Missing:
         return None  # begun by a command that died, or is at it
@@ -208,6 +220,40 @@ def read(folder: Path) -> Submission | None:
     except (KeyError, TypeError, ValueError, AttributeError):
         pass_over(folder, "it holds no submission")
     return None
+
+
+def _wanted(stored: Mapping[str, Sequence[int]], former: Mapping[str, str]) -> Wanted:
+    wanted = {run: frozenset(steps) for run, steps in stored.items()}
+    return wanted | {run: wanted[old] for run, old in former.items() if old in wanted}
+
+
+def _former(folder: Path) -> dict[str, str]:
+    """Id of today -> id as submitted, of the runs whose id has changed since; kept beside them once it is known.
+
+    Ids change with the schema of a config. An array that still waits or runs under the older ones has the run all the
+    same: its folder will be, or is, found by ``runs/old_ids.py``.
+    """
+    path = folder / "ids-now.json"
+    try:
+        kept = read_json(path)
+        if kept["schema"] == SCHEMA:
+            return {str(run): str(old) for run, old in kept["former"].items()}
+    except (UserError, KeyError, TypeError, AttributeError):
+        pass
+    former = {}
+    try:
+        with (folder / "packs.jsonl").open() as stream:
+            for values in (values for line in stream for values in json.loads(line)):
+                old, now = id_of_stored(values["science"]), Job.from_mapping(values).run_id
+                if old != now:
+                    former[now] = old
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        # Its runs are known by the ids of then alone, and would be submitted again: somebody has to hear of it.
+        pass_over(folder / "packs.jsonl", error)
+        return former
+    with contextlib.suppress(OSError):
+        write_json(path, {"schema": SCHEMA, "former": former})
+    return former
 
 
 def _ends(path: Path) -> dict[int, list[End]] | None:

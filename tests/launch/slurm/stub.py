@@ -34,7 +34,7 @@ elif command == "squeue":
     if cluster != state["own"]:
         out.append("CLUSTER: " + cluster)
     for job in known:
-        fields = dict(i=job["id"], T=job["state"], V=job["submit"], j=job["name"], r="Priority")
+        fields = dict(i=job["id"], T=job["state"], V=job["submit"], j=job["name"], r=state["reason"])
         fields["k"] = job["comment"] or "(null)"
         out.append(re.sub(r"%(\\w)", lambda found: fields[found[1]], form))
 elif command == "scancel":
@@ -58,7 +58,11 @@ elif command == "sbatch":
         code = 1
     else:
         out.append("%d;%s" % (number, cluster) if cluster != state["own"] else str(number))
-json.dump(state, open(place + "/state.json", "w"))
+with open(place + "/state.json", "w") as stream:
+    json.dump(state, stream)
+if command == "sbatch" and state["signals"]:
+    os.kill(os.getppid(), state["signals"])
+    time.sleep(state["then"])
 print("\\n".join(out))
 sys.exit(code)
 """
@@ -76,7 +80,7 @@ class Stub:
             path.write_text(PROGRAM.replace("{python}", sys.executable).replace("{place!r}", repr(place)))
             path.chmod(path.stat().st_mode | stat.S_IXUSR)
         state = {"own": "a", "clusters": ["a"], "jobs": [], "calls": [], "next": 100, "array_size": 11, "banner": ""}
-        self.change(**state, refuses="", loses=False, no_comments=False)
+        self.change(**state, refuses="", loses=False, no_comments=False, reason="Priority", signals=0, then=0)
         self.change(**wishes)
 
     @property

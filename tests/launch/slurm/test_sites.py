@@ -2,6 +2,9 @@
 
 import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from structlin.launch.carry_out import run_sweep
 from tests.launch.slurm.stub import Stub
 from tests.tiny import ARGUMENTS
 
+ROOT = Path(__file__).parents[3]
 GRID = ("structure=dense,btt", "grid.widths=[8,16]", "budget=1e8", "name=demo", "launch.time_minutes=10")
 
 
@@ -25,6 +29,19 @@ class Site:
         places = (f"runs={self.runs}", f"data.root={self.data_root}")
         code = run_sweep(sweep_request([*ARGUMENTS, *GRID, "launch=slurm_cpu", *places, *words]))
         return code, self.capsys.readouterr().out
+
+    def process(self, *words: str, ignored: int = 0) -> subprocess.CompletedProcess[str]:
+        """The same as a process of its own, which signals reach; ``ignored`` as by nohup."""
+        places = (f"runs={self.runs}", f"data.root={self.data_root}")
+        command = [sys.executable, "sweep.py", *ARGUMENTS, *GRID, "launch=slurm_cpu", *places, *words]
+
+        def ignore() -> None:
+            for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(one, signal.SIG_IGN if one == ignored else signal.SIG_DFL)
+
+        return subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False, preexec_fn=ignore
+        )
 
     def submitted(self, *words: str) -> int:
         code, printed = self.type(*words)
@@ -127,6 +144,34 @@ def test_a_limit_decides_by_its_name(limit: str, code: int, word: str, site: Sit
     assert found == code
     assert word in printed
     assert not list(site.runs.glob("sweeps/*/submissions/*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_while_sbatch_works_loses_no_array(number: signal.Signals, site: Site) -> None:
+    """sbatch has taken the array, and its answer comes to nobody: the next command knows it by its token."""
+    site.stub.change(signals=int(number), then=60)
+    done = site.process(APART)
+    assert done.returncode == (130 if number == signal.SIGINT else -number)
+    assert "stopped: what SLURM has taken stays with it" in done.stdout
+    assert len(done.stderr.splitlines()) == 1
+    site.stub.change(signals=0, then=0)
+    assert site.submitted(APART) == 0
+    assert [job["id"] for job in site.stub.jobs] == ["101_[0-3]"]
+    assert "cancelled 4 elements" in site.type(APART, "cancel=true")[1]
+
+
+def test_a_submission_under_nohup_goes_on_when_its_terminal_goes(site: Site) -> None:
+    site.stub.change(signals=int(signal.SIGHUP))
+    done = site.process(APART, ignored=signal.SIGHUP)
+    assert (done.returncode, "4 submitted now" in done.stdout) == (0, True)
+    assert len(site.stub.jobs) == 1
+
+
+def test_what_never_begins_is_said_by_the_status_and_by_the_same_command(site: Site) -> None:
+    assert site.submitted(APART) == 4
+    site.stub.change(reason="PartitionTimeLimit")
+    assert "4 never begin: PartitionTimeLimit: lower launch.max_minutes" in site.type(APART, "status=true")[1]
+    assert "4 runs on their way never begin: PartitionTimeLimit" in site.type(APART)[1]
 
 
 def test_a_site_without_arrays(site: Site) -> None:

@@ -1,5 +1,6 @@
 """Where a run stands: SLURM's word with the run folder's, and each end under its right name."""
 
+import json
 import os
 import shutil
 import time
@@ -10,6 +11,7 @@ import pytest
 
 from structlin.host.files import write_json
 from structlin.host.passed_over import forget_passed_over, summary
+from structlin.launch.listed import Listed
 from structlin.launch.reconcile import JobState, job_state
 from structlin.launch.slurm.causes import cause_of
 from structlin.launch.slurm.controller import Controller, ControllerError, End
@@ -19,6 +21,7 @@ from structlin.launch.slurm.submissions import Submission, begin, read, submissi
 from structlin.runs.job import Job
 from structlin.runs.store import Store
 from tests.launch.slurm.orders import job
+from tests.tiny import tiny
 
 RESOURCES = Resources(nodes=1, gpus=0, cpus=1, memory_gb=2, minutes=30)
 
@@ -378,3 +381,66 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "listdir", refuse)
     assert submissions(tmp_path) == []
     assert f"passed over: {closed}: cannot be listed: Permission denied" in capsys.readouterr().err
+
+
+# ---- arrays of older schemas -----------------------------------------------------------------------------------------
+
+RECORDED = Path(__file__).parent / "recorded"
+OF_RECORDED = [Job(tiny(structure, seed=seed), (50, 100)) for structure in ("btt", "dense") for seed in (0, 1)]
+"""The runs that each recorded submission was made of: two elements of two."""
+
+
+@pytest.fixture(params=["schema-2", "schema-3"])
+def recorded(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A store with a submission as the code of an older schema wrote it."""
+    shutil.copytree(RECORDED / request.param, tmp_path / "sweeps" / "demo" / "submissions" / "0001")
+    return tmp_path
+
+
+def test_an_array_of_an_older_schema_has_its_runs(recorded: Path) -> None:
+    stored = json.loads((recorded / "sweeps/demo/submissions/0001/submission.json").read_text())
+    assert not {run for wanted in stored["elements"] for run in wanted} & {one.run_id for one in OF_RECORDED}
+    queue = answers(lines("7_0|RUNNING|None", "7_1|PENDING|Priority"))
+    for _ in range(2):  # the second look reads what the first has kept
+        found = stand(recorded, queue, *OF_RECORDED)
+        assert [(one.phase, one.name) for one in found] == [("running", "7_0")] * 2 + [("waiting", "7_1")] * 2
+        assert not any(one.is_open for one in found)
+        (recorded / "sweeps/demo/submissions/0001/packs.jsonl").unlink(missing_ok=True)
+
+
+def test_a_longer_request_waits_for_the_array_of_an_older_schema(recorded: Path) -> None:
+    longer = [Job(one.science, (50, 100, 200)) for one in OF_RECORDED]
+    found = stand(recorded, answers(lines("7_[0-1]|PENDING|Priority")), *longer)
+    assert [(one.is_open, one.extends) for one in found] == [(True, "7")] * 4
+
+
+def test_how_the_array_of_an_older_schema_has_ended_counts(recorded: Path) -> None:
+    folder = recorded / "sweeps/demo/submissions/0001"
+    old = list(json.loads((folder / "submission.json").read_text())["elements"][0])
+    write_json(folder / "failures" / "0.json", {old[1]: "out of time: no checkpoint was reached"})
+    accounts = "7_0|FAILED|1:0|\n7_1|OUT_OF_MEMORY|0:125|\n"
+    found = stand(recorded, answers("", accounts), *OF_RECORDED)
+    assert [one.past[-1].cause for one in found] == ["crash", "time", "memory", "memory"]
+    assert all(one.is_open for one in found)
+
+
+def test_runs_of_an_older_schema_are_known_by_their_older_ids_too(recorded: Path) -> None:
+    """A manifest of then names them so."""
+    stored = json.loads((recorded / "sweeps/demo/submissions/0001/submission.json").read_text())
+    listed = [Listed(run, run, (50, 100), 64, 1.0) for wanted in stored["elements"] for run in wanted]
+    found = stand(recorded, answers(lines("7_[0-1]|RUNNING|None")), *listed)
+    assert [one.phase for one in found] == ["running"] * 4
+
+
+def test_packs_of_an_older_schema_that_cannot_be_read_are_named(recorded: Path) -> None:
+    (recorded / "sweeps/demo/submissions/0001/packs.jsonl").write_text("[{")
+    forget_passed_over()
+    stand(recorded, answers(""), *OF_RECORDED)
+    assert "packs.jsonl" in summary()
+
+
+def test_a_submission_of_today_is_read_without_its_packs(tmp_path: Path) -> None:
+    record = submit(tmp_path, [[job(0)]], "7")
+    (record.folder / "packs.jsonl").unlink()
+    (found,) = submissions(tmp_path)
+    assert (dict(found.former), sorted(path.name for path in record.folder.glob("ids*"))) == ({}, [])
