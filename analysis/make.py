@@ -19,6 +19,7 @@ import pandas as pd
 
 from structlin.drawing.charts import page
 from structlin.drawing.drawing import Drawing
+from structlin.drawing.names import readable, titled
 from structlin.drawing.paint import render
 from structlin.errors import UserError, asks_help, door, key_values, suggest
 from structlin.host.files import write_atomically
@@ -92,8 +93,12 @@ class Maker:
 
     def _drawn(self, figure: Figure, study: str, runs: pd.DataFrame) -> Drawing:
         if not figure.laws:
-            return figure.draw(runs)
-        return figure.draw(runs, self.laws(study, runs, self.baseline(figure, runs)))
+            drawn = figure.draw(runs)
+        else:
+            drawn = figure.draw(runs, self.laws(study, runs, self.baseline(figure, runs)))
+        variants = runs["variant"].unique() if "variant" in runs else ()
+        called = {variant: readable(variant, variants) for variant in variants}
+        return replace(drawn, title=titled(drawn.title, variants), called=called)
 
 
 def write(drawing: Drawing, out: Path) -> list[Path]:

@@ -78,10 +78,11 @@ def boxes(drawings: Sequence[Drawing]) -> str:
     colours: dict[str, str] = {}
     for series in sorted(every, key=lambda one: not one.label):
         colours.setdefault(series.variant, series.colour)
-    # Variants of one name (btt, and btt/paper of another study) have one box, and one colour.
+    # Variants of one name (btt, and btt/paper of another study where all are) have one box, and one colour.
     named: dict[str, list[str]] = {}
+    called = {variant: name for drawing in drawings for variant, name in drawing.called.items()}
     for variant in dict.fromkeys(series.variant for series in every):
-        named.setdefault(readable(variant), []).append(variant)
+        named.setdefault(called.get(variant, readable(variant)), []).append(variant)
     together = {"|".join(variants): name for name, variants in named.items()}
     return toggles({key: colours[key.split("|")[0]] for key in together}, together)
 
