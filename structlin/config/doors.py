@@ -52,7 +52,7 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
     arguments = [f"launch={automatic()}" if argument == "launch=auto" else argument for argument in arguments]
     lines, study = expand_study(arguments, CONFIG_DIR / "study")
     for line in lines:
-        configs = list(composed_configs("sweep", line))
+        configs = _beside_dense(list(composed_configs("sweep", line)))
         of_line = _of_whole_sweep(configs)
         for config in configs:
             if config["model"].pop("d_model") is not None or config.pop("tokens") is not None:
@@ -111,6 +111,15 @@ def status_request(arguments: Sequence[str]) -> tuple[StatusRequest, bool] | Non
 def _defaults() -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load((CONFIG_DIR / "train.yaml").read_text())
     return found
+
+
+def _beside_dense(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same configs, in which dense beside other structures has none of their keys: it is what they stand against."""
+    if any(config["structure"]["name"] != "dense" for config in configs):
+        for config in configs:
+            if config["structure"]["name"] == "dense":
+                config["structure"].update(dict.fromkeys(("theta", "rho", *ARGUMENTS)))
+    return configs
 
 
 def _plan_without_files(data: dict[str, Any]) -> None:
