@@ -114,7 +114,7 @@ def _defaults() -> dict[str, Any]:
 
 
 def _beside_dense(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same configs, in which dense beside other structures has none of their keys: it is what they stand against."""
+    """The same configs, in which dense beside other structures has none of their keys: they stand against it."""
     if any(config["structure"]["name"] != "dense" for config in configs):
         for config in configs:
             if config["structure"]["name"] == "dense":
