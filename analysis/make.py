@@ -57,9 +57,6 @@ class Maker:
             if found is None:
                 continue
             drawn = self._drawn(figure, study, found.runs)
-            if found.origin.get("trained_otherwise"):
-                said = f"{drawn.caption} These runs were trained with other settings than the study has today: "
-                drawn = replace(drawn, caption=f"{said}{found.origin['trained_otherwise']}.")
             if study == figure.study:
                 return drawn.lacking(*found.missing)
             said = f"no runs of study={figure.study} are kept; drawn from those of study={study}"

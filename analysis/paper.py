@@ -50,22 +50,19 @@ class Study:
         return [] if self.found is None else ordered(self.found["data"])
 
     @property
-    def answer(self) -> str:
-        """Who needs less compute than the baseline, who more, and who is not told from it; empty without laws."""
-        if self.found is None or not self.found["multipliers"]:
-            return ""
-        told: dict[str, list[str]] = {"less": [], "more": [], "not told apart": []}
-        known = self.found["multipliers"]
+    def answers(self) -> dict[str, list[str]]:
+        """Who needs less compute than the baseline, who more, and who is not told from it, with mean multipliers."""
+        known = {} if self.found is None else self.found["multipliers"]
+        base = "" if self.found is None else self.called(self.found["choices"]["baseline_used"])
+        told: dict[str, list[str]] = {}
         for variant in sorted(known, key=lambda name: -float(known[name]["mean"])):
-            ends = known[variant]["interval"]["mean"] or {"low": 0.0, "high": math.inf}
+            ends = known[variant]["interval"]["mean"] or {"low": None, "high": None}
             low, high = (math.nan if ends[end] is None else float(ends[end]) for end in ("low", "high"))
-            side = "less" if low > 1 else "more" if high < 1 else "not told apart"
-            told[side].append(f"{self.called(variant)} {number(known[variant]['mean'])} {span(ends)}")
-        base = self.called(self.found["choices"]["baseline_used"])
-        words = {"less": f"less compute than {base}", "more": f"more compute than {base}",
-                 "not told apart": f"not told from {base}"}  # fmt: skip
-        said = "; ".join(f"{words[side]}: {', '.join(names)}" for side, names in told.items() if names)
-        return f"{said} (mean multiplier, interval)"
+            side = (
+                f"less compute than {base}" if low > 1 else f"more than {base}" if high < 1 else f"not told from {base}"
+            )
+            told.setdefault(side, []).append(f"{self.called(variant)} {number(known[variant]['mean'])} {span(ends)}")
+        return told
 
     def called(self, variant: str) -> str:
         """A variant in words, by what tells it apart from the study's others."""
@@ -103,9 +100,8 @@ def cover(found: Sequence[Study], places: dict[str, int]) -> list[str]:
     lines = [code.said(), ", ".join(f"{one.name}: {one.runs['run_id'].nunique()} runs" for one in found)]
     lines += ["", "# What the studies say: compute of the baseline over that of a structure, at equal loss"]
     for study in found:
-        if study.found is not None:
-            lines += ["", f"{study.title}, against {study.called(study.found['choices']['baseline_used'])}"]
-            lines += _multipliers(study, ("mean", "mean_ends", "at_end", "end_ends", "better"))
+        if study.answers:
+            lines += ["", study.title, *(f"  {side}: {', '.join(names)}" for side, names in study.answers.items())]
     lines += ["", "# Figures", ""]
     lines += [f"  {place:>3}  {title}" for title, place in places.items()]
     return lines
@@ -120,25 +116,23 @@ def study_lines(study: Study) -> list[str]:
         lines += ["# Verdict", *(f"  {study.found['verdict'][variant]}" for variant in study.variants)]
         base = study.called(study.found["choices"]["baseline_used"])
         lines += ["", f"# Compute multiplier against {base}; mean {MEANS[study.found['choices']['procedure']]}"]
-        lines += _multipliers(study, ("mean", "mean_ends", "at_end", "end_ends", "better"))
+        lines += _multipliers(study)
         lines += ["", "# Frontier law L = E + A C^-a (a corrected where it is believed)", *_frontiers(study)]
         lines += ["", "# Sensitivity of the mean multipliers", *_sensitivity(study)]
         lines += ["", f"# Warnings ({len(study.found['warnings'])})", *_warnings(study)]
     return [*lines, "", "# Provenance", *(f"  {key}: {_shorter(key, said)}" for key, said in provenance_rows(study))]
 
 
-def _multipliers(study: Study, columns: Sequence[str]) -> list[str]:
+def _multipliers(study: Study) -> list[str]:
     """A line a variant with a multiplier."""
     assert study.found is not None
     known = study.found["multipliers"]
-    heads = {"mean": "mean", "mean_ends": "interval", "at_end": "at lowest loss", "end_ends": "interval",
-             "better": "P(better)"}  # fmt: skip
-    rows = [["", *(heads[column] for column in columns)]]
+    rows = [["", "mean", "interval", "at lowest loss", "interval", "P(better)"]]
     for variant in ordered(known):
         m = known[variant]
-        cells = {"mean": number(m["mean"]), "mean_ends": span(m["interval"]["mean"]), "at_end": number(m["at_end"]),
-                 "end_ends": span(m["interval"]["at_end"]), "better": number(m["better"], 2)}  # fmt: skip
-        rows.append([study.called(variant), *(cells[column] for column in columns)])
+        ends = m["interval"]
+        cells = [number(m["mean"]), span(ends["mean"]), number(m["at_end"]), span(ends["at_end"])]
+        rows.append([study.called(variant), *cells, number(m["better"], 2)])
     return aligned(rows) if len(rows) > 1 else ["  none"]
 
 

@@ -123,8 +123,12 @@ def html(figures: list[Drawing], found: list[Study]) -> str:
 
 def answers(found: list[Study]) -> str:
     """What each study says in a sentence, on top of the page."""
-    lines = "".join(f"<li><b>{escape(study.title)}</b>: {escape(study.answer)}</li>" for study in found if study.answer)
-    return f"<section id=verdict><h2>What the studies say</h2><ul>{lines}</ul></section>" if lines else ""
+    lines = ""
+    for study in found:
+        said = "; ".join(f"{side}: {', '.join(names)}" for side, names in study.answers.items())
+        lines += f"<li><b>{escape(study.title)}</b> {escape(said)}</li>" if said else ""
+    note = "<p>Mean compute multipliers with their intervals: above 1 a structure needs less for the same loss.</p>"
+    return f"<section id=verdict><h2>What the studies say</h2>{note}<ul>{lines}</ul></section>" if lines else ""
 
 
 def data_said(found: list[Study]) -> str:
