@@ -34,6 +34,8 @@ def _config_dir() -> Path:
 CONFIG_DIR = _config_dir()
 # A size of theta as typed: 0, .5, 1/3, 1/4*1.
 _SIZE = r"\s*[0-9./]+(?:\*[0-9./]+)?\s*"
+NUMBERS_OF_TWO = 7
+"""Numbers of a theta of two factors."""
 NAMED = "named"
 """The option of ``structure`` that every name of the catalogue and of the families stands for."""
 
@@ -149,7 +151,9 @@ def _protect_theta(argument: str) -> str:
         return f"{key}={_quoted_paths(value)}"
     if key not in ("structure.theta", "structure.rho") or value.startswith(("'", '"')):
         return argument
-    is_one = ("=" in value and "(" not in value) or re.fullmatch(rf"{_SIZE}(?:[,|]{_SIZE})*", value)
+    is_one = ("=" in value and "(" not in value) or bool(re.fullmatch(rf"{_SIZE}(?:[,|]{_SIZE})*", value))
+    # Seven values are one theta whatever they are: a mistake in one of them is said of the theta.
+    is_one = is_one or ("(" not in value and value.count(",") == NUMBERS_OF_TWO - 1)
     if is_one and key == "structure.theta":
         return f"{key}='{value}'"
     thetas = re.findall(r"\([^()]*\)", value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from structlin.config.checks import LARGEST
 from structlin.config.compose import CONFIG_DIR, composed_configs, group_options
 from structlin.config.grid import GridConfig
 from structlin.config.identity import build
@@ -25,7 +27,7 @@ from structlin.data.recipe import SOURCES, UNKNOWN
 from structlin.errors import UserError
 from structlin.structure import Theta, theta_of
 from structlin.structure.families import ARGUMENTS, output_order_of
-from structlin.structure.sample import sample_thetas
+from structlin.structure.sample import MOST_THETAS, sample_thetas
 
 
 def train_request(arguments: Sequence[str]) -> TrainRequest:
@@ -212,6 +214,7 @@ def _thetas(name: str, structure: Mapping[str, Any]) -> list[str]:
         raise UserError(f"structure={name} has its own theta; to give one, say structure=einsum structure.theta=...")
     if isinstance(theta, list):
         theta = ",".join(str(number) for number in theta)
+    theta = None if theta is None else str(theta)
     if rho is not None and arguments["rank"] is not None:
         raise UserError(f"structure.rho = {rho} and structure.rank = {arguments['rank']} both say the rank; give one")
     try:
@@ -235,7 +238,7 @@ def _sampled(structure: Mapping[str, Any]) -> list[Theta]:
         if structure[key] is not None and key != "factors":
             raise UserError(f"structure=sample takes no structure.{key}; it draws thetas of structure.factors=2|3")
     return sample_thetas(
-        _whole("structure.count", structure["count"]),
+        _whole("structure.count", structure["count"], most=MOST_THETAS),
         _whole("structure.seed", structure["seed"], 0),
         bounds,
         2 if structure["factors"] is None else _whole("structure.factors", structure["factors"]),
@@ -321,13 +324,17 @@ def _numbers(name: str, value: Any) -> list[float]:
     for number in values:
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise UserError(f"{name} = {number!r} is not a number such as 1e15")
+        if isinstance(number, int) and abs(number) > LARGEST**3:
+            raise UserError(f"{name} is a number of {len(str(abs(number)))} digits; write it such as 1e15")
     return [float(number) for number in values]
 
 
-def _whole(name: str, value: Any, least: int = 1) -> int:
+def _whole(name: str, value: Any, least: int = 1, most: float = math.inf) -> int:
     numbers = _numbers(name, value)
     if len(numbers) != 1 or not numbers[0].is_integer() or numbers[0] < least:
         raise UserError(f"{name} = {value!r} should be a whole number of at least {least}")
+    if numbers[0] > most:
+        raise UserError(f"{name} = {value:.3g} is too large; at most {most:,}")
     return int(numbers[0])
 
 
