@@ -103,6 +103,8 @@ def _parse(arguments: Sequence[str]) -> list[Override]:
             raise UserError(f"cannot read '{argument}': {_unread(argument)}") from None
         if override.is_add() or override.is_delete():
             raise UserError(f"'{argument}': keys are set as key=value, neither added with + nor removed with ~")
+        if override.package is not None:
+            raise UserError(f"'{argument}': a key has no @; write {override.key_or_group}=...")
         # As in Hydra, what is said last counts.
         parsed[override.key_or_group] = override
     return list(parsed.values())
@@ -220,7 +222,10 @@ def _copied(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(composed: DictConfig) -> dict[str, Any]:
-    plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
+    try:
+        plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
+    except OmegaConfBaseException as error:
+        raise UserError(f"a reference leads nowhere: {one_line(error)}; write values out, without ${{..}}") from None
     assert isinstance(plain, dict)
     return _nulled(plain)
 

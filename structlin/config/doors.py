@@ -68,6 +68,8 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
             templates.update(dict.fromkeys(_templates(config, own)))
         plain.append(of_line)
     config = _of_whole_sweep(plain, free=("widths",))
+    if config["dry_run"] is True and config["watch"] is True:
+        raise UserError("watch=true follows runs, and dry_run=true starts none; leave out one of them")
     launch = _launch(config["launch"])
     site = _site(config)
     site = replace(site, placement=_placed(site.placement, launch))

@@ -52,7 +52,11 @@ def probe_missing(sciences: Sequence[Science], site: Site, tell: Callable[[str],
     try:
         for science in missing:
             tell(f"measuring the speed of {science.variant} at d_model = {science.model.d_model}")
-            throughputs.keep(science, site.placement, worker.probe(science))
+            try:
+                speed = worker.probe(science)
+            except WorkerDied as error:
+                raise UserError(f"a first step of {science.variant} could not be trained: {error}") from None
+            throughputs.keep(science, site.placement, speed)
     finally:
         worker.close()
     return len(missing)
