@@ -132,6 +132,7 @@ def main(arguments: list[str]) -> int:
     for name in names:
         if name not in FIGURES:
             raise UserError(f"figure={name} is unknown; {suggest(name, FIGURES)}")
+    Path(own["out"]).mkdir(parents=True, exist_ok=True)
     maker = maker_of([word for word in arguments if word.partition("=")[0] not in OWN_KEYS])
     for name in names:
         began = time.monotonic()

@@ -142,7 +142,7 @@ def _published() -> str:
         for row in published.load()
     ]
     columns = ["variant", "figure", "quantity", "published", "convention", "source", "note"]
-    return table("Published values", "What figures show beside ours.", columns, rows)
+    return table("Published values", "What figures show beside ours.", columns, rows, words=True)
 
 
 def _study(study: Study) -> str:
@@ -152,9 +152,12 @@ def _study(study: Study) -> str:
         text += f"<ul>{''.join(f'<li>{escape(one)}</li>' for one in found['verdict'].values())}</ul>"
         count = len(found["warnings"])
         said = warnings(found).replace("<section id=warnings>", "<section>")
-        text += f"<details class=lacking><summary>{count} warnings</summary>{said}</details>{tables(found)}"
+        text += f"<details class=lacking><summary>{count} warnings</summary>{said}</details>"
+        text += f"<details><summary>Multipliers, frontiers, parametric laws, optima</summary>{tables(found)}</details>"
         text += f"<details><summary>Resources, backtest, sensitivity</summary>{more_tables(found)}</details>"
-    return text + table("Provenance", "Where the runs come from.", ["what", "value"], provenance_rows(study))
+    return text + table(
+        "Provenance", "Where the runs come from.", ["what", "value"], provenance_rows(study), words=True
+    )
 
 
 def main(arguments: list[str]) -> int:
@@ -165,6 +168,8 @@ def main(arguments: list[str]) -> int:
     began = time.monotonic()
     own = [word for word in arguments if word.partition("=")[0] == "out"]
     out = Path(key_values(own, {"out": "figures/report"})["out"])
+    # A place that cannot be written is seen before the minutes of fits.
+    out.parent.mkdir(parents=True, exist_ok=True)
     maker = maker_of([word for word in arguments if word not in own])
     prefit(maker)
     figures, found = drawings(maker), studies(maker)

@@ -23,6 +23,8 @@ from structlin.laws.choices import Choices
 MOST_WARNINGS = 3
 MATTER = ("plateau", "one_curve", "few_runs", "misfit", "edge_of_grid", "few_points")
 """Warnings that change how a verdict is read, the gravest first."""
+OF_A_SWEEP = ("runs", "study", "structure", "status", "watch", "format", "name", "cancel", "retry")
+"""Keys of a sweep that the demo does not take: it would look for its runs in vain, or have nothing to compare."""
 STUDY = "pixels"
 SHOWN = ("dense", "btt")
 AHEAD = 4.0
@@ -35,11 +37,16 @@ def main(arguments: list[str]) -> int:
         print(__doc__)
         return 0
     own = [word for word in arguments if word.startswith("out=")]
+    for key in (word.partition("=")[0] for word in arguments):
+        if key in OF_A_SWEEP:
+            raise UserError(
+                f"the demo trains one study and takes no {key}=; out=FOLDER says where; your own study: structlin sweep"
+            )
     out = Path(key_values(own, {"out": "demo"})["out"])
     from structlin.command import sweep
 
     code = sweep.main(["study=demo", f"runs={out / 'runs'}", *(word for word in arguments if word not in own)])
-    if code:
+    if code or "dry_run=true" in arguments:
         return code
     print("\n".join(["", *of_own_runs(out), "", *of_kept_study(out)]))
     return 0

@@ -109,6 +109,8 @@ def lacking(drawing: Drawing) -> str:
     lines = "".join(f"<li>{escape(line)}</li>" for line in drawing.missing)
     command = f"<pre>{escape(drawing.command)}</pre>" if drawing.command else ""
     count = len(drawing.missing)
+    if count == 1:
+        return f"<div class=lacking><b>Incomplete:</b> {escape(drawing.missing[0])}{command}</div>"
     return (
         f"<div class=lacking><b>Incomplete: {count} missing.</b>{command}"
         f"<details><summary>Which</summary><ul>{lines}</ul></details></div>"

@@ -8,6 +8,8 @@ import pytest
 
 import sweep
 import train
+from analysis import make, report
+from structlin.command import demo
 from structlin.errors import door
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +55,10 @@ WRONG = [
     (sweep, ["budget=1e15", "structure@x=btt"], "a key has no @"),
     (sweep, ["budget=1e15", "dry_run=true", "watch=true"], "leave out one"),
     (train, ["model.d_model=512", "tokens=1e7", "threads=1e9"], "threads = 1e+09"),
+    (demo, ["structure=low_rank"], "takes no structure="),
+    (demo, [], "takes no runs="),
+    (make, ["figure=fig2", "out=README.md"], "a file stands where a folder is needed"),
+    (report, ["out=README.md/report"], "a file stands where a folder is needed"),
     (train, ["structure=btt"], "model.d_model=512 tokens=1e7"),
     (train, ["structure=btt", "model.d_model=500", "tokens=1e7"], "nearest widths: 448, 512"),
     (train, ["structure=btt,dense", "model.d_model=512", "tokens=1e7"], "sweep.py"),
