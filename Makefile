@@ -13,7 +13,8 @@ FOUND_CUDA := $(if $(CUDA),$(CUDA),$(if $(DRIVER),$(shell test $(DRIVER) -ge 580
 TORCH_INDEX_13 := https://download.pytorch.org/whl/cu130
 TORCH_INDEX_12 := https://download.pytorch.org/whl/cu126
 TORCH_INDEX_cpu := https://download.pytorch.org/whl/cpu
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check --retries 1 --timeout 60
+# Quiet twice: an index that cannot be reached, where another has the wheel, is no news; errors are shown.
+PIP := $(BIN)/pip install --quiet --quiet --disable-pip-version-check --retries 1 --timeout 60
 # uv installs all but torch where it is there: torch comes by pip, which knows a site's own indexes and links.
 UV ?= $(shell command -v uv)
 INSTALL := $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(PIP))

@@ -19,6 +19,7 @@ import pandas as pd
 
 from structlin.drawing.charts import page
 from structlin.drawing.drawing import Drawing
+from structlin.drawing.names import readable, titled
 from structlin.drawing.paint import render
 from structlin.errors import UserError, asks_help, door, key_values, suggest
 from structlin.host.files import write_atomically
@@ -56,9 +57,6 @@ class Maker:
             if found is None:
                 continue
             drawn = self._drawn(figure, study, found.runs)
-            if found.origin.get("trained_otherwise"):
-                said = f"{drawn.caption} These runs were trained with other settings than the study has today: "
-                drawn = replace(drawn, caption=f"{said}{found.origin['trained_otherwise']}.")
             if study == figure.study:
                 return drawn.lacking(*found.missing)
             said = f"no runs of study={figure.study} are kept; drawn from those of study={study}"
@@ -92,8 +90,12 @@ class Maker:
 
     def _drawn(self, figure: Figure, study: str, runs: pd.DataFrame) -> Drawing:
         if not figure.laws:
-            return figure.draw(runs)
-        return figure.draw(runs, self.laws(study, runs, self.baseline(figure, runs)))
+            drawn = figure.draw(runs)
+        else:
+            drawn = figure.draw(runs, self.laws(study, runs, self.baseline(figure, runs)))
+        variants = runs["variant"].unique() if "variant" in runs else ()
+        called = {variant: readable(variant, variants) for variant in variants}
+        return replace(drawn, title=titled(drawn.title, variants), called=called)
 
 
 def write(drawing: Drawing, out: Path) -> list[Path]:
@@ -130,6 +132,7 @@ def main(arguments: list[str]) -> int:
     for name in names:
         if name not in FIGURES:
             raise UserError(f"figure={name} is unknown; {suggest(name, FIGURES)}")
+    Path(own["out"]).mkdir(parents=True, exist_ok=True)
     maker = maker_of([word for word in arguments if word.partition("=")[0] not in OWN_KEYS])
     for name in names:
         began = time.monotonic()

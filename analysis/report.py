@@ -8,12 +8,10 @@ Keys: out (figures/report), and those of fit_laws.py that choose runs and fits. 
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 from multiprocessing import get_context
@@ -24,39 +22,25 @@ import pandas as pd
 
 from structlin.drawing import charts as page
 from structlin.drawing.drawing import Drawing
-from structlin.drawing.names import readable
-from structlin.drawing.paint import figure_of, on_page, text_pages
+from structlin.drawing.names import shortened, titled
 from structlin.drawing.sheet import Rows, sheet, table
-from structlin.drawing.style import RC
 from structlin.errors import UserError, asks_help, door, key_values
 from structlin.host import code
 from structlin.host.files import write_atomically
 from structlin.laws.approaches.fit import Laws
-from structlin.laws.approaches.multiplier import MEANS
 from structlin.laws.choices import Choices
 from structlin.laws.report import laws_json as record
 from structlin.laws.report.page import more_tables, tables, warnings
 from structlin.laws.run import enrich
 
-from . import published
+from . import paper, published
 from .catalogue import FIGURES, Figure
 from .make import Maker, maker_of
+from .paper import Study, provenance_rows
 
 # Of a variant in a chart: fewer than on a figure's own page, for all figures together should open on a phone.
 MOST_RUNS_ON_PAGE = 12
 TITLE = "Structured layers: figures and laws"
-
-
-@dataclass(frozen=True)
-class Study:
-    """What the runs of a study say."""
-
-    name: str
-    runs: pd.DataFrame
-    found: dict[str, Any] | None
-    """As in laws.json; None where the study is not one of frontiers."""
-    origin: dict[str, Any]
-    """Where the runs come from."""
 
 
 def drawings(maker: Maker) -> list[Drawing]:
@@ -130,10 +114,21 @@ def html(figures: list[Drawing], found: list[Study]) -> str:
         title=TITLE,
         summary=f"{len(figures)} figures ({missing} incomplete) of {len(found)} studies.",
         about={"date": datetime.now(UTC).strftime("%Y-%m-%d"), "data": data_said(found), "code": code.said()},
+        before=answers(found),
         charts=page.charts_in(figures, MOST_RUNS_ON_PAGE),
         toggles=page.boxes(figures),
         after="".join(parts),
     )
+
+
+def answers(found: list[Study]) -> str:
+    """What each study says in a sentence, on top of the page."""
+    lines = ""
+    for study in found:
+        said = "; ".join(f"{side}: {', '.join(names)}" for side, names in study.answers.items())
+        lines += f"<li><b>{escape(study.title)}</b> {escape(said)}</li>" if said else ""
+    note = "<p>Mean compute multipliers with their intervals: above 1 a structure needs less for the same loss.</p>"
+    return f"<section id=verdict><h2>What the studies say</h2>{note}<ul>{lines}</ul></section>" if lines else ""
 
 
 def data_said(found: list[Study]) -> str:
@@ -147,89 +142,22 @@ def _published() -> str:
         for row in published.load()
     ]
     columns = ["variant", "figure", "quantity", "published", "convention", "source", "note"]
-    return table("Published values", "What figures show beside ours.", columns, rows)
+    return table("Published values", "What figures show beside ours.", columns, rows, words=True)
 
 
 def _study(study: Study) -> str:
-    text = f"<h1>{'The runs' if study.name == 'own' else f'study={escape(study.name)}'}</h1>"
+    text = f"<h1>{escape(titled(study.title, study.variants))}</h1>"
     if study.found is not None:
-        count = len(study.found["warnings"])
-        said = warnings(study.found).replace("<section id=warnings>", "<section>")
-        text += f"<details class=lacking><summary>{count} warnings</summary>{said}</details>{tables(study.found)}"
-        text += f"<details><summary>Resources, backtest, sensitivity</summary>{more_tables(study.found)}</details>"
-    return text + table("Provenance", "Where the runs come from.", ["what", "value"], provenance_rows(study))
-
-
-def provenance_rows(study: Study) -> Rows:
-    """What is known of the runs: command, machines, versions, code, counts."""
-    known = {key: value for key, value in study.origin.items() if key not in ("missing", "lines")}
-    known |= {} if study.origin else {"runs": study.runs["run_id"].nunique(), "evaluations": len(study.runs)}
-    return [
-        [key, ", ".join(map(str, value)) if isinstance(value, list) else str(value)] for key, value in known.items()
-    ]
-
-
-# --- the paper ------------------------------------------------------------------------------------------------------
-
-
-def pdf(figures: list[Drawing], found: list[Study]) -> bytes:
-    """The report for print, all pages A4: a cover, a page a figure with its caption, each study's numbers as text."""
-    import matplotlib
-    from matplotlib.backends.backend_pdf import PdfPages
-
-    stream = io.BytesIO()
-    metadata = {"Title": TITLE, "CreationDate": None}
-    with matplotlib.rc_context(RC), PdfPages(stream, metadata=metadata) as pages:
-        for one in text_pages(TITLE, cover(figures, found)):
-            pages.savefig(one)
-        for drawing in figures:
-            pages.savefig(on_page(figure_of(drawing, captioned=True)))
-        for study in found:
-            for one in text_pages(f"study={study.name}", study_lines(study)):
-                pages.savefig(one)
-    return stream.getvalue()
-
-
-def cover(figures: list[Drawing], found: list[Study]) -> list[str]:
-    """What the report is, of what, and what stands in it."""
-    lines = [code.said(), "", "What the studies say", ""]
-    for study in found:
-        if study.found is not None:
-            lines += [f"study={study.name}: {study.found['choices']['baseline_used']} is the baseline"]
-            for variant, m in study.found["multipliers"].items():
-                lines.append(
-                    f"  {readable(variant):<32} mean multiplier {m['mean']:.2f} {_span(m['interval']['mean'])}"
-                )
-    lines += ["", "Figures", ""]
-    lines += [f"  {place}  {drawing.title}" for place, drawing in enumerate(figures, 2)]
-    return lines
-
-
-def study_lines(study: Study) -> list[str]:
-    """Laws, multipliers, sensitivity, warnings and provenance as lines."""
-    lines = []
-    if study.found is not None:
-        lines += ["Frontier L = E + A C^-a (a corrected, interval)"]
-        for variant, m in study.found["frontier"].items():
-            ends = m["interval"]["a"]
-            a = f"{(m['corrected'] or m)['a']:.4f} {_span(ends)}"
-            floor = "-" if m["E"] is None else f"{m['E']:.4g}"
-            lines.append(f"  {readable(variant):<28} E {floor:<8} A {m['A']:<10.4g} a {a}  {m['runs']} runs")
-        lines += ["", f"Compute multiplier against {study.found['choices']['baseline_used']} (mean, interval)"]
-        lines += [f"  means {MEANS[study.found['choices']['procedure']]}"]
-        for variant, m in study.found["multipliers"].items():
-            lines.append(f"  {readable(variant):<28} {m['mean']:.3f} {_span(m['interval']['mean'])}")
-        lines += ["", "Sensitivity of the mean multipliers"]
-        for row in study.found.get("sensitivity", {}).get("multipliers", []):
-            values = "  ".join(f"{readable(k)} {v:.3f}" for k, v in row.items() if k != "change" and v is not None)
-            lines.append(f"  {row['change']}: {values}")
-        lines += ["", f"Warnings ({len(study.found['warnings'])})"]
-        lines += [f"  {w['name']} {readable(w['variant'] or '')}: {w['text']}" for w in study.found["warnings"]]
-    return [*lines, "", "Provenance", *(f"  {key}: {value}" for key, value in provenance_rows(study))]
-
-
-def _span(ends: dict[str, float] | None) -> str:
-    return "-" if ends is None else f"[{ends['low']:.3f}, {ends['high']:.3f}]"
+        found = shortened(study.found, study.variants)
+        text += f"<ul>{''.join(f'<li>{escape(one)}</li>' for one in found['verdict'].values())}</ul>"
+        count = len(found["warnings"])
+        said = warnings(found).replace("<section id=warnings>", "<section>")
+        text += f"<details class=lacking><summary>{count} warnings</summary>{said}</details>"
+        text += f"<details><summary>Multipliers, frontiers, parametric laws, optima</summary>{tables(found)}</details>"
+        text += f"<details><summary>Resources, backtest, sensitivity</summary>{more_tables(found)}</details>"
+    return text + table(
+        "Provenance", "Where the runs come from.", ["what", "value"], provenance_rows(study), words=True
+    )
 
 
 def main(arguments: list[str]) -> int:
@@ -240,10 +168,12 @@ def main(arguments: list[str]) -> int:
     began = time.monotonic()
     own = [word for word in arguments if word.partition("=")[0] == "out"]
     out = Path(key_values(own, {"out": "figures/report"})["out"])
+    # A place that cannot be written is seen before the minutes of fits.
+    out.parent.mkdir(parents=True, exist_ok=True)
     maker = maker_of([word for word in arguments if word not in own])
     prefit(maker)
     figures, found = drawings(maker), studies(maker)
-    contents = {".html": html(figures, found).encode(), ".pdf": pdf(figures, found)}
+    contents = {".html": html(figures, found).encode(), ".pdf": paper.pdf(TITLE, figures, found)}
     for ending, content in contents.items():
         write_atomically(out.with_suffix(ending), content)
     names = " ".join(str(out.with_suffix(ending)) for ending in contents)

@@ -70,8 +70,8 @@ def key_values(arguments: Iterable[str], defaults: Mapping[str, str]) -> dict[st
     return values
 
 
-def whole_number(key: str, text: str, least: int = 0) -> int:
-    """The whole number of a word such as samples=2e6. UserError where it is none, or too small."""
+def whole_number(key: str, text: str, least: int = 0, most: int = 10**15) -> int:
+    """The whole number of a word such as samples=2e6. UserError where it is none, too small or too large."""
     try:
         number = float(text)
         whole = int(number)
@@ -79,6 +79,8 @@ def whole_number(key: str, text: str, least: int = 0) -> int:
         whole, number = 0, float("nan")
     if whole != number or whole < least:
         raise UserError(f"{key}={text}: write a whole number{f' of at least {least}' if least else ''}")
+    if whole > most:
+        raise UserError(f"{key}={text} is too large; at most {most:,}")
     return whole
 
 
@@ -115,9 +117,21 @@ def door(main: Callable[[list[str]], int | None]) -> None:
         code = 141
     except OSError as error:
         # A path that cannot be read or written, or a full disk: the user's to mend, and nothing half-written is left.
-        print(f"error: {error.strerror or one_line(error)}: {error.filename or 'input/output'}", file=sys.stderr)
+        print(f"error: {of_path(error)}", file=sys.stderr)
         code = 2
     sys.exit(code)
+
+
+def of_path(error: OSError) -> str:
+    """One line for what the file system refuses, with the way out."""
+    where = error.filename or "input/output"
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        return f"{where}: a file stands where a folder is needed; name another place"
+    if isinstance(error, IsADirectoryError):
+        return f"{where} is a folder, and a file is needed; name a file"
+    if isinstance(error, PermissionError):
+        return f"no permission for {where}; name another place, or have its rights changed"
+    return f"{error.strerror or one_line(error)}: {where}"
 
 
 EXTRAS = {

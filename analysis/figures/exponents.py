@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 
 from structlin.drawing.drawing import Drawing, Panel, Series
-from structlin.drawing.names import readable
 from structlin.drawing.style import colour_of, marker_of, ordered
 from structlin.laws.approaches.fit import Laws
-from structlin.laws.report.curves import runs_said, without_law
+from structlin.laws.report.curves import called, runs_said, without_law
 
 from .thetas import places_of
 
@@ -50,4 +49,4 @@ def _point(laws: Laws, variant: str, x: float, variants: list[str]) -> Series:
     low, high = (end if np.isfinite(end) else value for end in (interval.low, interval.high))
     ends = [np.array([number]) for number in (x, value, min(low, value), max(high, value))]
     own = (colour_of(variants, variant), marker_of(variants, variant))
-    return Series(readable(variant), variant, ends[0], ends[1], "points", *own, ends[2], ends[3])
+    return Series(called(laws, variant), variant, ends[0], ends[1], "points", *own, ends[2], ends[3])

@@ -32,7 +32,7 @@ def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
     """Diagrams of the shown structures, then their frontiers."""
     variants = shown(ordered(laws.points.variants))
     thetas = thetas_of(runs)
-    named = tuple((readable(name), thetas[name]) for name in variants)
+    named = tuple((readable(name, variants), thetas[name]) for name in variants)
     diagrams = Panel("structures", "", "", (), paint=partial(_paint, named=named), tall=True)
     return Drawing(
         name="fig1",

@@ -9,28 +9,28 @@ import numpy as np
 import pandas as pd
 
 from structlin.drawing.drawing import Drawing, Panel, Series
-from structlin.drawing.names import experts_of, mixture_of, readable
+from structlin.drawing.names import experts_of, mixture_of
 from structlin.drawing.style import COLOURS, ordered
 from structlin.laws.approaches.fit import Laws
 from structlin.laws.approaches.multiplier import MEANS
-from structlin.laws.report.curves import runs_said
+from structlin.laws.report.curves import called, runs_said
 
 
 def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
     """One group of bars a kind of mixture, one bar a number of experts."""
     found = {v: laws.multipliers[v] for v in ordered(laws.multipliers) if experts_of(v)}
-    kinds = list(dict.fromkeys(mixture_of(variant) for variant in found))
+    kinds = list(dict.fromkeys(mixture_of(variant, laws.points.variants) for variant in found))
     counts = sorted({experts_of(variant) for variant in found})
     series = []
     for place, experts in enumerate(counts):
-        chosen = {mixture_of(v): m for v, m in found.items() if experts_of(v) == experts}
+        chosen = {mixture_of(v, laws.points.variants): m for v, m in found.items() if experts_of(v) == experts}
         offset = 0.4 * (place - (len(counts) - 1) / 2)
         x = np.array([kinds.index(kind) + offset for kind in chosen], dtype=float)
         values = [(m.mean, m.mean_interval.low, m.mean_interval.high) for m in chosen.values()]
         mean, low, high = np.array(values, dtype=float).reshape(-1, 3).T
         colour = COLOURS[2 + place % 6]
         series.append(Series(f"{experts} experts", f"{experts} experts", x, mean, "bars", colour, "o", low, high))
-    base = readable(laws.baseline or laws.choices.baseline)
+    base = called(laws)
     panel = Panel(
         "mean multiplier", "", f"compute multiplier against {base}", tuple(series),
         x_log=False, y_log=False, level=1.0, names=tuple(kinds),
@@ -45,6 +45,6 @@ def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
         ),
         panels=(panel,),
         missing=tuple(
-            f"{readable(v)}: no multiplier" for v in laws.points.variants if experts_of(v) and v not in found
+            f"{called(laws, v)}: no multiplier" for v in laws.points.variants if experts_of(v) and v not in found
         ),
     )

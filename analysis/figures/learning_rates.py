@@ -36,7 +36,7 @@ def draw(runs: pd.DataFrame, laws: Laws | None = None) -> Drawing:
             part = last[(last["structure"] == structure) & (last["rate_rule"] == rule)]
             widths = sorted(last["d_model"].unique())
             series = tuple(_curve(part, width, widths) for width in widths if (part["d_model"] == width).any())
-            title = f"{readable(structure)}, {RULES[rule]} rates"
+            title = f"{readable(structure, structures)}, {RULES[rule]} rates"
             label = loss_label(runs)
             panels.append(Panel(title, "base learning rate lr0", label, series, y_most=SHOWN * lowest))
     seeds, steps = last["seed"].nunique(), int(last["step"].min())
@@ -139,7 +139,8 @@ def _laws_said(found: dict[tuple[str, str], dict[str, Any]]) -> str:
     for (structure, rule), law in found.items():
         ends = law["interval"]["size"]
         span = f" [{ends['low']:.2f}, {ends['high']:.2f}]" if ends else ""
-        said.append(f"{readable(structure)}, {RULES.get(rule, rule)}: width^{law['size']:.2f}{span}")
+        named = readable(structure, {one for one, _ in found})
+        said.append(f"{named}, {RULES.get(rule, rule)}: width^{law['size']:.2f}{span}")
     return f"The best rate goes as {'; '.join(said)} (90% intervals)." if said else ""
 
 
@@ -175,7 +176,8 @@ def _best_panel(best: pd.DataFrame, structures: list[str], laws: list[Series]) -
 def _names(best: pd.DataFrame) -> list[str]:
     """btt, naive."""
     pairs = zip(best["structure"], best["rate_rule"], strict=True)
-    return [f"{readable(structure)}, {RULES[rule]}" for structure, rule in pairs]
+    structures = set(best["structure"])
+    return [f"{readable(structure, structures)}, {RULES[rule]}" for structure, rule in pairs]
 
 
 def _curve(part: pd.DataFrame, width: int, widths: list[int]) -> Series:

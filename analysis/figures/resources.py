@@ -5,29 +5,23 @@ from __future__ import annotations
 import pandas as pd
 
 from structlin.drawing.drawing import Drawing, Panel, Series
-from structlin.drawing.names import readable
 from structlin.drawing.style import colour_of, marker_of, ordered
 from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.multiplier import Multiplier
 from structlin.laws.checks.resources import RESOURCES, UNITS, multipliers_of
-from structlin.laws.report.curves import compute_label, runs_said, without_law
+from structlin.laws.report.curves import called, compute_label, runs_said, without_law
 
 
 def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
     """One panel a resource: multiplier against the baseline's own spending."""
     variants = ordered(laws.points.variants)
-    base = readable(laws.baseline or laws.choices.baseline)
+    base = called(laws)
     panels, missing = [], list(without_law(laws, variants))
     for column, name in RESOURCES.items():
         found = laws.multipliers if column == "C" else multipliers_of(laws, column)
         if not found:
             missing.append(f"by {name}: not known for these runs, or too few points")
-        series = tuple(
-            Series(
-                readable(v), v, m.flops, m.value, "band", colour_of(variants, v), marker_of(variants, v), m.low, m.high
-            )
-            for v in ordered(found)
-            for m in [found[v]]
-        )
+        series = tuple(_curve(laws, found[v], v, variants) for v in ordered(found))
         unit = compute_label(laws) if column == "C" else UNITS[column]
         panels.append(Panel(f"by {name}", f"{base}: {unit}", f"multiplier against {base}", series, level=1.0))
     return Drawing(
@@ -44,3 +38,8 @@ def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
         shared_legend=True,
         missing=tuple(missing),
     )
+
+
+def _curve(laws: Laws, found: Multiplier, variant: str, variants: list[str]) -> Series:
+    look = (colour_of(variants, variant), marker_of(variants, variant))
+    return Series(called(laws, variant), variant, found.flops, found.value, "band", *look, found.low, found.high)

@@ -14,19 +14,26 @@ import contextlib
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from structlin.errors import UserError, asks_help, key_values
 from structlin.laws.choices import Choices
+from structlin.laws.report.console import span
 
 MOST_WARNINGS = 3
 MATTER = ("plateau", "one_curve", "few_runs", "misfit", "edge_of_grid", "few_points")
 """Warnings that change how a verdict is read, the gravest first."""
+OF_A_SWEEP = ("runs", "study", "structure", "status", "watch", "format", "name", "cancel", "retry")
+"""Keys of a sweep that the demo does not take: it would look for its runs in vain, or have nothing to compare."""
 STUDY = "pixels"
 SHOWN = ("dense", "btt")
 AHEAD = 4.0
 """The forecast is made from runs below the largest compute over this."""
+KEPT = "study"
+"""The forecast's name below demo/forecasts."""
+INSIDE = {True: ", inside its interval", False: ", outside its interval", None: ", without an interval"}
 
 
 def main(arguments: list[str]) -> int:
@@ -35,11 +42,16 @@ def main(arguments: list[str]) -> int:
         print(__doc__)
         return 0
     own = [word for word in arguments if word.startswith("out=")]
+    for key in (word.partition("=")[0] for word in arguments):
+        if key in OF_A_SWEEP:
+            raise UserError(
+                f"the demo trains one study and takes no {key}=; out=FOLDER says where; your own study: structlin sweep"
+            )
     out = Path(key_values(own, {"out": "demo"})["out"])
     from structlin.command import sweep
 
     code = sweep.main(["study=demo", f"runs={out / 'runs'}", *(word for word in arguments if word not in own)])
-    if code:
+    if code or "dry_run=true" in arguments:
         return code
     print("\n".join(["", *of_own_runs(out), "", *of_kept_study(out)]))
     return 0
@@ -115,7 +127,7 @@ def of_kept_study(out: Path) -> list[str]:
         f"A LARGER STUDY, kept with the package: {origin['command']}",
         *(f"  {line}" for line in verdicts(found)),
         *(f"  {line}" for line in backtests(found)),
-        *(f"  {line}" for line in forecast(choices)),
+        *(f"  {line}" for line in forecast(choices, out / "forecasts")),
         f"  {out / 'study' / 'report.html'} has the laws of all of it",
     ]
 
@@ -135,29 +147,30 @@ def backtests(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def forecast(choices: Choices) -> list[str]:
-    """The loss at the largest compute, foretold from runs below a quarter of it, against what was measured there."""
-    from dataclasses import replace
+def forecast(choices: Choices, folder: Path) -> list[str]:
+    """The loss at the largest compute, foretold with its interval from runs below a quarter of it, and scored.
 
+    As ``structlin fit forecast=NAME`` keeps it and ``score=`` holds later runs against it; its file is in ``folder``.
+    """
+    from structlin.laws import forecasts
     from structlin.laws.approaches.fit import fit_laws
-    from structlin.laws.run import read
+    from structlin.laws.report.laws_json import record
+    from structlin.laws.run import enrich, read
 
     whole = read(choices)
     # The least of the variants' own largest, so that each has runs beyond the cut.
     top = min(float(whole.of(variant)["C"].max()) for variant in whole.variants)
-    below = replace(choices, where=f"({choices.where}) and training_flops < {top / AHEAD:.6g}")
-    laws = fit_laws(read(below), below)
-    lines = []
-    for variant, found in laws.parametrics.items():
-        frame = whole.of(variant)
-        last = int(frame["C"].to_numpy(float).argmax())
-        size, tokens, flops, measured = (float(frame[name].to_numpy(float)[last]) for name in "NDCL")
-        said = float(found.fit.law.loss(size, tokens))
-        lines.append(
-            f"forecast {variant} at {flops:.1e} FLOPs from runs below {top / AHEAD:.1e}: {said:.4g}, measured "
-            f"{measured:.4g} ({said / measured - 1:+.1%})"
-        )
-    return lines
+    below = replace(choices, where=f"({choices.where}) and training_flops < {top / AHEAD:.6g}", predict=(top,))
+    laws = enrich(fit_laws(read(below), below))
+    (folder / f"{KEPT}.json").unlink(missing_ok=True)
+    path = forecasts.keep(laws, record(laws), KEPT, folder)
+    ends = {one["variant"]: (one["interval"] or {}).get("loss") for one in forecasts.read(path)["predictions"]}
+    return [
+        f"forecast {one['variant']} at {one['flops']:.1e} FLOPs from runs below {top / AHEAD:.1e}: "
+        f"{one['predicted']:.4g} {span(ends[one['variant']], 4)}, measured {one['measured']:.4g} "
+        f"({one['error']:+.1%}{INSIDE[one['inside']]})"
+        for one in forecasts.score(replace(laws, points=whole), path)["scores"]
+    ]
 
 
 def _laws(choices: Choices, table: Any) -> dict[str, Any]:

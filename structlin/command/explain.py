@@ -23,6 +23,7 @@ from structlin.structure.plan import LinearPlan, factor_axes, input_axes
 from structlin.structure.served import plan_served
 from structlin.structure.theta import Theta
 
+WIDEST = 10**7
 LAYER = {"d_in": "768", "d_out": "3072"}
 OTHERS = {"theta": "", "rho": "", "rounding": "exact", "contraction": "cheapest", "output_order": "null"}
 _RANKED = re.compile(r"btt(\d+)")
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> int:
         return 0
     values = _values(arguments)
     theta, order = _theta(values)
-    shape = (whole_number("d_in", values["d_in"], 1), whole_number("d_out", values["d_out"], 1))
+    shape = (whole_number("d_in", values["d_in"], 1, WIDEST), whole_number("d_out", values["d_out"], 1, WIDEST))
     plan = plan_served(
         theta, *shape, rounding=values["rounding"], contraction=values["contraction"], output_order=order
     )

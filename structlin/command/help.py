@@ -6,7 +6,7 @@ The lines stand in configs/help.yaml; ``--help structure`` (or any word of a gro
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -37,6 +37,8 @@ def defaults(root: str) -> dict[str, tuple[str, str]]:
     found = {key: (value, "") for key, value in _of(root).items()}
     for group in groups_of(root):
         for option in _of_its_own(group):
+            if _brings_nothing(group, option, found):
+                continue
             try:
                 own = _of(root, f"{group}={option}")
             except UserError:  # an option that needs another beside it brings no key that others do not
@@ -112,6 +114,16 @@ def _of_its_own(group: str) -> list[str]:
     """Options of a group that are files: names of structures bring no keys."""
     files = {path.stem for path in (CONFIG_DIR / group).glob("*.yaml")}
     return [option for option in group_options(group) if option in files]
+
+
+def _brings_nothing(group: str, option: str, known: Mapping[str, object]) -> bool:
+    """Whether an option's file has keys alone that are known; to put all configs together takes seconds."""
+    raw = yaml.safe_load((CONFIG_DIR / group / f"{option}.yaml").read_text()) or {}
+    chosen = raw.pop("defaults", [])
+    # Another group's option, or a parent, may bring what does not stand in this file.
+    if any(isinstance(entry, dict) for entry in chosen):
+        return False
+    return all(f"{group}.{key}" in known for key in _flat(raw))
 
 
 def _of(root: str, *overrides: str) -> dict[str, str]:

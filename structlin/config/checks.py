@@ -13,7 +13,15 @@ def one_of(name: str, value: Any, valid: tuple[str, ...]) -> None:
         raise UserError(f"{name} = '{value}' is unknown; {suggest(str(value), valid)}")
 
 
-def at_least(name: str, value: int, least: int) -> None:
-    """UserError for a value below the least."""
+LARGEST = 10**12
+"""No count of a config is larger: beyond it planning would take for ever before a machine refuses."""
+LARGEST_SIZE = 10**7
+"""Nor is a width, a context or a number of experts."""
+
+
+def at_least(name: str, value: int, least: int, most: int = LARGEST) -> None:
+    """UserError for a value below the least, or beyond what any machine trains."""
     if value < least:
         raise UserError(f"{name} = {value} must be at least {least}")
+    if value > most:
+        raise UserError(f"{name} = {value:.3g} is beyond anything that trains; at most {most:g}")

@@ -26,6 +26,8 @@ from structlin.structure import CATALOG, FAMILIES
 
 # A size of theta as typed: 0, .5, 1/3, 1/4*1.
 _SIZE = r"\s*[0-9./]+(?:\*[0-9./]+)?\s*"
+NUMBERS_OF_TWO = 7
+"""Numbers of a theta of two factors."""
 NAMED = "named"
 """The option of ``structure`` that every name of the catalogue and of the families stands for."""
 
@@ -93,6 +95,8 @@ def _parse(arguments: Sequence[str]) -> list[Override]:
             raise UserError(f"cannot read '{argument}': {_unread(argument)}") from None
         if override.is_add() or override.is_delete():
             raise UserError(f"'{argument}': keys are set as key=value, neither added with + nor removed with ~")
+        if override.package is not None:
+            raise UserError(f"'{argument}': a key has no @; write {override.key_or_group}=...")
         # As in Hydra, what is said last counts.
         parsed[override.key_or_group] = override
     return list(parsed.values())
@@ -141,7 +145,9 @@ def _protect_theta(argument: str) -> str:
         return f"{key}={_quoted_paths(value)}"
     if key not in ("structure.theta", "structure.rho") or value.startswith(("'", '"')):
         return argument
-    is_one = ("=" in value and "(" not in value) or re.fullmatch(rf"{_SIZE}(?:[,|]{_SIZE})*", value)
+    is_one = ("=" in value and "(" not in value) or bool(re.fullmatch(rf"{_SIZE}(?:[,|]{_SIZE})*", value))
+    # Seven values are one theta whatever they are: a mistake in one of them is said of the theta.
+    is_one = is_one or ("(" not in value and value.count(",") == NUMBERS_OF_TWO - 1)
     if is_one and key == "structure.theta":
         return f"{key}='{value}'"
     thetas = re.findall(r"\([^()]*\)", value)
@@ -208,7 +214,10 @@ def _copied(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(composed: DictConfig) -> dict[str, Any]:
-    plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
+    try:
+        plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
+    except OmegaConfBaseException as error:
+        raise UserError(f"a reference leads nowhere: {one_line(error)}; write values out, without ${{..}}") from None
     assert isinstance(plain, dict)
     return _nulled(plain)
 

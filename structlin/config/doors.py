@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from structlin.config.checks import LARGEST
 from structlin.config.compose import composed_configs, group_options
 from structlin.config.files import CONFIG_DIR
 from structlin.config.grid import GridConfig
@@ -24,7 +26,7 @@ from structlin.data.recipe import SOURCES, UNKNOWN
 from structlin.errors import UserError
 from structlin.structure import Theta, theta_of
 from structlin.structure.families import ARGUMENTS, output_order_of
-from structlin.structure.sample import sample_thetas
+from structlin.structure.sample import MOST_THETAS, sample_thetas
 
 
 def train_request(arguments: Sequence[str]) -> TrainRequest:
@@ -51,7 +53,7 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
     arguments = [f"launch={automatic()}" if argument == "launch=auto" else argument for argument in arguments]
     lines, study = expand_study(arguments, CONFIG_DIR / "study")
     for line in lines:
-        configs = list(composed_configs("sweep", line))
+        configs = _beside_dense(list(composed_configs("sweep", line)))
         of_line = _of_whole_sweep(configs)
         for config in configs:
             if config["model"].pop("d_model") is not None or config.pop("tokens") is not None:
@@ -65,6 +67,8 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
             templates.update(dict.fromkeys(_templates(config, own)))
         plain.append(of_line)
     config = _of_whole_sweep(plain, free=("widths",))
+    if config["dry_run"] is True and config["watch"] is True:
+        raise UserError("watch=true follows runs, and dry_run=true starts none; leave out one of them")
     launch = _launch(config["launch"])
     site = _site(config)
     site = replace(site, placement=_placed(site.placement, launch))
@@ -84,6 +88,15 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
         study=study,
         words=words,
     )
+
+
+def _beside_dense(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same configs, in which dense beside other structures has none of their keys: they stand against it."""
+    if any(config["structure"]["name"] != "dense" for config in configs):
+        for config in configs:
+            if config["structure"]["name"] == "dense":
+                config["structure"].update(dict.fromkeys(("theta", "rho", *ARGUMENTS)))
+    return configs
 
 
 def _plan_without_files(data: dict[str, Any]) -> None:
@@ -176,6 +189,7 @@ def _thetas(name: str, structure: Mapping[str, Any]) -> list[str]:
         raise UserError(f"structure={name} has its own theta; to give one, say structure=einsum structure.theta=...")
     if isinstance(theta, list):
         theta = ",".join(str(number) for number in theta)
+    theta = None if theta is None else str(theta)
     if rho is not None and arguments["rank"] is not None:
         raise UserError(f"structure.rho = {rho} and structure.rank = {arguments['rank']} both say the rank; give one")
     try:
@@ -199,7 +213,7 @@ def _sampled(structure: Mapping[str, Any]) -> list[Theta]:
         if structure[key] is not None and key != "factors":
             raise UserError(f"structure=sample takes no structure.{key}; it draws thetas of structure.factors=2|3")
     return sample_thetas(
-        _whole("structure.count", structure["count"]),
+        _whole("structure.count", structure["count"], most=MOST_THETAS),
         _whole("structure.seed", structure["seed"], 0),
         bounds,
         2 if structure["factors"] is None else _whole("structure.factors", structure["factors"]),
@@ -288,13 +302,17 @@ def _numbers(name: str, value: Any) -> list[float]:
     for number in values:
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise UserError(f"{name} = {number!r} is not a number such as 1e15")
+        if isinstance(number, int) and abs(number) > LARGEST**3:
+            raise UserError(f"{name} is a number of {len(str(abs(number)))} digits; write it such as 1e15")
     return [float(number) for number in values]
 
 
-def _whole(name: str, value: Any, least: int = 1) -> int:
+def _whole(name: str, value: Any, least: int = 1, most: float = math.inf) -> int:
     numbers = _numbers(name, value)
     if len(numbers) != 1 or not numbers[0].is_integer() or numbers[0] < least:
         raise UserError(f"{name} = {value!r} should be a whole number of at least {least}")
+    if numbers[0] > most:
+        raise UserError(f"{name} = {value:.3g} is too large; at most {most:,}")
     return int(numbers[0])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from structlin.config.checks import LARGEST_SIZE, at_least
 from structlin.errors import UserError, suggest
 
 DESIGNS = {
@@ -49,5 +50,7 @@ class GridConfig:
             values = getattr(self, name)
             if values is not None and (not values or min(values) < 1):
                 raise UserError(f"grid.{name} = {list(values)} must list numbers of at least 1")
+        for width in self.widths or ():
+            at_least("grid.widths", width, 1, LARGEST_SIZE)
         if self.most_tokens is not None and not self.most_tokens >= 1:
             raise UserError(f"grid.most_tokens = {self.most_tokens} must be at least 1")

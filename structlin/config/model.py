@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import ClassVar
 
-from structlin.config.checks import at_least, one_of
+from structlin.config.checks import LARGEST_SIZE, at_least, one_of
 from structlin.errors import UserError
 
 DTYPES = ("float32", "tf32", "bfloat16", "float64")
+
+MOST_LAYERS = 10_000
 
 ALL_BLOCKS = ("blocks.*",)
 """Pattern of every linear of the blocks: all but the head, and the input of a model that has one."""
@@ -59,7 +61,8 @@ class ModelConfig(ABC):
         one_of("model.weight_norm", self.weight_norm, ("none", "fixed", "learned"))
         one_of("model.dtype", self.dtype, DTYPES)
         for name in ("d_model", "num_layers", "ffn_expansion", "base_width", "base_ffn_expansion"):
-            at_least(f"model.{name}", getattr(self, name), 1)
+            at_least(f"model.{name}", getattr(self, name), 1, LARGEST_SIZE)
+        at_least("model.num_layers", self.num_layers, 1, MOST_LAYERS)
         self._check_patterns()
 
     @property
@@ -149,11 +152,11 @@ class Gpt2Config(ModelConfig):
                 f"model.d_head = {self.d_head} and model.num_heads = {self.num_heads}: one of them is a number and "
                 "the other null; d_model / it gives the other"
             )
+        at_least("model.d_head" if self.num_heads is None else "model.num_heads", self.width_step, 1, LARGEST_SIZE)
         super().__post_init__()
         one_of("model.weight_norm_experts", self.weight_norm_experts, ("own", "shared"))
         self._check_names("zero_start", self.zero_start, "linear", self.OUTER_LINEARS, self.BLOCK_LINEARS)
-        at_least("model.d_head" if self.num_heads is None else "model.num_heads", self.width_step, 1)
-        at_least("model.context", self.context, 1)
+        at_least("model.context", self.context, 1, LARGEST_SIZE)
         if self.d_model % self.width_step:
             low = max(1, self.d_model // self.width_step) * self.width_step
             name = "d_head" if self.num_heads is None else "num_heads"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from structlin.config.checks import at_least, one_of
+from structlin.config.checks import LARGEST_SIZE, at_least, one_of
 from structlin.errors import UserError
 
 KINDS = ("none", "btt", "ffn", "dense", "low_rank")
@@ -56,7 +56,7 @@ class MoeConfig:
             return
         one_of("moe.layers", self.layers, COVERED)
         one_of("moe.router_start", self.router_start, ROUTER_STARTS)
-        at_least("moe.num_experts", self.num_experts, 1)
+        at_least("moe.num_experts", self.num_experts, 1, LARGEST_SIZE)
         if not 1 <= self.top_k <= self.num_experts:
             raise UserError(f"moe.top_k = {self.top_k} must lie in [1, moe.num_experts = {self.num_experts}]")
         if not 0 <= self.evaluation_top_k <= self.num_experts:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from structlin.config.checks import at_least, one_of
 from structlin.errors import UserError
 
+MOST_THREADS = 4096
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -50,7 +52,7 @@ class Placement:
         one_of("device", self.device, ("auto", "cpu", "cuda"))
         one_of("sharding", self.sharding, ("auto", "ddp", "fsdp"))
         one_of("tracking", self.tracking, ("auto", "wandb", "tensorboard", "journal"))
-        at_least("threads", self.threads, 1)
+        at_least("threads", self.threads, 1, MOST_THREADS)
         at_least("log_steps", self.log_steps, 1)
         one_of("compile", self.compile, ("auto", "true", "false"))
         one_of("graphs", self.graphs, ("auto", "true", "false"))

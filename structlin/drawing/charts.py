@@ -78,10 +78,11 @@ def boxes(drawings: Sequence[Drawing]) -> str:
     colours: dict[str, str] = {}
     for series in sorted(every, key=lambda one: not one.label):
         colours.setdefault(series.variant, series.colour)
-    # Variants of one name (btt, and btt/paper of another study) have one box, and one colour.
+    # Variants of one name (btt, and btt/paper of another study where all are) have one box, and one colour.
     named: dict[str, list[str]] = {}
+    called = {variant: name for drawing in drawings for variant, name in drawing.called.items()}
     for variant in dict.fromkeys(series.variant for series in every):
-        named.setdefault(readable(variant), []).append(variant)
+        named.setdefault(called.get(variant, readable(variant)), []).append(variant)
     together = {"|".join(variants): name for name, variants in named.items()}
     return toggles({key: colours[key.split("|")[0]] for key in together}, together)
 
@@ -108,6 +109,8 @@ def lacking(drawing: Drawing) -> str:
     lines = "".join(f"<li>{escape(line)}</li>" for line in drawing.missing)
     command = f"<pre>{escape(drawing.command)}</pre>" if drawing.command else ""
     count = len(drawing.missing)
+    if count == 1:
+        return f"<div class=lacking><b>Incomplete:</b> {escape(drawing.missing[0])}{command}</div>"
     return (
         f"<div class=lacking><b>Incomplete: {count} missing.</b>{command}"
         f"<details><summary>Which</summary><ul>{lines}</ul></details></div>"

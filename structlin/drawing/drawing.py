@@ -6,7 +6,7 @@ A figure's module answers with a ``Drawing``; from it come the PNG and the PDF (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +119,8 @@ class Drawing:
     """What should be shown and is not: cells without runs, laws that could not be fitted."""
     command: str = ""
     """The sweep that makes what is missing."""
+    called: Mapping[str, str] = field(default_factory=dict)
+    """What it calls its variants; a variant that is not in it is called ``readable(variant)``."""
 
     def numbers(self) -> pd.DataFrame:
         """All points of all series in one table: panel, series, variant, style, x, y, low, high."""

@@ -15,6 +15,7 @@ from structlin.drawing.room import (
     CHARACTER,
     LEFT,
     RIGHT,
+    TEXT_LINE,
     TOP,
     Box,
     Room,
@@ -33,9 +34,11 @@ CLOUD = 60
 """Points of one series from which on they are drawn smaller."""
 BAND_MARKERS = 4
 """Markers along the line of a band, which tell variants of one colour apart."""
-LINES_A_PAGE = 88
+LINES_A_PAGE, CHARACTERS_A_LINE = 82, 118
 PAPER_INCHES, MARGIN = (8.27, 11.69), 0.6
 """A4, for everything that is printed together."""
+BETWEEN = 0.35
+"""Inches between two drawings of a page."""
 INCHES_PER_TICK = 0.42
 _RING: Any = {"marker": "o", "ms": 8.5, "mfc": "none", "mew": 1.0, "lw": 0}
 _STAR: Any = {"marker": "*", "ms": 7, "mec": "black", "mew": 0.4, "lw": 0}
@@ -61,43 +64,40 @@ def _saved(figure: Figure, title: str, ending: str) -> bytes:
 
 
 def text_pages(title: str, lines: Sequence[str]) -> Iterator[Figure]:
-    """Pages of text in a typewriter's letters, for the print of a report."""
+    """Pages of text in a typewriter's letters, for the print of a report; a line that begins with # is a heading."""
     from matplotlib.figure import Figure
 
-    wrapped = [piece for line in lines for piece in (textwrap.wrap(line, 104, subsequent_indent="    ") or [""])]
-    for start in range(0, len(wrapped), LINES_A_PAGE):
+    across, up = PAPER_INCHES
+    for number, page in enumerate(_paged(lines)):
         figure = Figure(figsize=PAPER_INCHES)
-        figure.text(0.06, 0.96, title, fontsize=10, va="top")
-        text = "\n".join(wrapped[start : start + LINES_A_PAGE])
-        # A dollar sign would begin mathematics.
-        figure.text(0.06, 0.935, text, fontsize=SMALLEST_POINT, va="top", family="monospace", parse_math=False)
+        said = title if number == 0 else f"{title}, continued"
+        figure.text(MARGIN / across, 1 - MARGIN / up, said, fontsize=11, fontweight="bold", va="top")
+        for place, line in enumerate(page):
+            y = 1 - (MARGIN + 0.3 + TEXT_LINE * place) / up
+            weight = "bold" if line.startswith("# ") else "normal"
+            style: Any = {"fontsize": SMALLEST_POINT, "va": "top", "family": "monospace", "fontweight": weight}
+            # A dollar sign would begin mathematics.
+            figure.text(MARGIN / across, y, line.removeprefix("# "), parse_math=False, **style)
         yield figure
 
 
-def on_page(figure: Figure) -> Figure:
-    """The same figure in the upper middle of a page of the common size, nothing of it larger or smaller.
+def _paged(lines: Sequence[str]) -> Iterator[list[str]]:
+    """Wrapped lines, as many as a page holds; a heading is never the last of a page, an empty line never the first."""
+    wrapped = [piece for line in lines for piece in _wrapped(line)]
+    while wrapped:
+        end = min(LINES_A_PAGE, len(wrapped))
+        while end > 1 and end < len(wrapped) and (wrapped[end - 1].startswith("# ") or not wrapped[end - 1]):
+            end -= 1
+        yield wrapped[:end]
+        wrapped = wrapped[end:]
+        while wrapped and not wrapped[0].strip():
+            wrapped = wrapped[1:]
 
-    What is higher than the page is scaled to it.
-    """
-    width, height = figure.get_size_inches()
-    across, up = PAPER_INCHES
-    scale = min(1.0, (up - 2 * MARGIN) / height, (across - 2 * MARGIN) / width)
-    left, bottom = (across - scale * width) / 2, up - MARGIN - scale * height
 
-    def moved(x: float, y: float) -> tuple[float, float]:
-        return (left + scale * width * x) / across, (bottom + scale * height * y) / up
-
-    for axes in figure.axes:
-        box = axes.get_position()
-        corner, far = moved(box.x0, box.y0), moved(box.x1, box.y1)
-        axes.set_position((*corner, far[0] - corner[0], far[1] - corner[1]))
-    for text in figure.texts:
-        text.set_position(moved(*text.get_position()))
-    for legend in figure.legends:
-        anchor = legend.get_bbox_to_anchor().transformed(figure.transFigure.inverted())
-        legend.set_bbox_to_anchor(moved(anchor.x0, anchor.y0), transform=figure.transFigure)
-    figure.set_size_inches(across, up)
-    return figure
+def _wrapped(line: str) -> list[str]:
+    """A line as lines that fit, what follows the first of them further in."""
+    inside = " " * (len(line) - len(line.lstrip()) + 4)
+    return textwrap.wrap(line, CHARACTERS_A_LINE, subsequent_indent=inside, break_on_hyphens=False) or [""]
 
 
 def figure_of(drawing: Drawing, *, captioned: bool = False) -> Figure:
@@ -106,11 +106,37 @@ def figure_of(drawing: Drawing, *, captioned: bool = False) -> Figure:
 
     room = room_of(drawing, captioned=captioned)
     figure = Figure(figsize=(room.width, room.height))
-    top, drawn = room.height, []
+    _draw(figure, drawing, room, (0.0, 0.0))
+    return figure
+
+
+def printed(drawings: Sequence[Drawing]) -> Iterator[tuple[Figure, list[Drawing]]]:
+    """Captioned drawings on pages of the common size, as many below each other as fit, and which each page holds.
+
+    What is higher than a page has one of its own height; call within ``rc_context(RC)``.
+    """
+    from matplotlib.figure import Figure
+
+    waiting = [(drawing, room_of(drawing, captioned=True)) for drawing in drawings]
+    while waiting:
+        across, up = PAPER_INCHES[0], max(PAPER_INCHES[1], waiting[0][1].height + 2 * MARGIN)
+        figure, top = Figure(figsize=(across, up)), up - MARGIN
+        held: list[Drawing] = []
+        while waiting and (not held or top - waiting[0][1].height >= MARGIN):
+            drawing, room = waiting.pop(0)
+            _draw(figure, drawing, room, ((across - room.width) / 2, top - room.height))
+            held.append(drawing)
+            top -= room.height + BETWEEN
+        yield figure, held
+
+
+def _draw(figure: Figure, drawing: Drawing, room: Room, corner: tuple[float, float]) -> None:
+    """A drawing with its lower left corner there, in inches."""
+    left, top, drawn = corner[0], corner[1] + room.height, []
     for row, height, legend in zip(room.rows, room.heights, room.legends, strict=True):
         for column, panel in enumerate(row):
             bare = drawing.shared_y and column > 0 and not panel.own_y
-            box = (column * room.cell, top - height + legend, room.cell, height - legend)
+            box = (left + column * room.cell, top - height + legend, room.cell, height - legend)
             axes = _axes(figure, panel, box, bare)
             _panel(axes, panel, bare)
             drawn.append((axes, panel, box[2:]))
@@ -118,18 +144,19 @@ def figure_of(drawing: Drawing, *, captioned: bool = False) -> Figure:
                 _legend(figure, panel.series, box[0], box[1], room.cell)
         top -= height
     _finish(drawing, drawn)
-    _write_below(figure, room)
-    return figure
+    _write_below(figure, room, corner)
 
 
-def _write_below(figure: Figure, room: Room) -> None:
+def _write_below(figure: Figure, room: Room, corner: tuple[float, float]) -> None:
     """The shared legend, what is missing, and the caption."""
+    across, up = figure.get_size_inches()
+    left, under = corner
     if room.shared:
-        _legend(figure, room.shared, 0.0, room.below, room.width)
-    left = 0.08 / room.width
+        _legend(figure, room.shared, left, under + room.below, room.width)
     for text, bottom, colour in ((room.caption, 0.05, "black"), (room.note, room.caption_height + 0.05, "#A00000")):
         if text:
-            figure.text(left, bottom / room.height, text, fontsize=SMALLEST_POINT, color=colour, va="bottom")
+            place = ((left + 0.08) / across, (under + bottom) / up)
+            figure.text(*place, text, fontsize=SMALLEST_POINT, color=colour, va="bottom")
 
 
 def _axes(figure: Figure, panel: Panel, box: Box, bare: bool) -> Axes:

@@ -65,8 +65,11 @@ def toggles(colours: Mapping[str, str], names: Mapping[str, str] | None = None) 
     )
 
 
-def table(title: str, note: str, columns: Sequence[str], rows: Rows) -> str:
-    """A table that scrolls sideways on a narrow screen; the first cell of a row is its variant. Empty without rows."""
+def table(title: str, note: str, columns: Sequence[str], rows: Rows, *, words: bool = False) -> str:
+    """A table that scrolls sideways on a narrow screen; the first cell of a row is its variant. Empty without rows.
+
+    Cells that are ``words`` stand to the left and wrap; numbers stand to the right.
+    """
     if not rows:
         return ""
     head = "".join(f"<th scope=col>{escape(name)}</th>" for name in columns)
@@ -78,8 +81,8 @@ def table(title: str, note: str, columns: Sequence[str], rows: Rows) -> str:
     )
     return (
         f"<section><h2>{escape(title)}</h2><p>{escape(note)}</p>"
-        f'<div class=scroll tabindex=0 role=region aria-label="{escape(title)}">'
-        f"<table><thead><tr>{head}</tr></thead>"
+        f'<div class=scroll tabindex=0 role=group aria-label="{escape(title)}">'
+        f"<table{' class=words' if words else ''}><thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table></div></section>"
     )
 

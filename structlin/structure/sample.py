@@ -27,6 +27,8 @@ from structlin.structure.theta import Term, Theta
 # Bounds so narrow that fewer than one candidate in this many passes are a mistake, not patience.
 CANDIDATES_PER_THETA = 2_000
 SAMPLED_FACTORS = (2, 3)
+MOST_THETAS = 100_000
+"""A sweep samples no more: each is kept, named and planned."""
 _BASES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53)
 _PLAIN_BASES = 5
 """Bases whose digits are not permuted; two factors take only these."""

@@ -245,8 +245,8 @@ def test_a_variant_without_a_law_is_named(taxonomy) -> None:
     ("variant", "said", "kind", "experts"),
     [
         ("low_rank", "low rank", "", 0),
-        ("btt/paper", "btt", "", 0),
-        ("btt@nddn/paper", "btt nddn", "", 0),
+        ("btt/paper", "btt (paper)", "", 0),
+        ("btt@nddn/paper", "btt nddn (paper)", "", 0),
         ("moe-btt8", "BTT-MoE (8)", "BTT-MoE", 8),
         ("btt+moe-ffn16-all", "btt, standard MoE (16, all)", "btt, standard MoE (all)", 16),
         ("moe-low_rank8-k1", "low-rank-MoE (8, k1)", "low-rank-MoE (k1)", 8),

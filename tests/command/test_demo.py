@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,10 @@ def test_the_kept_study_is_fitted_tested_and_scored(printed: list[str]) -> None:
     rest = printed[next(n for n, line in enumerate(printed) if line.startswith("A LARGER STUDY")) :]
     for variant in demo.SHOWN:
         assert any(line.startswith(f"  backtest {variant}: fitted below") for line in rest)
-        assert any(line.startswith(f"  forecast {variant} at ") and "measured" in line for line in rest)
+        said = next(line for line in rest if line.startswith(f"  forecast {variant} at "))
+        assert re.search(
+            r": [\d.]+ \[[\d.]+, [\d.]+\], measured [\d.]+ \([+-][\d.]+%, (in|out)side its interval\)$", said
+        )
     assert any("btt needs" in line and "of dense's compute" in line for line in rest)
 
 

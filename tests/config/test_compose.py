@@ -379,6 +379,16 @@ def test_one_run_of_a_family_by_train() -> None:
     assert (found.asked, found.science.structure.name) == ("blast", "blast-b4-r8")
 
 
+def test_dense_beside_others_takes_none_of_their_keys() -> None:
+    own = "structure.theta=1/6,0,5/6,0,5/6,1/6,0"
+    found = [template.science.structure for template in request("structure=dense,einsum", own).templates]
+    assert [one.name for one in found] == ["dense", "(1/6|0|5/6|0|5/6|1/6|0)"]
+    ranked = request("structure=dense,btt", "structure.rank=1,4").templates
+    assert [template.science.structure.name for template in ranked] == ["dense", "btt", "btt-r4"]
+    alone = request("structure=dense").templates
+    assert ranked[0] == alone[0]
+
+
 _RANK = ": write a whole number such as 64, or a part of d = min(d_in, d_out): d, d/4, 3/8*d"
 _OF_THREE = "structure=btt structure.factors=3"
 WRONG_FAMILIES = {

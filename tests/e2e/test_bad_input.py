@@ -8,6 +8,8 @@ import pytest
 
 import sweep
 import train
+from analysis import make, report
+from structlin.command import demo
 from structlin.errors import door
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +44,21 @@ WRONG = [
     (sweep, ["budget"], "key=value"),
     (sweep, ["--budget", "1e15"], "--help"),
     (sweep, ["structure=sample", "structure.psi=[2,3]", "budget=1e15", "structure.count=1"], "widen the bounds"),
+    (sweep, ["budget=1e15", "grid.widths=[1e30]"], "at most 1e+07"),
+    (sweep, ["budget=1e15", "model.d_head=1e30"], "model.d_head = 1e+30"),
+    (sweep, ["budget=1e15", "model.num_layers=1e30"], "model.num_layers = 1e+30"),
+    (sweep, ["budget=" + "9" * 400], "400 digits"),
+    (sweep, ["structure=einsum", "structure.theta=nan,0,1,0,0,1,0", "budget=1e15"], "'nan'"),
+    (sweep, ["structure=einsum", "structure.theta=1e9,0,0,0,1,0,0", "budget=1e15"], "outside [0, 1]"),
+    (sweep, ["structure=sample", "structure.count=1e9", "budget=1e15"], "at most 100,000"),
+    (sweep, ["budget=1e15", "seed=${seed}"], "without ${..}"),
+    (sweep, ["budget=1e15", "structure@x=btt"], "a key has no @"),
+    (sweep, ["budget=1e15", "dry_run=true", "watch=true"], "leave out one"),
+    (train, ["model.d_model=512", "tokens=1e7", "threads=1e9"], "threads = 1e+09"),
+    (demo, ["structure=low_rank"], "takes no structure="),
+    (demo, [], "takes no runs="),
+    (make, ["figure=fig2", "out=README.md"], "a file stands where a folder is needed"),
+    (report, ["out=README.md/report"], "a file stands where a folder is needed"),
     (train, ["structure=btt"], "model.d_model=512 tokens=1e7"),
     (train, ["structure=btt", "model.d_model=500", "tokens=1e7"], "nearest widths: 448, 512"),
     (train, ["structure=btt,dense", "model.d_model=512", "tokens=1e7"], "sweep.py"),

@@ -339,8 +339,19 @@
   }
   paint();
   night.addEventListener("change", paint);
-  window.addEventListener("beforeprint", () => { printing = true; paint(); });
-  window.addEventListener("afterprint", () => { printing = false; paint(); });
+  // On paper nothing can be unfolded: warnings and tables stand open there, the numbers of the charts do not.
+  let folded = [];
+  window.addEventListener("beforeprint", () => {
+    printing = true;
+    folded = [...document.querySelectorAll("details:not(.numbers):not([open])")];
+    folded.forEach((one) => { one.open = true; });
+    paint();
+  });
+  window.addEventListener("afterprint", () => {
+    printing = false;
+    folded.forEach((one) => { one.open = false; });
+    paint();
+  });
 
   let waiting = 0;
   window.addEventListener("resize", () => {

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from structlin.drawing.names import shared, shortened
 from structlin.drawing.terminal import Columns, terminal
 from structlin.drawing.terminal import show as fitting
 from structlin.laws.approaches.multiplier import MEANS
@@ -21,9 +22,12 @@ _MAX_BUDGETS = 5
 def show(found: dict[str, Any], console: Console | None = None) -> None:
     """Print a record (``record.record``) as tables."""
     console = console or terminal()
+    common, found = shared(found["data"]), shortened(found, found["data"])
     confidence = f"{100 * found['choices']['confidence']:.0f}%"
     for sentence in found["verdict"].values():
         console.print(Text(sentence), soft_wrap=True)
+    if common:
+        console.print(Text(f"all structures: {common}"), soft_wrap=True)
     for table in (_multipliers(found, confidence), _predictions(found), _frontier(found, confidence),
                   _parametric(found, confidence), _forms(found), _optima(found), _resources(found),
                   _backtest(found), _rates(found), _mixtures(found), _scores(found)):  # fmt: skip

@@ -55,6 +55,11 @@ def runs_said(laws: Laws) -> str:
     return f"{laws.points.choices['runs']} runs, {seeds} seed{'s' * (seeds > 1)}"
 
 
+def called(laws: Laws, variant: str = "") -> str:
+    """A variant (the baseline without one) in words, by what tells it apart from the others."""
+    return readable(variant or laws.baseline or laws.choices.baseline, laws.points.variants)
+
+
 def mean_said(laws: Laws) -> str:
     """What the mean and the standard deviation of the multipliers go over."""
     return f"Mean ± standard deviation {MEANS[laws.choices.procedure]}"
@@ -63,7 +68,7 @@ def mean_said(laws: Laws) -> str:
 def without_law(laws: Laws, variants: Sequence[str]) -> tuple[str, ...]:
     """What to say of variants that have runs but no frontier law."""
     lacking = [variant for variant in variants if variant not in laws.frontiers]
-    return tuple(f"{readable(variant)}: too few points for a frontier" for variant in lacking)
+    return tuple(f"{called(laws, variant)}: too few points for a frontier" for variant in lacking)
 
 
 # --- frontiers ------------------------------------------------------------------------------------------------------
@@ -86,8 +91,8 @@ def frontier_series(laws: Laws, variant: str, colour: str, marker: str, label: s
     frame = laws.points.of(variant)
     flops, loss = (frame[name].to_numpy(float)[law.members] for name in ("C", "L"))
     order = np.argsort(flops)
-    said = f"{readable(variant)}: frontier"
-    named = label or readable(variant)
+    said = f"{called(laws, variant)}: frontier"
+    named = label or called(laws, variant)
     # No line over a gap: between the two ends of half a decade nothing was measured on the frontier.
     cuts = np.flatnonzero(np.diff(np.log10(flops[order])) > MOST_GAP) + 1
     for part in np.split(order, cuts):
@@ -95,7 +100,7 @@ def frontier_series(laws: Laws, variant: str, colour: str, marker: str, label: s
         named = ""
     fine = np.geomspace(law.span[0], law.span[1] * 2, 60)
     floor = "E" if laws.withholds(variant, "floor") else f"{law.E:.3f}"
-    said = f"{readable(variant)}: {floor} + {law.A:.3g} C^-{law.a:.3f}"
+    said = f"{called(laws, variant)}: {floor} + {law.A:.3g} C^-{law.a:.3f}"
     yield Series("", variant, fine, np.asarray(law.loss(fine)), "dashed", colour, said=said)
 
 
@@ -103,7 +108,7 @@ def by_number(laws: Laws, variants: Sequence[str], values: Mapping[str, float], 
     """Frontiers in the order of a number of each structure, which stands in the legend; looks are those everywhere."""
     series: list[Series] = []
     for variant in sorted(variants, key=lambda name: (values[name], name)):
-        label = f"{readable(variant)}  {symbol} = {values[variant]:.2f}"
+        label = f"{called(laws, variant)}  {symbol} = {values[variant]:.2f}"
         series += frontier_series(laws, variant, *look_of(tuple(laws.points.variants), variant), label)
     return tuple(series)
 
@@ -114,7 +119,7 @@ def _runs(laws: Laws, variant: str, colour: str) -> Iterator[Series]:
     lines = [run for run in runs if len(run[1]) > 1]
     dots = np.array([(flops[0], loss[0]) for _, flops, loss in runs if len(flops) == 1])
     if len(dots):
-        yield Series("", variant, dots[:, 0], dots[:, 1], "dots", colour, said=f"{readable(variant)}: runs")
+        yield Series("", variant, dots[:, 0], dots[:, 1], "dots", colour, said=f"{called(laws, variant)}: runs")
     for run, flops, loss in lines[:: max(1, -(-len(lines) // MOST_RUNS))]:
         yield Series("", variant, flops, loss, "faint", colour, said=run)
 
@@ -130,8 +135,8 @@ def multiplier_panel(laws: Laws, variants: Sequence[str], chosen: Sequence[str],
         if found is not None:
             look = (colour_of(variants, variant), marker_of(variants, variant))
             ends = (found.low, found.high)
-            series.append(Series(readable(variant), variant, found.flops, found.value, "band", *look, *ends))
-    base = readable(laws.baseline or laws.choices.baseline)
+            series.append(Series(called(laws, variant), variant, found.flops, found.value, "band", *look, *ends))
+    base = called(laws)
     label = f"{base}: {compute_label(laws)}"
     return Panel(title, label, f"compute multiplier against {base}", tuple(series), level=1.0)
 
@@ -148,7 +153,7 @@ def isoflop_panels(laws: Laws, variants: Sequence[str]) -> tuple[Panel, ...]:
     for variant, found in slices.items():
         series = [part for one in found for part in _slice(one, variant, shade(np.log(one.budget), low, high))]
         label = f"model size N\n({laws.points.choices['size']})"
-        panels.append(Panel(readable(variant), label, loss_label(laws.points.frame), tuple(series), y_log=False))
+        panels.append(Panel(called(laws, variant), label, loss_label(laws.points.frame), tuple(series), y_log=False))
     return tuple(panels)
 
 
@@ -184,7 +189,7 @@ def residual_panel(laws: Laws, variants: Sequence[str], title: str) -> Panel:
 def _residuals(laws: Laws, variant: str, found: Parametric, colour: str) -> Series:
     flops = laws.points.of(variant)["C"].to_numpy(float)
     order = np.argsort(flops)
-    return Series(readable(variant), variant, flops[order], 100 * found.fit.residuals[order], "points", colour)
+    return Series(called(laws, variant), variant, flops[order], 100 * found.fit.residuals[order], "points", colour)
 
 
 def backtest_panel(laws: Laws, variants: Sequence[str], title: str) -> Panel:
@@ -196,6 +201,6 @@ def backtest_panel(laws: Laws, variants: Sequence[str], title: str) -> Panel:
             rows = [(row["reach"], 100 * row[law]["error"]) for row in found[variant][::-1] if row[law]]
             if rows:
                 reach, error = np.array(rows).T
-                said = f"{readable(variant)}: {law}"
+                said = f"{called(laws, variant)}: {law}"
                 series.append(Series(said, variant, reach, error, style, colour_of(variants, variant)))
     return Panel(title, "largest compute / cut", "error of predicted loss, %", tuple(series), y_log=False)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from structlin.drawing.drawing import Drawing
-from structlin.drawing.names import readable
+from structlin.drawing.names import titled
 from structlin.drawing.paint import render
 from structlin.drawing.style import ordered
 from structlin.host.files import write_atomically
@@ -27,6 +27,7 @@ def write(laws: Laws, out: Path) -> list[Path]:
     """frontier, multipliers and isoflop as PNG and PDF under ``out``, those that the laws allow; the paths written."""
     paths = []
     for drawing in (frontier(laws), *_multipliers(laws), *_isoflop(laws, MOST_PANELS)):
+        drawing = replace(drawing, title=titled(drawing.title, laws.points.variants))
         for ending, content in zip(("png", "pdf"), render(drawing, "png", "pdf", captioned=True), strict=True):
             path = out / f"{drawing.name}.{ending}"
             write_atomically(path, content)
@@ -54,7 +55,7 @@ def _multipliers(laws: Laws) -> Iterator[Drawing]:
     """Compute multipliers with their bands, and their means in the legend."""
     if not laws.multipliers:
         return
-    variants, base = ordered(laws.points.variants), readable(laws.baseline or laws.choices.baseline)
+    variants, base = ordered(laws.points.variants), curves.called(laws)
     panel = curves.multiplier_panel(laws, variants, ordered(laws.multipliers), f"compute of {base} over compute")
     means = {variant: f"mean {found.mean:.2f} ± {found.std:.2f}" for variant, found in laws.multipliers.items()}
     series = tuple(replace(one, label=f"{one.label}: {means[one.variant]}", said=one.label) for one in panel.series)
@@ -105,5 +106,6 @@ def _residuals(laws: Laws) -> Iterator[Drawing]:
         trends = sorted({c.variant or "" for c in laws.cautions if c.name == "misfit"})
         caption = "A law that fits leaves no trend: points scatter evenly about zero."
         if trends:
-            caption += f" Here it does not fit {', '.join(readable(variant) for variant in trends)}: see the warnings."
+            named = ", ".join(curves.called(laws, variant) for variant in trends)
+            caption += f" Here it does not fit {named}: see the warnings."
         yield Drawing(name="residuals", title="Residuals of L(N, D)", caption=caption, panels=(panel,))

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
+from structlin.drawing.names import short, titled
 from structlin.drawing.sheet import Rows, table
 from structlin.host import code
 from structlin.laws.approaches.fit import Laws
@@ -33,9 +34,10 @@ def about(laws: Laws) -> dict[str, str]:
 
 def title(laws: Laws) -> str:
     """Scaling laws of what."""
-    names = laws.points.variants
+    variants = laws.points.variants
+    names = [short(variant, variants) for variant in variants]
     said = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-    return f"Scaling laws of {said}"
+    return titled(f"Scaling laws of {said}", variants)
 
 
 def sentences(found: dict[str, Any]) -> list[str]:
