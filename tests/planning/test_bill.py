@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from bench.fake_cuda import case
 from structlin.anatomy.kinds import rounding_of
 from structlin.anatomy.ledger import ledger
 from structlin.config.doors import sweep_request
 from structlin.config.identity import run_id
+from structlin.config.placement import Placement
 from structlin.config.request import Site
 from structlin.errors import UserError
-from structlin.planning import bill
+from structlin.planning import bill, guess
 from structlin.planning.bill import check_epochs, count, duration, make_bill, show, size, to_json
 from structlin.planning.grid import Plan, plan_sweep
 from structlin.planning.guess import guessed_seconds
@@ -138,6 +140,19 @@ def test_no_number_of_the_table_is_cut(width: int, site: Site, capsys: pytest.Ca
 def test_one_is_one(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     show(make_bill(plan_sweep(request(widths=(32,))), site, 1), Console(width=160))
     assert "1 cell on 1 run: " in capsys.readouterr().out
+
+
+MEASURED = json.loads((Path(__file__).parents[2] / "bench/results/gpu-NVIDIA-H200-2026-11-26.json").read_text())
+STEPS = {key: row["milliseconds"] / 1e3 for key, row in MEASURED["found"]["steps"].items() if "compile" in key}
+
+
+@pytest.mark.parametrize("key", STEPS)
+def test_a_guess_for_a_gpu_is_within_a_factor_of_three_of_what_was_measured(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guess, "gpu_names", lambda: ["NVIDIA H200"])
+    science = case(key.split()[0]).science
+    assert 1 <= guessed_seconds(science, 100, Placement()) / (100 * STEPS[key]) <= 3
 
 
 def test_a_guess_is_marked_and_gone_once_all_is_measured(site: Site) -> None:
