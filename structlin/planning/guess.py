@@ -1,9 +1,9 @@
 """How long will a run take where nothing like it was measured? A guess by its arithmetic, always shown as one.
 
-On a CPU a step takes a fixed time for its calls and the rest by its FLOPs: measured for structures of width 16 to 192, 3
-layers, on a core of an Intel Xeon with AVX-512 (torch 2.13.0), where the guess is within a factor of two. On a GPU it
-takes the time to move its activations, or that of its FLOPs where it is longer: within a factor of three of the steps
-measured on an H200 (docs/gpu.md), on the slow side, since others move less a second.
+On a CPU a step takes a fixed time for its calls and the rest by its FLOPs: measured for structures of width 16 to
+192, 3 layers, on a core of an Intel Xeon with AVX-512 (torch 2.13.0), where the guess is within a factor of two. On a
+GPU it takes the time to move its activations, or that of its FLOPs where it is longer: within a factor of three of
+the steps measured on an H200 (docs/gpu.md), on the slow side, since others move less a second.
 """
 
 from __future__ import annotations
