@@ -24,6 +24,7 @@ COMMANDS = {
     "status": ("structlin.command.status", "how far a sweep is, in the terminal or as a page"),
     "data": ("structlin.data.__main__", "prepare or check data"),
     "table": ("structlin.runs.table", "all evaluations as one table"),
+    "generate": ("structlin.command.generate", "let a trained model go on with a text"),
     "sync": ("structlin.runs.tracking.sync", "complete W&B's copies of runs"),
     "explain": ("structlin.command.explain", "what a structure is: einsum, sizes, costs, taxonomy, picture"),
     "completion": ("structlin.command.completion", "a script that completes commands and keys in bash, zsh or fish"),

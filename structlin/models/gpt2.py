@@ -97,13 +97,22 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, T, D) -> (N, T, D)."""
-        q_NTHK, k_NTHK, v_NTHK = (self._split(part, x) for part in "qkv")
+        q_NTHK, k_NTHK, v_NTHK = (self.heads(part, x) for part in "qkv")
         gains, biases = (self.q_norm.gain, self.k_norm.gain), (self.q_norm.bias, self.k_norm.bias)
-        mixed_NTHK = causal_attention(q_NTHK, k_NTHK, v_NTHK, *gains, 8 / self.d_head, *biases)
-        mixed_NTF = mixed_NTHK.transpose(2, 3) if self._transposed["o"] else mixed_NTHK
-        return self.o(mixed_NTF.reshape(x.shape))
+        return self.joined(causal_attention(q_NTHK, k_NTHK, v_NTHK, *gains, self.scale, *biases))
 
-    def _split(self, part: str, x: Tensor) -> Tensor:
+    @property
+    def scale(self) -> float:
+        """Of the products of queries and keys."""
+        return 8 / self.d_head
+
+    def joined(self, mixed_NTHK: Tensor) -> Tensor:
+        """What the heads (N, T, H, K) have mixed, through o: (N, T, D)."""
+        mixed_NTF = mixed_NTHK.transpose(2, 3) if self._transposed["o"] else mixed_NTHK
+        y: Tensor = self.o(mixed_NTF.reshape(*mixed_NTHK.shape[:2], -1))
+        return y
+
+    def heads(self, part: str, x: Tensor) -> Tensor:
         """x (N, T, D) through q, k or v, as heads (N, T, H, K)."""
         y: Tensor = getattr(self, part)(x)
         if self._transposed[part]:

@@ -5,7 +5,6 @@ import pty
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -66,19 +65,27 @@ def main(arguments):
 
 door(main)
 """
+    # The session's leader, which dies with its terminal; no fork of this process, which has threads of pytest's.
+    leader = """
+import fcntl, os, signal, subprocess, sys, termios, threading
+
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+ready = threading.Event()
+signal.signal(signal.SIGUSR1, lambda number, frame: ready.set())
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1], "/dev/fd/" + sys.argv[2]], pass_fds=[int(sys.argv[2])])
+ready.wait()
+os.write(1, b"up")
+child.wait()
+"""
     reading, writing = os.pipe()
-    pid, terminal = pty.fork()
-    if pid == 0:  # the session's leader, which dies with its terminal
-        ready = threading.Event()
-        signal.signal(signal.SIGUSR1, lambda number, frame: ready.set())
-        os.environ["PYTHONPATH"] = str(ROOT)
-        child = subprocess.Popen([sys.executable, "-c", program, f"/dev/fd/{writing}"], pass_fds=[writing])
-        ready.wait()
-        os.write(1, b"up")
-        os._exit(child.wait())
+    terminal, line = pty.openpty()
+    command = [sys.executable, "-c", leader, program, str(writing)]
+    ends = {"stdin": line, "stdout": line, "stderr": line, "pass_fds": [writing], "start_new_session": True}
+    process = subprocess.Popen(command, cwd=ROOT, **ends)  # type: ignore[call-overload]
     os.close(writing)
+    os.close(line)
     assert os.read(terminal, 2) == b"up"
     os.close(terminal)
     with os.fdopen(reading) as stream:
         assert stream.read() == "saved"
-    os.waitpid(pid, 0)
+    process.wait(60)

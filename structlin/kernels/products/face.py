@@ -23,6 +23,8 @@ from structlin.kernels.products.torch_path import tokens_last
 
 __all__ = ["backend_name", "structured_product"]
 
+FEW_ROWS = 32
+"""Up to here an operator's call costs more than its arithmetic (measured: bench/decode.py, docs/lab-book.md)."""
 # Tensors that the operators take; others go the plain way.
 _DEVICES = ("cpu", "cuda")
 
@@ -42,6 +44,8 @@ def structured_product(x: Tensor, first: Tensor, second: Tensor, a_first: bool, 
     alike = all(tensor.device == x.device and tensor.dtype == x.dtype for tensor in (first, second))
     sizes = ProductSizes.of(first.shape, second.shape, a_first)
     narrow = min(sizes.used_in, sizes.used_out) < FUSED_LEAST_WIDTH
+    # Reading a text token by token. Training and its evaluations never run so, and keep their bits.
+    narrow = narrow or (x.shape[0] <= FEW_ROWS and torch.is_inference_mode_enabled())
     # torch.func (grad, vmap, ...) takes no operators with gradients of their own.
     transformed = not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
     if narrow or transformed or not alike or x.device.type not in _DEVICES or x.dtype not in DTYPES:

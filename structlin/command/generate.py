@@ -1,0 +1,194 @@
+"""How does a trained model go on with a text? Loads the newest checkpoint of a run and writes on, token by token.
+
+    structlin generate run=ID prompt="Fellow citizens"      (the same: python -m structlin.generate ...)
+
+Keys:
+  run           a run's id, the first letters of it, or its folder
+  prompt        what it goes on with; @FILE reads one (default: a newline)
+  tokens        how many it writes (200)
+  temperature   of its choices: 1 as it learned them, below 1 likelier ones, 0 always the likeliest (0.8)
+  top_k         of so many likeliest alone; 0: of all (0)
+  seed          of its choices (0)
+  step          of the checkpoint; newest: the last there is (newest)
+  runs          the store (runs)
+  data.root     where gpt2's vocabulary is kept (data)
+  device        auto, cpu or cuda (auto)
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from structlin.config.placement import Placement
+from structlin.config.science import Science
+from structlin.errors import UserError, asks_help, key_values, one_line, whole_number
+from structlin.models.build import build_model
+from structlin.models.decoding import Decoder, continued
+from structlin.models.gpt2 import GPT2
+from structlin.runs.store import RunFolder, Store
+from structlin.tasks.shared import autocast
+from structlin.training.checkpoint import read
+from structlin.training.device import pick_device, settle
+
+DEFAULTS = {
+    "run": "",
+    "prompt": "\n",
+    "tokens": "200",
+    "temperature": "0.8",
+    "top_k": "0",
+    "seed": "0",
+    "step": "newest",
+    "runs": "runs",
+    "data.root": "data",
+    "device": "auto",
+}
+
+
+@dataclass(frozen=True)
+class Text:
+    """How a tokenizer's ids are written and read."""
+
+    ids: Callable[[str], list[int]]
+    written: Callable[[list[int]], str]
+    among: int
+    """Ids below it are symbols of the tokenizer."""
+
+
+def main(arguments: list[str]) -> int:
+    """Write on. UserError for a run that is not there, cannot write, or a prompt that it cannot read."""
+    if asks_help(arguments):
+        print(__doc__)
+        return 0
+    values = key_values(arguments, DEFAULTS)
+    count = whole_number("tokens", values["tokens"], 1, 10**6)
+    temperature = _temperature(values["temperature"])
+    top_k = whole_number("top_k", values["top_k"], 0)
+    folder = found(Path(values["runs"]).expanduser(), values["run"])
+    science = folder.science()
+    text = text_of(science, Path(values["data.root"]).expanduser())
+    prompt = _prompt(values["prompt"])
+    ids = text.ids(prompt)
+    placement = Placement(device=values["device"])
+    device = pick_device(placement)
+    settle(device, placement, science)
+    model, step = loaded(folder, science, values["step"])
+    generator = torch.Generator().manual_seed(whole_number("seed", values["seed"], 0))
+    decoder = Decoder(model.to(device))
+    start = torch.tensor(ids)
+    name = f"{science.variant} d{science.model.d_model} seed {science.seed}"
+    print(f"{name} at step {step:,}, context {decoder.context}", file=sys.stderr)
+    with autocast(science, device):
+        tokens = continued(decoder, start, temperature=temperature, top_k=top_k, generator=generator, among=text.among)
+        _write(prompt, tokens, count, text)
+    return 0
+
+
+def _write(prompt: str, tokens: Iterator[int], count: int, text: Text) -> None:
+    print(prompt, end="", flush=True)
+    written: list[int] = []
+    shown = 0
+    began = time.perf_counter()
+    for _ in range(count):
+        written.append(next(tokens))
+        # A character may take several tokens: what is not whole yet waits.
+        whole = text.written(written).rstrip("\N{REPLACEMENT CHARACTER}")
+        print(whole[shown:], end="", flush=True)
+        shown = len(whole)
+    took = time.perf_counter() - began
+    print(flush=True)
+    print(f"{count} tokens, {1e3 * took / count:.1f} ms each", file=sys.stderr)
+
+
+def found(runs: Path, run: str) -> RunFolder:
+    """The run of an id, the beginning of one, or a folder. UserError where it is none, or several."""
+    if not run:
+        raise UserError(f"run=ID says which run; {_some(Store(runs))}")
+    if (Path(run).expanduser() / "config.json").is_file():
+        return RunFolder(Path(run).expanduser())
+    store = Store(runs)
+    folder = store.by_id(run)
+    if folder.exists():
+        return folder
+    begin = [one for one in store.folders() if one.run_id.startswith(run)]
+    if len(begin) == 1:
+        return begin[0]
+    if begin:
+        raise UserError(f"run={run} begins {len(begin)} ids: {', '.join(one.run_id for one in begin[:5])}, ...")
+    raise UserError(f"run={run}: no such run; {_some(store)}")
+
+
+def _some(store: Store) -> str:
+    ids = [folder.run_id for folder in store.folders()]
+    if not ids:
+        return f"{store.root} has none; runs=FOLDER names another store"
+    return f"{store.root} has {', '.join(ids[:5])}{f' and {len(ids) - 5} more' if len(ids) > 5 else ''}"
+
+
+def text_of(science: Science, data_root: Path) -> Text:
+    """How its tokens are text. UserError for a model that writes none."""
+    tokenizer = science.data.tokenizer
+    if science.task != "language" or tokenizer not in ("char96", "gpt2"):
+        raise UserError(f"a run of task={science.task}, tokenizer={tokenizer} writes no text; give one of language")
+    if tokenizer == "char96":
+        from structlin.data import char96
+
+        def ids(prompt: str) -> list[int]:
+            try:
+                return [int(one) for one in char96.encode(prompt)]
+            except ValueError as error:
+                raise UserError(f"prompt: {one_line(error)} of char96 (newline and printable ASCII)") from None
+
+        return Text(ids, char96.decode, 96)
+    from structlin.data.bpe import END_OF_TEXT, load_encoding
+
+    encoding = load_encoding(data_root)
+    return Text(encoding.encode_ordinary, encoding.decode, END_OF_TEXT + 1)
+
+
+def loaded(folder: RunFolder, science: Science, wanted: str) -> tuple[GPT2, int]:
+    """The model of a checkpoint, and its step. UserError where there is none."""
+    checkpoints = folder.checkpoints
+    if not checkpoints:
+        raise UserError(f"run {folder.run_id} has no checkpoint to read; train it first")
+    step = max(checkpoints) if wanted == "newest" else whole_number("step", wanted, 0)
+    if step not in checkpoints:
+        kept = ", ".join(map(str, checkpoints))
+        raise UserError(f"run {folder.run_id} keeps no checkpoint of step {step}; it has {kept}")
+    model = build_model(science)
+    if not isinstance(model, GPT2):
+        raise UserError(f"run {folder.run_id} is of model={type(model).__name__}, which writes no text")
+    try:
+        model.load_state_dict(read(checkpoints[step])["model"])
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"{checkpoints[step]} cannot be used: {one_line(error)[:200]}") from None
+    return model, step
+
+
+def _prompt(text: str) -> str:
+    if text.startswith("@"):
+        try:
+            text = Path(text[1:]).expanduser().read_text()
+        except UnicodeDecodeError:
+            raise UserError(f"prompt={text} is no text in UTF-8") from None
+        except OSError as error:
+            raise UserError(f"prompt={text} cannot be read: {error.strerror}") from None
+    if not text:
+        raise UserError("prompt is empty; a model goes on with something: leave the key out for a newline")
+    return text
+
+
+def _temperature(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise UserError(f"temperature = {text} should be a number of at least 0, such as 0.8")
+    return value
