@@ -34,7 +34,22 @@ _WRITTEN = re.compile(r"^([+-]?(?:\d[\d,_  ']*)?\.?\d+(?:e[+-]?\d+)?)\s*([a-z]*)
 
 def words(column: pd.Series) -> pd.Series:
     """A column as text without spaces around it, empty where there is nothing (astype(str) keeps NaN in pandas 3)."""
+    if is_text(column):
+        # A table of many evaluations has few names.
+        codes, names = pd.factorize(column)
+        return pd.Series(np.array([*(str(name).strip() for name in names), ""], object)[codes], index=column.index)
     return column.map(lambda value: "" if _missing(value) else str(value).strip()).astype(object)
+
+
+def is_text(column: pd.Series) -> bool:
+    """Whether all that stands in a column is text."""
+    return pd.api.types.infer_dtype(column, skipna=True) == "string"
+
+
+def is_blank(column: pd.Series) -> bool:
+    """Whether nothing stands in a column, or spaces alone."""
+    some = column.dropna()
+    return bool(some.empty or not (pd.api.types.is_numeric_dtype(some) or (words(some) != "").any()))
 
 
 def _missing(value: object) -> bool:
@@ -102,8 +117,8 @@ def numbers(
     if written:
         column = column.map(lambda value: value if _missing(value) or value == "" else _or_text(value))
     values = pd.to_numeric(column, errors="coerce").astype(float)
-    said = words(column).str.lower()
-    text = values.isna() & ~said.isin(("", "nan", "na", "n/a", "null", "none", "-"))
+    text = values.isna()
+    text[text] = ~words(column[text]).str.lower().isin(("", "nan", "na", "n/a", "null", "none", "-"))
     if text.any():
         row = first(text)
         shown = column.iloc[row]
