@@ -34,7 +34,7 @@ _WRITTEN = re.compile(r"^([+-]?(?:\d[\d,_  ']*)?\.?\d+(?:e[+-]?\d+)?)\s*([a-z]*)
 
 def words(column: pd.Series) -> pd.Series:
     """A column as text without spaces around it, empty where there is nothing (astype(str) keeps NaN in pandas 3)."""
-    if is_text(column):
+    if is_text(column) or pd.api.types.is_integer_dtype(column):
         # A table of many evaluations has few names.
         codes, names = pd.factorize(column)
         return pd.Series(np.array([*(str(name).strip() for name in names), ""], object)[codes], index=column.index)
