@@ -210,6 +210,12 @@ def _heaps(design: Array, y: Array) -> tuple[int, int, int]:
     least = max(2, len(y) // 20)
     if min(upper.sum(), (~upper).sum()) < least or ranked[cut + 1] - ranked[cut] < _HEAP:
         return 0, 0, 0
+    # A step that N and D could make too is none of units: without it, they must leave much more of the losses.
+    plain, stepped = (
+        float(np.std(z - design @ np.linalg.lstsq(design, z, rcond=None)[0])) for z in (y, y - _BITS * upper)
+    )
+    if plain < _HEAP / 8.0 or stepped > 0.7 * plain:
+        return 0, 0, 0
     apart = float(np.median(rest[upper]) - np.median(rest[~upper]))
     if not 0.75 * _BITS < apart < 1.35 * _BITS:
         return 0, 0, 0
