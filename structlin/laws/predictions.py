@@ -1,8 +1,9 @@
 """What will a model of more compute reach? Loss, size, tokens, width and multiplier at a compute or for a loss.
 
 The compute-optimal loss is that of L(N, D) in the form that foretold best, or of the frontier where there is no such
-law. Its interval joins two errors: that of the parameters over resampled runs, and what the backtest saw, which grows
-with how far the prediction reaches in units of how far the backtest did.
+law. Its interval joins three errors: that of the parameters over resampled runs, what the backtest saw, which grows
+with how far the prediction reaches in units of how far the backtest did, and the luck of the run that will be measured.
+Where no law could be fitted below the top decade nothing says how far off a prediction is, and it has no interval.
 
 A prediction is {variant, flops, loss, params, tokens, width, interval: {loss: {low, high}, ...}, multiplier, law,
 reach}, null where it is not known; ``reach`` is the compute over the largest measured, ``multiplier``
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from structlin.errors import UserError, suggest
+from structlin.laws.approaches import forms, frontier, hull
 from structlin.laws.approaches.fit import Laws
 from structlin.laws.minimum.objective import Array
 from structlin.laws.sampling.bootstrap import NO_INTERVAL, Interval, interval
@@ -144,21 +146,44 @@ def _one(laws: Laws, curves: dict[str, _Curve | None], variant: str, given: str,
 
 
 def _beyond(laws: Laws, variant: str, reach: float) -> float:
-    """Half of the interval, in log loss, that the backtest's error makes of a prediction ``reach`` beyond the data."""
-    found = laws.parametrics.get(variant)
+    """Half of the interval, in log loss, of what the parameters do not know at ``reach`` beyond the data.
+
+    The backtest's error and the noise of one run; NaN where neither L(N, D) nor the frontier was held against a future.
+    """
+    found, frame = laws.parametrics.get(variant), laws.points.of(variant)
+    flops = frame["C"].to_numpy(float)
+    cut = forms.cuts_of(flops)[0]
     held = None if found is None else found.choice.held[found.choice.form].error
-    if found is None or held is None:
-        return 0.0
-    frame = laws.points.of(variant)
-    back = float(np.log(frame["C"].max() / found.choice.cuts[0]))
-    share = max(_LEAST, np.log(max(reach, 1.0)) / max(back, 1e-9))
-    return float(normal_quantile(0.5 + 0.5 * laws.choices.confidence) * _TO_SPREAD * held * share)
+    if held is None:
+        held = _frontier_error(laws, variant, cut)
+    share = max(_LEAST, np.log(max(reach, 1.0)) / max(float(np.log(flops.max() / cut)), 1e-9))
+    noise = float(np.std(laws.effects(variant)))
+    return float(normal_quantile(0.5 + 0.5 * laws.choices.confidence) * np.hypot(_TO_SPREAD * held * share, noise))
+
+
+def _frontier_error(laws: Laws, variant: str, cut: float) -> float:
+    """Mean absolute log error above a compute of the frontier's law below it; NaN where one of the two is missing."""
+    law, frame, choices = laws.frontiers.get(variant), laws.points.of(variant), laws.choices
+    flops, loss = frame["C"].to_numpy(float), frame["L"].to_numpy(float)
+    past = flops <= cut
+    if law is None or not past.any() or not (flops[law.members] > cut).any():
+        return float("nan")
+    offset = choices.frontier_offset
+    rows = hull.members(
+        flops[past], loss[past], kind=choices.frontier, tolerance=law.tolerance, window=choices.window,
+        offset=offset or 0.0,
+    )  # fmt: skip
+    if not frontier.enough(flops[past], rows):
+        return float("nan")
+    early = frontier.fit(flops[past], loss[past], rows, offset=offset, tolerance=law.tolerance)
+    future = law.members[flops[law.members] > cut]
+    return float(np.mean(np.abs(np.log(early.loss(flops[future]) / loss[future]))))
 
 
 def _ends(laws: Laws, value: float, samples: Array, factor: float, beyond: float, *, log: bool = False) -> Interval:
     """Percentiles of replicates, widened by an error that they do not know (in logarithms)."""
     ends = interval(np.asarray(samples), value, laws.choices.confidence, factor, log=log)
-    if not (np.isfinite(ends.low) and ends.low > 0 and value > 0):
+    if not (np.isfinite(ends.low) and ends.low > 0 and value > 0 and np.isfinite(beyond)):
         return NO_INTERVAL
     low = np.hypot(np.log(value / ends.low), beyond) if ends.low < value else beyond
     high = np.hypot(np.log(max(ends.high, value) / value), beyond)

@@ -71,6 +71,44 @@ def test_predictions_grow_less_sure_with_their_reach(laws: Laws) -> None:
     assert widths[2] > 1.5 * widths[0]
 
 
+def half(one: dict[str, object]) -> float:
+    """Upper half of the interval of a predicted loss, in logarithms."""
+    return float(np.log(one["interval"]["loss"]["high"] / one["loss"]))  # type: ignore[index]
+
+
+def test_a_prediction_knows_the_luck_of_the_run_that_will_be_measured() -> None:
+    """1.645 deviations of a run at least, wherever the law itself lies."""
+    for noise in (0.003, 0.02):
+        found = fit(two(sizes=SIZES, run_noise=noise, row_noise=0.001), bootstrap=40)
+        (one,) = found.predict(1e18, variant="dense")
+        assert half(one) >= 1.645 * float(np.std(found.effects("dense")))
+        assert half(one) >= 1.645 * 0.5 * noise
+
+
+@pytest.mark.parametrize("sizes", [3, 2])
+def test_a_frontier_that_foretells_badly_has_wide_predictions(sizes: int) -> None:
+    """Few sizes leave L(N, D) no backtest: the frontier's own error below the top decade widens the interval."""
+    table = two(sizes=SIZES[:sizes], seeds=(0, 1, 2, 3), **QUIET)
+    found = fit(table, bootstrap=40)
+    (one,) = found.predict(1e21, variant="dense")
+    frame, law = found.points.of("dense"), found.frontiers["dense"]
+    past = table[(table["variant"] == "dense") & (table["flops"] <= frame["C"].max() / 10)]
+    (early,) = fit(past.drop(columns="variant"), bootstrap=40).frontiers.values()
+    future = law.members[frame["C"].to_numpy()[law.members] > frame["C"].max() / 10]
+    error = np.mean(np.abs(np.log(early.loss(frame["C"].to_numpy()[future]) / frame["L"].to_numpy()[future])))
+    # Two decades ahead is twice as far as the backtest went.
+    assert half(one) >= 1.645 * 1.25 * 2.0 * float(error) * 0.95
+
+
+def test_what_was_never_held_against_a_future_has_no_interval() -> None:
+    table = two(sizes=SIZES[:3], seeds=(0, 1, 2, 3), evaluations=1, **QUIET)
+    late = table.assign(tokens=table["tokens"] * np.tile([1, 10], len(table) // 2), flops=np.nan)
+    late["loss"] = DENSE.loss(late["params"], late["tokens"])
+    found = fit(late.drop(columns="flops"), bootstrap=40)
+    for one in found.predict(1e20):
+        assert one["interval"] is None or one["interval"]["loss"] is None
+
+
 def test_a_comparison_is_the_multiplier_that_was_planted(laws: Laws) -> None:
     found = laws.compare("btt")
     assert found["baseline"] == "dense"

@@ -459,7 +459,7 @@ def _judge_design(laws: Laws, variant: str, sizes: int) -> None:
         text = "rows of one size agree more than chance lets them; name the run: columns='{run: ...}'"
         laws.warn("rows_share_runs", text, variant)
         laws.withhold(variant, *LAW, "multiplier")
-    trends = misfit.trends(found.fit, size, tokens, index)
+    trends = misfit.trends(found.fit, size, tokens, index, laws.scales.get(variant))
     if trends:
         said = ", ".join(f"{axis} (p = {chance:.1g})" for axis, chance in trends.items())
         laws.warn("misfit", f"residuals of L(N, D), {found.fit.form}, have a trend in {said}", variant)

@@ -15,13 +15,17 @@ from structlin.laws.minimum.objective import Array
 
 # Computes are compared to this many digits: different sums reach the same compute.
 _DIGITS = 9
+# A hull starts at the lowest compute, whatever is there. Of models that are first evaluated at nearly one compute
+# (tokens are whole numbers of batches) that is one by chance, seldom the best: corners from which the loss falls faster
+# than this power of compute are none of a frontier.
+_STEEPEST = 2.0
 
 
 def lower_hull(x: Array, y: Array) -> np.ndarray:
     """Positions of the lower convex hull of points (n,), by growing x, cut where it stops falling.
 
     Ties in x keep the lowest point; x is compared to nine digits, since different sums reach the same compute. The
-    result starts at the lowest x and ends at the lowest y.
+    result starts where the hull falls no faster than x^-_STEEPEST, mostly at the lowest x, and ends at the lowest y.
     """
     x = np.round(x, _DIGITS)
     order = np.lexsort((y, x))
@@ -41,7 +45,10 @@ def lower_hull(x: Array, y: Array) -> np.ndarray:
         hull.append(i)
     # Beyond the lowest loss more compute would buy a higher one: no frontier.
     bottom = int(np.argmin(y[hull]))
-    return np.array(hull[: bottom + 1])
+    found = np.array(hull[: bottom + 1])
+    # Slopes of a convex chain only flatten: what is too steep is its beginning.
+    flat = np.append(-np.diff(y[found]) <= _STEEPEST * np.diff(x[found]), True)
+    return np.asarray(found[flat])
 
 
 def near_hull(x: Array, y: Array, tolerance: float) -> np.ndarray:
@@ -108,6 +115,7 @@ def _heights(x: Array, y: Array) -> Array:
     # Right of the last corner there is no second one; the answer is set below, and the place only has to exist.
     inside = after < n
     after = np.where(inside, after, before)
+    before = np.where(before < 0, after, before)
     row = np.arange(b)[:, None]
     low, high = y[row, before], y[row, after]
     # At a corner both sides are the corner itself: 1 in place of the length keeps 0 / 0 away.
@@ -140,4 +148,10 @@ def _corners(x: Array, y: Array) -> np.ndarray:
     row, level = np.nonzero(np.arange(n) < depth[:, None])
     on[row, stack[row, level]] = True
     bottom = np.argmin(np.where(on, y, np.inf), axis=1)
-    return np.asarray(on & (np.arange(n) <= bottom[:, None]))
+    on &= np.arange(n) <= bottom[:, None]
+    later = np.minimum.accumulate(np.where(on, np.arange(n), n)[:, ::-1], axis=1)[:, ::-1]
+    following = np.minimum(np.append(later[:, 1:], np.full((b, 1), n), axis=1), n - 1)
+    fall, step = y - np.take_along_axis(y, following, axis=1), x[following] - x
+    # The last corner has none that follows it; a fall of nothing over nothing is not steep.
+    last = np.arange(n) == bottom[:, None]
+    return np.asarray(on & (last | (fall <= _STEEPEST * step)))

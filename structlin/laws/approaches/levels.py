@@ -27,15 +27,16 @@ _LEFT, _LEAST = 1e-3, 0.1
 _STRENGTH = 1e-4
 
 
-def chance(residual: Array, jacobian: Array, log_size: Array, index: np.ndarray) -> float:
+def chance(residual: Array, jacobian: Array, log_size: Array, index: np.ndarray, precision: Array) -> float:
     """Probability of levels so far from the law that the shapes of runs ask for, of all hinges together.
 
-    ``residual`` (n,) in log loss, ``jacobian`` (n, p) of the law's logarithm, ``index`` (n,) each row's run.
+    ``residual`` (n,) in log loss, ``jacobian`` (n, p) of the law's logarithm, ``index`` (n,) each row's run; both are
+    already times ``precision`` (n,), one over the noise of each run.
     """
     row_noise = _row_noise(residual, jacobian, index)
     if row_noise <= 0.0:
         return 1.0
-    found = [_of(residual, jacobian, hinge, index, row_noise) for hinge in hinges(log_size).T]
+    found = [_of(residual, jacobian, hinge, index, row_noise) for hinge in hinges(log_size).T * precision]
     return min(1.0, min(found) * len(found))
 
 

@@ -37,36 +37,43 @@ _SMALL = 3e-4
 _LEFT = 1e-3
 
 
-def trends(fit: ParametricFit, size: Array, tokens: Array, index: np.ndarray) -> dict[str, float]:
+def trends(
+    fit: ParametricFit, size: Array, tokens: Array, index: np.ndarray, scales: Array | None = None
+) -> dict[str, float]:
     """Axis (N, D, D/N) -> probability of so much trend by chance in any look, where below LEVEL.
 
-    ``index`` (n,) is each row's run.
+    ``index`` (n,) is each row's run, ``scales`` (g,) the noise of each run over the mean noise where that is known.
     """
     found: dict[str, float] = {}
-    for axis, chance in _looks(fit, size, tokens, index):
+    precision = np.ones(len(index)) if scales is None else 1.0 / scales[index]
+    for axis, chance in _looks(fit, size, tokens, index, precision):
         if chance < LEVEL:
             found[axis] = min(found.get(axis, 1.0), chance)
     return found
 
 
-def _looks(fit: ParametricFit, size: Array, tokens: Array, index: np.ndarray) -> list[tuple[str, float]]:
+def _looks(
+    fit: ParametricFit, size: Array, tokens: Array, index: np.ndarray, precision: Array
+) -> list[tuple[str, float]]:
     """(axis, probability of so much by chance in any look) of every look; rows within runs are looked at where many."""
     axes = Axes.of(size, tokens)
     at = model_of(fit.form, axes).evaluate(fit.theta[None])
-    jacobian = (at.jacobian[0] / at.predicted[0]).T
-    residual = drawn_in(fit.residuals)
+    # Rows in units of the noise of their run: what follows is then weighted as it should be.
+    weight = precision[:, None]
+    jacobian = (at.jacobian[0] / at.predicted[0]).T * weight
+    residual = drawn_in(fit.residuals * precision)
     x, y = axes.logs
-    functions = {"N": powers(x), "D": powers(y), "D/N": powers(y - x)[:, :1]}
+    functions = {"N": powers(x) * weight, "D": powers(y) * weight, "D/N": powers(y - x)[:, :1] * weight}
     looks = [(axis, _between(residual, jacobian, columns, index)) for axis, columns in functions.items()]
     if len(index) < 3 * len(np.bincount(index)):
         return [(axis, chance * len(looks)) for axis, chance in looks]
     # How losses fall along a run, of all runs alike, and of large models differently from small ones.
     looks.append(("D", _within(residual, jacobian, functions["D"], index)))
-    looks.append(("D/N", _within(residual, jacobian, (x * y)[:, None], index)))
-    both = np.column_stack([functions["D"], x * y, x * functions["D"][:, 0]])
+    looks.append(("D/N", _within(residual, jacobian, (x * y)[:, None] * weight, index)))
+    both = np.column_stack([powers(y), x * y, x * powers(y)[:, 0]]) * weight
     looks.append(("D", _shapes(residual, jacobian, both, index)))
     looks = [(axis, chance * len(looks) / (1.0 - _OF_LEVELS)) for axis, chance in looks]
-    return [*looks, ("N", levels.chance(residual, jacobian, x, index) / _OF_LEVELS)]
+    return [*looks, ("N", levels.chance(residual, jacobian, x, index, precision) / _OF_LEVELS)]
 
 
 def drawn_in(residual: Array) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from structlin.errors import UserError, suggest
-from structlin.laws.evaluations.quantities import header, words
+from structlin.laws.evaluations.quantities import header, is_blank
 
 # key of ``columns`` -> spellings found in the wild, compared without case, spaces, dashes, slashes and underscores.
 SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -77,7 +77,7 @@ def match_columns(table: pd.DataFrame, wanted: dict[str, str]) -> dict[str, str]
     spelled: dict[str, str] = {}
     for name in table.columns:
         # A column without a value is as good as none.
-        if not (words(table[name]) == "").all():
+        if not is_blank(table[name]):
             spelled.setdefault(plain(header(str(name))[0]), str(name))
     for key, spellings in SYNONYMS.items():
         names = [spelled[s] for s in spellings if s in spelled and spelled[s] not in taken]

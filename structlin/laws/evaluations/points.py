@@ -44,7 +44,7 @@ class Points:
     choices: dict[str, object]
     """What was decided, for laws.json."""
     tuned: pd.DataFrame = field(default_factory=pd.DataFrame)
-    """The evaluations of every learning rate and batch, for their own laws: a superset of ``frame``."""
+    """The last evaluation of every run, of all learning rates and batches: for their own laws."""
     _parts: dict[str, pd.DataFrame] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -76,7 +76,7 @@ def choose(
     decided: dict[str, object] = dict(assumed)
     frame = _without_warmup(frame, notes)
     frame = _one_kind(frame, choices, notes, decided)
-    tuned = frame
+    tuned = _ends(frame)
     frame = _off_plateau(frame, choices, notes, decided)
     if choices.best_of:
         frame = _best_of(frame, choices, notes, decided)
@@ -86,6 +86,13 @@ def choose(
     decided["rows"] = len(frame)
     decided["runs"] = int(frame["run"].nunique())
     return Points(frame.reset_index(drop=True), tuple(notes), decided, tuned.reset_index(drop=True))
+
+
+def _ends(frame: pd.DataFrame) -> pd.DataFrame:
+    """The last evaluation of every run: what laws of rates and batches see."""
+    if "D" not in frame:
+        return frame.iloc[:0]
+    return frame.loc[np.sort(frame.groupby("run", sort=False)["D"].idxmax())]
 
 
 def _off_plateau(
@@ -309,18 +316,21 @@ def _one_convention(frame: pd.DataFrame, choices: Choices, notes: list[Caution])
 
 
 def _thin(frame: pd.DataFrame, notes: list[Caution]) -> pd.DataFrame:
-    """Where a variant has more than MAX_ROWS evaluations, keep as many per run as fit, evenly in order of tokens."""
+    """Where a variant has more than MAX_ROWS evaluations, keep as many per run as fit, evenly in order of compute."""
     sizes = frame.groupby("variant")["run"].agg(["size", "nunique"])
+    keep = np.ones(len(frame), bool)
     for variant, (rows, runs) in sizes.iterrows():
         if rows <= MAX_ROWS:
             continue
         each = max(3, int(MAX_ROWS // runs))
-        part = frame[frame["variant"] == variant].sort_values(["run", "C"])
+        places = np.flatnonzero(frame["variant"] == variant)
+        part = frame[["run", "C"]].iloc[places].assign(place=places).sort_values(["run", "C"])
         rank = part.groupby("run").cumcount()
         total = part.groupby("run")["run"].transform("size")
         # The last evaluation of every run stays; the others at even ranks.
         slot = np.floor((rank + 1) * each / total)
-        kept = part[slot > np.floor(rank * each / total)]
-        frame = pd.concat([frame[frame["variant"] != variant], kept])
-        notes.append(Caution("thinned", f"{rows} evaluations of {runs} runs thinned to {len(kept)}", str(variant)))
-    return frame
+        keep[part["place"][slot <= np.floor(rank * each / total)]] = False
+        notes.append(
+            Caution("thinned", f"{rows} evaluations of {runs} runs thinned to {int(keep[places].sum())}", str(variant))
+        )
+    return frame if keep.all() else frame[keep]

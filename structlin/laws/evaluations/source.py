@@ -33,6 +33,7 @@ from structlin.laws.evaluations.quantities import (
     factor,
     first,
     header,
+    is_text,
     no_perplexity,
     numbers,
     one_loss_unit,
@@ -287,25 +288,39 @@ def _labels(frame: pd.DataFrame, table: pd.DataFrame, names: dict[str, str]) -> 
         if key in names:
             frame[key] = words(part[names[key]])
     if "run" in names:
-        frame["run"] = variant + "/" + _named_cells(part, names["run"])
-        if "seed" in frame:
-            frame["run"] += "/s" + frame["seed"]
+        seed = [("/s", frame["seed"])] if "seed" in frame else []
+        frame["run"] = _joined(("", variant), ("/", _named_cells(part, names["run"])), *seed)
     else:
         frame["run"] = [f"row {i + 1}" for i in part.index]
     size = frame["width"].where(frame["width"].notna(), frame.get("N", np.nan))
-    frame["pair"] = size.map("{:.6g}".format) + "/" + frame["seed"] if "seed" in frame else frame["run"]
+    frame["pair"] = _joined(("", size), ("/", frame["seed"])) if "seed" in frame else frame["run"]
+
+
+def _joined(*parts: tuple[str, pd.Series]) -> pd.Series:
+    """Columns after their separators as one text, numbers to six digits; made once for all rows that are alike."""
+    columns = [pd.factorize(column) for _, column in parts]
+    codes, first_row = np.zeros(len(parts[0][1]), np.int64), np.zeros(0, int)
+    for each, _ in columns:
+        _, first_row, codes = np.unique(codes * (each.max() + 2) + each + 1, return_index=True, return_inverse=True)
+    texts = ["" for _ in first_row]
+    for separator, column in parts:
+        for k, value in enumerate(column.iloc[first_row]):
+            texts[k] += separator + (f"{value:.6g}" if isinstance(value, float) else str(value))
+    return pd.Series(np.array(texts, object)[codes], index=parts[0][1].index)
 
 
 def _named_cells(part: pd.DataFrame, name: str) -> pd.Series:
     """Text of a column of names. UserError for an empty cell, and for names that differ in case or spaces alone."""
-    given = part[name].map(lambda value: value if isinstance(value, str) else None)
+    given = (
+        part[name] if is_text(part[name]) else part[name].map(lambda value: value if isinstance(value, str) else None)
+    )
     cells = words(part[name])
     if (cells == "").any():
         row = first(cells == "")
         raise UserError(f"row {part.index[row] + 1}, column '{name}': the cell is empty; name it, or take the row out")
     shown: dict[str, tuple[str, int]] = {}
-    for text in given.dropna().unique():
-        row = int(part.index[first(given == text)])
+    firsts = given.dropna().drop_duplicates()
+    for row, text in zip(firsts.index.tolist(), firsts.tolist(), strict=True):
         other = shown.setdefault(" ".join(text.lower().split()), (text, row))
         if other[0] != text:
             raise UserError(

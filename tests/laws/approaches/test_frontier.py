@@ -24,7 +24,8 @@ from tests.laws.tables import BTT, DENSE, laws_of, names, two
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=40))
 def test_hull_lies_below_all_points_and_is_convex(points: list[tuple[int, int]]) -> None:
-    x, y = np.array(points, dtype=float).T
+    # Losses fall no faster than compute grows.
+    x, y = np.array(points, dtype=float).T * np.array([[1.0], [0.03]])
     corners = hull.lower_hull(x, y)
     assert (np.diff(x[corners]) > 0).all()
     assert (np.diff(y[corners]) < 0).all()
@@ -54,15 +55,47 @@ def hull_height(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     st.sampled_from([0.0, 0.25, 1.0]),
 )
 def test_members_are_what_lies_near_the_lowest_chords(points: list[tuple[int, int]], tolerance: float) -> None:
-    x, y = np.array(points, dtype=float).T
+    x, y = np.array(points, dtype=float).T * np.array([[1.0], [0.1]])
     # An odd fraction more than the tolerance, so that no distance equals it by rounding.
-    tolerance += 0.01
+    tolerance = 0.1 * tolerance + 0.001
     expected = np.flatnonzero(y - hull_height(x, y) <= tolerance)
     found = hull.near_hull(x, y, tolerance)
     assert sorted(found) == expected.tolist()
     assert (np.diff(x[found]) >= 0).all()
     one = hull.hulls(np.exp(x), np.exp(y - 20)[None], tolerance=tolerance)
     assert np.flatnonzero(one[0]).tolist() == expected.tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=2, max_size=14),
+    st.sampled_from([0.0, 0.03]),
+)
+def test_a_hull_starts_where_losses_fall_no_faster_than_compute_squared(
+    points: list[tuple[int, int]], tolerance: float
+) -> None:
+    """Its corners are those of the whole hull from there on, and a batch has the same members."""
+    x, y = np.array(points, dtype=float).T * np.array([[0.07], [0.1]])
+    corners = hull.lower_hull(x, y)
+    assert (np.diff(y[corners]) >= -2.0 * np.diff(x[corners]) - 1e-9).all()
+    flat = hull.lower_hull(x, y * 1e-3)
+    slope = np.append(np.diff(y[flat]) / np.diff(x[flat]), 0.0)
+    assert corners.tolist() == flat[slope >= -2.0].tolist()
+    one = hull.hulls(np.exp(x), np.exp(y - 20)[None], tolerance=tolerance)
+    assert np.flatnonzero(one[0]).tolist() == sorted(hull.near_hull(x, y, tolerance))
+
+
+@pytest.mark.parametrize("jitter", [0.0, 1e-7, 1e-3, 0.01])
+def test_a_frontier_does_not_hang_on_how_tokens_are_rounded(jitter: float) -> None:
+    """Models that are first evaluated at nearly one compute: which is the first must not matter."""
+    table = two(seed=1, run_noise=0.002, row_noise=0.001, sizes=np.geomspace(1e6, 2.56e8, 8).tolist())
+    moved = np.exp(jitter * np.random.default_rng(0).standard_normal(len(table)))
+    plain, other = (laws_of(one.drop(columns=["seed", "flops"]), bootstrap=30) for one in (
+        table, table.assign(tokens=table["tokens"] * moved, loss=table["loss"] * moved**-0.1)
+    ))  # fmt: skip
+    for variant, law in plain.frontiers.items():
+        assert other.frontiers[variant].a == pytest.approx(law.a, rel=0.1)
+    assert other.multipliers["btt"].value[-1] == pytest.approx(plain.multipliers["btt"].value[-1], rel=0.1)
 
 
 @pytest.mark.parametrize("half_width", [0.07, 0.25, 0.6])

@@ -16,6 +16,7 @@ from structlin.laws.evaluations import files, wide
 from structlin.laws.evaluations.quantities import header, parsed
 from structlin.laws.evaluations.source import from_table
 from structlin.laws.library import fit
+from tests.laws.tables import DENSE
 
 N, D = (grid.ravel() for grid in np.meshgrid(np.geomspace(1e6, 1e8, 5), np.geomspace(1e9, 1e11, 6)))
 L = 1.7 + 400 / N**0.34 + 400 / D**0.28
@@ -296,6 +297,17 @@ def bases() -> list[pd.DataFrame]:
         plain.assign(ppl=np.exp(L)).drop(columns="L"),
         plain.assign(schedule="cosine", epochs=D / 3e9, width=np.sqrt(N)),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_groups_that_n_and_d_tell_apart_are_no_units(seed: int) -> None:
+    """Runs of few sizes that end at two tokens: losses have two heaps, which L(N, D) makes of nats."""
+    generator = np.random.default_rng(seed)
+    size = np.repeat(np.geomspace(1e6, 1e8, 3 + seed % 3), 4)
+    tokens = 1e16 / (6 * size) * np.tile([1.0, 10.0], len(size) // 2)
+    table = pd.DataFrame({"N": size, "D": tokens, "run": np.arange(len(size)), "arch": "dense"})
+    table["L"] = DENSE.loss(size, tokens) * np.exp(1e-4 * generator.standard_normal(len(size)))
+    assert refusal(table) is None
 
 
 def refusal(table: pd.DataFrame) -> str | None:
