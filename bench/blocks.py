@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from structlin.errors import key_values
-from structlin.kernels.blocks import Blocks, power_of_two
+from structlin.kernels.blocks import Blocks
 from structlin.kernels.limits import gpu_form
 from structlin.kernels.products.layout import ProductSizes
 from structlin.nn.linear import product_shapes
@@ -48,7 +48,7 @@ def kernels_of(sizes: ProductSizes) -> list[tuple[str, Any, dict[str, Any], list
     summed = triton_path.gradient_constants(layout, torch.bfloat16, ROWS)
     found = [("map_rows", triton_kernels.map_rows, mapped, triton_path.map_choices(mapped, 2))]
     if triton_path.is_whole(sizes):
-        whole = {**summed, "F_B": power_of_two(layout.F)}
+        whole = triton_path.whole_constants(layout, torch.bfloat16, ROWS)
         kernel = triton_kernels.whole_gradients
         return [*found, ("whole_gradients", kernel, whole, triton_path.whole_choices(whole, 2))]
     kernel = triton_kernels.factor_gradients

@@ -19,7 +19,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -43,6 +44,7 @@ from structlin.errors import UserError, key_values
 from structlin.kernels import backends
 from structlin.kernels.blocks import taken
 from structlin.kernels.experts.grouped import grouped_product
+from structlin.kernels.products import face
 from structlin.launch.worker_process import environment as worker_environment
 from structlin.nn.blocks import recompute
 from structlin.nn.linear import LinearOptions, make_linear
@@ -54,10 +56,11 @@ from structlin.structure import plan_theta, theta_of
 from structlin.structure.catalog import PAPER_IDS
 from structlin.tasks.next_token import NextTokenLearner
 from structlin.training.compiling import compiled
-from structlin.training.device import pick_device, settle
+from structlin.training.device import CUBLAS_WORKSPACE, pick_device, settle
 from structlin.training.entry import execute
 from structlin.training.optim import make_optimizer
-from structlin.training.parts import gradients, parts_of
+from structlin.training.parts import parts_of
+from structlin.training.update import WARM_UPS, make_update
 from structlin.training.world import ONE_PROCESS
 
 LIMITS = {"float32": 1e-5, "bfloat16": 0.03}
@@ -66,6 +69,7 @@ FAR = 1.5
 BANDWIDTH, RATE = 2.8e12, 5.5e14
 """Of the rooflines that predict (docs/gpu.md): bytes and bfloat16 FLOPs a second of an H100."""
 FAMILIES = {"low_rank": {"rank": "d/4"}, "monarch": {"blocks": 4}, "blast": {"blocks": 4, "rank": "d/8"}}
+FUSED = ("btt1", "btt11", "btt8", "g2")
 CPU_ROWS, GPU_ROWS = 64, 4096
 
 
@@ -76,6 +80,8 @@ class Check:
     device: torch.device
     minutes: float
     began: float = field(default_factory=time.monotonic)
+    until: float = math.inf
+    """When the section at work has had its share of the time."""
     found: dict[str, Any] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     far: list[str] = field(default_factory=list)
@@ -90,6 +96,13 @@ class Check:
     def seconds_left(self) -> float:
         """Until the end of the time given."""
         return 60 * self.minutes - (time.monotonic() - self.began)
+
+    def has_time(self, what: str) -> bool:
+        """Whether the section at work may begin another case; notes where it may not."""
+        if time.monotonic() < self.until:
+            return True
+        self.left_out.append(f"{what} and what follows it")
+        return False
 
     def expect(self, good: bool, said: str) -> bool:
         """Note a failure where it is none."""
@@ -141,10 +154,9 @@ def layers(check: Check) -> dict[str, Any]:
     for name in ("dense", *PAPER_IDS, *FAMILIES):
         for width in widths:
             for dtype in LIMITS:
-                if check.seconds_left < 60 * check.minutes * 0.6:
-                    check.left_out.append(f"layers from {name} {width} {dtype} on")
-                    return found
                 key = f"{name} {width} {dtype}"
+                if not check.has_time(f"layer {key}"):
+                    return found
                 try:
                     theta = theta_of(name, **_layer_case(name))
                     found[key] = error = _layer_error(theta, width, rows, dtype, check.device)
@@ -152,7 +164,23 @@ def layers(check: Check) -> dict[str, Any]:
                     found[key] = str(error_of_user)
                     continue
                 check.expect(error <= LIMITS[dtype], f"{key}: error {error:.2e} is above {LIMITS[dtype]:.0e}")
+    for name in FUSED if check.on_gpu else ():
+        # The kernels of layers that the rule computes in another way on this GPU.
+        with all_fused():
+            found[f"{name} 256 fused"] = error = _layer_error(theta_of(name), 256, rows, "bfloat16", check.device)
+        check.expect(error <= LIMITS["bfloat16"], f"{name} 256 fused: error {error:.2e}")
     return found
+
+
+@contextmanager
+def all_fused() -> Iterator[None]:
+    """Within it every layer of two factors takes the fused kernels."""
+    rule = vars(face)["gpu_form"]
+    setattr(face, "gpu_form", lambda sizes: "fused")  # noqa: B010 (what that room sees)
+    try:
+        yield
+    finally:
+        setattr(face, "gpu_form", rule)  # noqa: B010
 
 
 def _layer_error(theta: Any, width: int, rows: int, dtype: str, device: torch.device) -> float:
@@ -181,7 +209,7 @@ def _normal(rows: int, columns: int, seed: int, device: torch.device) -> Tensor:
 
 def groups(check: Check) -> dict[str, Any]:
     """Grouped products of 1,023 and 1,024 groups, forward and backward."""
-    found = {}
+    found: dict[str, Any] = {}
     for number in (1023, 1024) if check.on_gpu else (31, 32):
         dtype = torch.bfloat16 if check.on_gpu else torch.float32
         x = _normal(8 * number, 64, 0, check.device).to(dtype).requires_grad_()
@@ -222,7 +250,7 @@ def _trained(one: Science, steps: tuple[int, ...], folder: Path, data: Path, pla
 
 def bits(check: Check) -> dict[str, Any]:
     """Equal bits twice, across stop and resume, over contexts and mixtures, plain and deterministic."""
-    found = {}
+    found: dict[str, Any] = {}
     cases = [("btt", 128, "none"), ("dense", 192, "none"), ("btt", 512, "none"), ("dense", 128, "btt")]
     cases += [("dense", 128, "ffn"), ("dense", 512, "none")]
     with tempfile.TemporaryDirectory() as folder:
@@ -233,11 +261,13 @@ def bits(check: Check) -> dict[str, Any]:
         for structure, context, moe in cases if check.on_gpu else cases[:1]:
             for deterministic in (False, True) if check.on_gpu else (True,):
                 key = f"{structure} context {context} moe={moe}{' deterministic' if deterministic else ''}"
+                if not check.has_time(f"bits of {key}"):
+                    return found
                 one = _science(structure, 128 if check.on_gpu else 64, context, moe)
                 placement = Placement(deterministic=deterministic, tracking="journal", compile="auto")
                 root = Path(folder) / key.replace(" ", "-")
                 twice = [_trained(one, (6, 12), root / name, data, placement) for name in ("one", "other")]
-                _trained(one, (6,), root / "cut", data, placement)
+                _trained(one, (6,), root / "cut", data, replace(placement, graphs="false"))
                 cut = _trained(one, (6, 12), root / "cut", data, placement)
                 found[key] = {"twice": twice[0] == twice[1], "resumed": cut == twice[0]}
                 if deterministic:
@@ -247,6 +277,7 @@ def bits(check: Check) -> dict[str, Any]:
 
 def _step(one: Science, placement: Placement, device: torch.device) -> Callable[[], Tensor]:
     """A whole optimizer step on a batch that stays."""
+    torch._dynamo.reset()
     settle(device, placement, one)
     learner = NextTokenLearner(one)
     model = learner.build_model().to(device)
@@ -254,37 +285,40 @@ def _step(one: Science, placement: Placement, device: torch.device) -> Callable[
         recompute(model)
     optimizer = make_optimizer(model, one.optim)
     forward, parts = compiled(model, placement, device), parts_of(one, placement)
-    batch = tuple(part.to(device) for part in learner.random_batch(one.rows, torch.Generator().manual_seed(0)))
+    inputs, targets = (part.to(device) for part in learner.random_batch(one.rows, torch.Generator().manual_seed(0)))
+    update = make_update(one, learner, model, forward, optimizer, placement, device, parts, ONE_PROCESS)
+    return lambda: update((inputs, targets), 1e-4)[0]
 
-    def step() -> Tensor:
-        loss = gradients(one, learner, model, forward, batch, parts, ONE_PROCESS)  # type: ignore[arg-type]
-        ONE_PROCESS.clip(model, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        return loss
 
-    return step
+WAYS = {
+    "eager": Placement(compile="false", graphs="false"),
+    "graph": Placement(compile="false", graphs="true"),
+    "compile graph": Placement(compile="true", graphs="true"),
+}
+"""How a step may be launched; the last is what auto takes on a GPU."""
 
 
 def syncs(check: Check) -> dict[str, Any]:
     """No wait of the host for the device in five steps."""
     if not check.on_gpu:
         return {}
-    found = {}
+    found: dict[str, Any] = {}
     for text in ("btt1:256", "dense:256:moe=btt:norm=learned"):
-        for compiles in ("false", "true"):
-            step = _step(case(text).science, Placement(compile=compiles), check.device)
-            for _ in range(3):
+        for way, placement in WAYS.items():
+            if not check.has_time(f"waits of {text} {way}"):
+                return found
+            step = _step(case(text).science, placement, check.device)
+            for _ in range(WARM_UPS + 2):
                 step()
             torch.cuda.synchronize()
             torch.cuda.set_sync_debug_mode("error")
             try:
                 for _ in range(5):
                     step()
-                found[f"{text} compile={compiles}"] = "none"
+                found[f"{text} {way}"] = "none"
             except RuntimeError as error:
-                found[f"{text} compile={compiles}"] = str(error)[:200]
-                check.expect(False, f"{text} compile={compiles} waits for the device: {str(error)[:100]}")
+                found[f"{text} {way}"] = str(error)[:200]
+                check.expect(False, f"{text} {way} waits for the device: {str(error)[:100]}")
             finally:
                 torch.cuda.set_sync_debug_mode("default")
     return found
@@ -294,16 +328,19 @@ def memory(check: Check) -> dict[str, Any]:
     """Peaks of steps against the model (anatomy/memory.py)."""
     if not check.on_gpu:
         return {}
-    found = {}
+    found: dict[str, Any] = {}
     texts = ("dense:1024", "btt1:1024", "g2:1024", "dense:256:moe=btt:norm=learned", "btt1:1024:recompute")
     for text in (*texts, "dense:1024:micro=16384", "btt1:256:data=gpt2:micro=65536"):
+        if not check.has_time(f"peak of {text}"):
+            return found
         one = case(text)
         needs = peak(one.science, one.placement)
         if needs.needed > 0.9 * torch.cuda.get_device_properties(check.device).total_memory:
             continue
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        step = _step(one.science, one.placement, check.device)
+        # Launch by launch: a graph's memory stays as its largest moment was.
+        step = _step(one.science, replace(one.placement, graphs="false"), check.device)
         step()
         step()
         measured = torch.cuda.max_memory_allocated() / GB
@@ -366,18 +403,17 @@ def steps(check: Check) -> dict[str, Any]:
     texts += ["dense:256:moe=btt:norm=learned", "dense:4096", "btt1:4096"] if check.on_gpu else []
     predicted = _predicted()
     for text in texts if check.on_gpu else ["dense:64:tokens=1024", "btt1:64:tokens=1024"]:
-        for compiles in ("false", "true") if check.on_gpu else ("false",):
-            if check.seconds_left < 60 * check.minutes * 0.15:
-                check.left_out.append(f"steps from {text} on")
+        for way in WAYS if check.on_gpu else ("eager",):
+            key = f"{text} {way}"
+            if not check.has_time(f"step {key}"):
                 return found
             one = case(text).science
-            step = _step(one, Placement(compile=compiles), check.device)
+            step = _step(one, WAYS[way], check.device)
             milliseconds = _milliseconds(step, check.device, 2.0 if check.on_gpu else 1.0)
             start = time.perf_counter()
             step()
             host = 1e3 * (time.perf_counter() - start)
             flops = 6 * ledger(one).macs_per_token * one.optim.batch_tokens
-            key = f"{text}{':compile' if compiles == 'true' else ''}"
             found[key] = {
                 "milliseconds": milliseconds,
                 "host_milliseconds": host,
@@ -385,8 +421,9 @@ def steps(check: Check) -> dict[str, Any]:
                 "flops_per_second": flops / milliseconds * 1e3,
                 "mfu_of_h100": flops / milliseconds * 1e3 / 989e12,
             }
-            if check.on_gpu and key in predicted:
-                check.compare(f"{key}, ms", milliseconds, max(predicted[key], 1e3 * flops / RATE))
+            counted = f"{text}:compile" if "compile" in way else text
+            if check.on_gpu and counted in predicted:
+                check.compare(f"{key}, ms", milliseconds, max(predicted[counted], 1e3 * flops / RATE))
             del step
     return found
 
@@ -401,11 +438,11 @@ def side_by_side(check: Check) -> dict[str, Any]:
     """1, 2 and 4 runs on a GPU: tokens a second of all together, with and without MPS."""
     if not check.on_gpu:
         return {}
-    found = {}
+    found: dict[str, Any] = {}
     code = (
         "import sys,torch;from bench.gpu_check import _step,_milliseconds;from bench.fake_cuda import case;"
         "from structlin.config.placement import Placement;d=torch.device('cuda');one=case(sys.argv[1]).science;"
-        "print(one.optim.batch_tokens/_milliseconds(_step(one,Placement(compile='false'),d),d,8.0)*1e3)"
+        "print(one.optim.batch_tokens/_milliseconds(_step(one,Placement(compile='false'),d),d,6.0)*1e3)"
     )
     for with_mps in (False, True) if shutil.which("nvidia-cuda-mps-control") else (False,):
         if with_mps:
@@ -461,19 +498,19 @@ def sweep(check: Check) -> dict[str, Any]:
 
 
 SECTIONS: tuple[tuple[Callable[[Check], dict[str, Any]], float], ...] = (
-    (environment, 0),
-    (groups, 5),
-    (bits, 20),
-    (layers, 20),
-    (syncs, 30),
-    (memory, 30),
-    (layer_speed, 20),
-    (steps, 30),
-    (side_by_side, 60),
-    (two_gpus, 60),
-    (sweep, 30),
+    (environment, 1),
+    (groups, 1),
+    (bits, 4),
+    (layers, 3),
+    (syncs, 2),
+    (memory, 2),
+    (layer_speed, 1),
+    (steps, 3),
+    (side_by_side, 2),
+    (two_gpus, 1),
+    (sweep, 3),
 )
-"""With the seconds that each wants at least."""
+"""With the share of the time each may take: what one leaves over is the others'."""
 
 
 # ---- what comes of it ------------------------------------------------------------------------------------------------
@@ -481,14 +518,13 @@ SECTIONS: tuple[tuple[Callable[[Check], dict[str, Any]], float], ...] = (
 
 def run(check: Check, only: set[str]) -> None:
     """All sections, one after another; one that breaks off is a failure and stops no other."""
-    for section, least in SECTIONS:
+    chosen = [(section, share) for section, share in SECTIONS if not only or section.__name__ in only]
+    for index, (section, share) in enumerate(chosen):
         name = section.__name__
-        if only and name not in only:
-            continue
-        if check.seconds_left < least:
-            check.left_out.append(name)
-            continue
         began = time.monotonic()
+        check.until = began + check.seconds_left * share / sum(one for _, one in chosen[index:])
+        if not check.has_time(name):
+            continue
         try:
             check.found[name] = section(check)
         except Exception as error:
@@ -521,6 +557,8 @@ def _shown(value: Any) -> str:
 def main(arguments: list[str]) -> int:
     """0 where nothing failed."""
     values = key_values(arguments, {"out": "bench/results", "minutes": "0", "only": "-"})
+    # As a worker has it (launch/worker_process.py), before the first product makes a handle.
+    os.environ.setdefault(CUBLAS_WORKSPACE, ":4096:8")
     device = pick_device(Placement(threads=len(os.sched_getaffinity(0))))
     settle(device, Placement(), _science())
     check = Check(device, float(values["minutes"]) or (20.0 if device.type == "cuda" else 3.0))

@@ -254,13 +254,16 @@ _PLACED = (
     "checkpoint_seconds",
     "log_steps",
 )
-"""Keys of the command line that say how a run is executed, but for ``compile``."""
+"""Keys of the command line that say how a run is executed."""
+_SWITCHES = ("compile", "graphs")
+"""More of them: true, false or auto."""
 
 
 def _site(config: Mapping[str, Any]) -> Site:
     placement = {key: config[key] for key in _PLACED}
-    # Written as YAML has it: compile: true.
-    placement["compile"] = {True: "true", False: "false"}.get(config["compile"], config["compile"])
+    for key in _SWITCHES:
+        # Written as YAML has it: compile: true.
+        placement[key] = {True: "true", False: "false"}.get(config[key], config[key])
     tracking = config["tracking"]
     return build(
         Site,

@@ -18,6 +18,9 @@ class Placement:
     """CPU threads of a training process."""
     compile: str = "auto"
     """torch.compile the model: true, false, or auto (on CUDA, where a step waits for memory and for Python)."""
+    graphs: str = "auto"
+    """Launch a whole step of one process on a GPU at once, as a CUDA graph: true, false, or auto (where it can be). The
+    same bits."""
     deterministic: bool = False
     """Only algorithms that give equal bits for equal inputs on one GPU; slower attention. CPUs need none of it."""
     micro_tokens: str = "auto"
@@ -51,6 +54,7 @@ class Placement:
         at_least("threads", self.threads, 1)
         at_least("log_steps", self.log_steps, 1)
         one_of("compile", self.compile, ("auto", "true", "false"))
+        one_of("graphs", self.graphs, ("auto", "true", "false"))
         one_of("fit", self.fit, ("none", "auto"))
         if self.micro_tokens != "auto":
             if not self.micro_tokens.isdecimal():

@@ -69,7 +69,8 @@ class Columns:
 def terminal() -> Console:
     """stdout: as wide as the terminal (or COLUMNS), and wide enough for a whole table where it is none."""
     # Reasons, paths and names are other people's text: brackets in it are no markup, and colons no emoji.
-    plain = partial(Console, markup=False, emoji=False, highlight=False)
+    # A sentence is one line, however narrow: a search of a log finds its words, and a terminal folds it by itself.
+    plain = partial(Console, markup=False, emoji=False, highlight=False, soft_wrap=True)
     if sys.stdout.isatty():
         return plain()
     columns = os.environ.get("COLUMNS", "")
@@ -79,7 +80,7 @@ def terminal() -> Console:
 def show(columns: Columns, console: Console) -> None:
     """Print the table as wide as the console is: whole, with fewer columns, or stacked. Nothing without rows."""
     for part in fitted(columns, console):
-        console.print(part, highlight=False)
+        console.print(part, soft_wrap=isinstance(part, Text))
 
 
 def fitted(columns: Columns, console: Console) -> Iterator[Table | Text]:

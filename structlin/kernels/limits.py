@@ -25,9 +25,9 @@ LEAST_VOCABULARY = 4096
 """From here on a head and its loss go through a step in chunks: below, logits are no larger than what a block keeps."""
 CHUNK_ELEMENTS = 1 << 26
 """Logits of a chunk: a quarter of a gigabyte in float32."""
-DENSE_LEAST_RANK, DENSE_MOST_WIDTH = 4, 2000
-"""On a GPU a dense product of both factors is the faster form from this rank on and below this width (by a roofline:
-small products on tensor cores reach a third of the rate of large ones, and rank 4 takes four times the work)."""
+DENSE_BELOW = (300, 720)
+"""On a GPU one dense product of both factors is the faster form below the width 300 + 720 r: its time goes with the
+width squared and the kernels' with width and rank (layers timed on an H200, docs/gpu.md)."""
 
 
 class Sizes(Protocol):
@@ -59,4 +59,5 @@ def gpu_form(sizes: Sizes) -> str:
     if max(s.a, s.e) > LARGEST_INNER or min(s.g * s.b, s.f * s.d) <= 1:
         return "pair"
     width = math.sqrt(s.g * s.b * s.a * s.f * s.d * s.e)
-    return "dense" if s.r >= DENSE_LEAST_RANK and width < DENSE_MOST_WIDTH else "fused"
+    least, by_rank = DENSE_BELOW
+    return "dense" if width < least + by_rank * s.r else "fused"

@@ -52,7 +52,11 @@ def probe_missing(sciences: Sequence[Science], site: Site, tell: Callable[[str],
     try:
         for science in missing:
             tell(f"measuring the speed of {science.variant} at d_model = {science.model.d_model}")
-            throughputs.keep(science, site.placement, worker.probe(science))
+            try:
+                throughputs.keep(science, site.placement, worker.probe(science))
+            except WorkerDied as error:
+                # The run itself will say so in its status; until then its time is a guess.
+                tell(f"not measured: {error}")
     finally:
         worker.close()
     return len(missing)

@@ -53,7 +53,7 @@ def show(jobs: Sequence[Wanted], site: Site, console: Console, style: str = "tab
     else:
         for part in _parts(seen, console):
             # A path or a reason is never broken by us, so that it can be copied.
-            console.print(part, highlight=False, soft_wrap=isinstance(part, Text))
+            console.print(part, soft_wrap=isinstance(part, Text))
     return _code(seen)
 
 

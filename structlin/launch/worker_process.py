@@ -50,8 +50,11 @@ class Worker:
         return str(reply["state"])
 
     def probe(self, science: Science) -> float:
-        """Training tokens a second of a run, measured by this worker."""
-        return float(self._ask({"probe": to_mapping(science)})["tokens_per_second"])
+        """Training tokens a second of a run, measured by this worker. WorkerDied, with why, where that fails."""
+        reply = self._ask({"probe": to_mapping(science)})
+        if "tokens_per_second" not in reply:
+            raise WorkerDied(str(reply["reason"]))
+        return float(reply["tokens_per_second"])
 
     def stop(self) -> None:
         """Ask the process to save a checkpoint and end."""

@@ -22,6 +22,7 @@ from torch import nn
 
 from structlin.host.files import write_atomically
 from structlin.runs.checkpoints import path_of, step_of
+from structlin.training.optim import portable
 from structlin.training.world import World
 
 _MAGIC = b"structlin checkpoint 1 "
@@ -42,7 +43,7 @@ def state_of(step: int, model: nn.Module, optimizer: torch.optim.Optimizer, worl
     return {
         "step": step,
         "model": world.whole(model.state_dict()),
-        "optimizer": world.whole(optimizer.state_dict()),
+        "optimizer": world.whole(portable(optimizer.state_dict())),
         "random_state": torch.get_rng_state(),
     }
 

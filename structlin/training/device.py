@@ -53,6 +53,8 @@ def unusable(gpus: Sequence[str], driver: str, version: str, cuda: str) -> str:
             f"{there}, but its driver {driver} is too old for torch {version}, whose CUDA {cuda} needs {least} or "
             f"newer: make setup CUDA={wheel_for(driver)}, or a newer driver; or use device=cpu"
         )
+    if gpus:
+        return f"{there}, but torch {version} sees no CUDA device{shown}: does nvidia-smi answer? Or use device=cpu"
     return f"torch sees no CUDA device here{shown}; use device=cpu or device=auto"
 
 
@@ -71,7 +73,8 @@ def unsupported() -> str:
 
 def gpu_bytes(placement: Placement, device: torch.device) -> float:
     """Memory that a run is to fit: as the profile says, or that of the GPU; of a part of one (MIG) the part's."""
-    own = float(torch.cuda.get_device_properties(device).total_memory) if torch.cuda.is_available() else 0.0
+    is_gpu = device.type == "cuda" and torch.cuda.is_available()
+    own = float(torch.cuda.get_device_properties(device).total_memory) if is_gpu else 0.0
     asked = placement.gpu_memory_gb * GB
     return min(asked, own) if asked and own else asked or own
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -76,7 +77,9 @@ def execute(
                 with contextlib.suppress(OSError):
                     claim.attempt.set_status("failed", target_step=job.target_step, reason=one_line(error))
             raise
-        except (OSError, RuntimeError, MemoryError) as error:
+        except Exception as error:  # of whatever library: the run's status says what it was, and the others go on
+            if not isinstance(error, OSError):
+                traceback.print_exc()
             if claim.attempt is not None and not claim.attempt.is_newest():
                 state = _superseded(claim.attempt, error)
             elif world.has_lost(error):

@@ -28,9 +28,8 @@ from structlin.training import checkpoint
 from structlin.training.background import Background, may_run_beside, on_host
 from structlin.training.compiling import compiled
 from structlin.training.feed import Read, batches
-from structlin.training.optim import set_rates
-from structlin.training.parts import gradients
 from structlin.training.schedule import rate
+from structlin.training.update import Replayed, Update, make_update
 from structlin.training.world import BEAT, GO_ON, SAVE, STOP, World
 
 Observer = Callable[[dict[str, Any]], None]
@@ -76,6 +75,7 @@ class Trainer:
     _saved_step: int = field(init=False)
     _beat_at: float = field(init=False)
     _forward: nn.Module = field(init=False)
+    _updates: Update | Replayed = field(init=False)
     _clock: tuple[float, int] = field(init=False)
     _background: Background = field(init=False, default_factory=Background)
     _blocks_known: bool = field(init=False, default=False)
@@ -83,6 +83,17 @@ class Trainer:
     def __post_init__(self) -> None:
         self._journal = self.attempt.journal
         self._forward = compiled(self.forward, self.placement, self.device)
+        self._updates = make_update(
+            self.science,
+            self.task,
+            self.model,
+            self._forward,
+            self.optimizer,
+            self.placement,
+            self.device,
+            self.parts,
+            self.world,
+        )
         self._saved_at = self._beat_at = time.monotonic()
         self._saved_step = self.step
         self._clock = (time.monotonic(), self.step)
@@ -132,14 +143,12 @@ class Trainer:
             self.world.from_first(lambda: self.attempt.set_provenance({**record, "blocks": taken()}))
 
     def _update(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """One optimizer step on a batch of the device; loss and gradient norm stay there."""
-        optim = self.science.optim
-        set_rates(self.optimizer, optim.lr * rate(self.science.schedule, self.step))
-        loss = gradients(self.science, self.task, self.model, self._forward, batch, self.parts, self.world)
-        norm = self.world.clip(self.model, optim.clip if optim.clip > 0 else math.inf)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return loss, norm
+        """One optimizer step on a batch of the device; loss and gradient norm stay there, until the next."""
+        return self._updates(batch, self._rate(self.step))
+
+    def _rate(self, step: int) -> float:
+        """Of the update that follows so many, where the multiplier is 1."""
+        return self.science.optim.lr * rate(self.science.schedule, step)
 
     def _evaluate(self) -> None:
         began = time.monotonic()
@@ -163,7 +172,7 @@ class Trainer:
             "train",
             loss=value,
             grad_norm=float(norm),
-            lr=self.science.optim.lr * rate(self.science.schedule, self.step - 1),
+            lr=self._rate(self.step - 1),
             tokens_per_second=tokens_per_second,
             flops_per_second=6 * self.macs_per_token * tokens_per_second,
         )

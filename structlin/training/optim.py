@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from structlin.config.optim import OptimConfig
 from structlin.nn.spec import collect_specs
@@ -37,4 +38,20 @@ def make_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
 def set_rates(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Give every group its multiple of the rate of this step."""
     for group in optimizer.param_groups:
-        group["lr"] = lr * group["rate"]
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr * group["rate"])
+        else:
+            group["lr"] = lr * group["rate"]
+
+
+def rates_on_device(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Hold the rates in a GPU's memory (in float32), where a recorded step reads them anew each time."""
+    for group in optimizer.param_groups:
+        group["lr"] = torch.tensor(float(group["lr"]), dtype=torch.float32, device=device)
+        group["capturable"] = True
+
+
+def portable(state: dict[str, Any]) -> dict[str, Any]:
+    """An optimizer's state dict as every device reads it: rates are numbers."""
+    groups = [{**group, "lr": float(group["lr"]), "capturable": False} for group in state["param_groups"]]
+    return {**state, "param_groups": groups}

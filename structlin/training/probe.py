@@ -16,7 +16,8 @@ from structlin.tasks.catalogue import open_learner
 from structlin.training.compiling import compiled
 from structlin.training.device import gpu_bytes, pick_device, settle
 from structlin.training.optim import make_optimizer
-from structlin.training.parts import gradients, parts_of
+from structlin.training.parts import parts_of
+from structlin.training.update import WARM_UPS, Update, make_update
 from structlin.training.world import ONE_PROCESS
 
 # Enough arithmetic to be measured, little enough to be done in about a second on a slow core.
@@ -42,21 +43,20 @@ def tokens_per_second(science: Science, placement: Placement) -> float:
     forward = compiled(model, placement, device)
     parts = parts_of(science, placement) if device.type == "cuda" else 1
     optimizer = make_optimizer(model, science.optim)
+    update = make_update(science, learner, model, forward, optimizer, placement, device, parts, ONE_PROCESS)
     inputs, targets = learner.random_batch(rows, torch.Generator().manual_seed(0))
     batch = (inputs.to(device), targets.to(device))
     flops = 6 * ledger(science).macs_per_token * rows * science.model.context
     steps = int(min(MOST_STEPS, max(3, PROBE_FLOPS // flops)))
     seconds = []
-    for _ in range(steps + 1):
+    first = 1 if isinstance(update, Update) else WARM_UPS + 1
+    for _ in range(first + steps):
         began = time.perf_counter()
-        gradients(science, learner, model, forward, batch, parts, ONE_PROCESS)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        update(batch, 0.0)
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)
-    return rows * science.model.context / median(seconds[1:])
+    return rows * science.model.context / median(seconds[first:])
 
 
 def rows_of(science: Science, placement: Placement, device: torch.device) -> int:

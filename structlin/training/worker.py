@@ -3,6 +3,7 @@
     in   {"job": {...}, "runs": path, "data_root": path, "placement": {...}}      train a job
          {"probe": {science}, "placement": {...}}                                 measure its speed alone
     out  {"state": "done", "reason": ""}  or  {"tokens_per_second": 12345.6}  or  {"error": "one line"}
+         {"reason": "one line"}                                                      a speed that could not be measured
          {"state": "failed", "reason": "", "ends": true}                          and the process ends: its GPU is lost
 
 The lines say only that a request has ended; what came of it stands in the run's folder. The end of the input ends
@@ -17,17 +18,19 @@ import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 from structlin.config.identity import build, science_from
 from structlin.config.placement import Placement
+from structlin.config.science import Science
 from structlin.errors import UserError, one_line
 from structlin.host.storage import is_storage
 from structlin.runs.job import Job
 from structlin.runs.store import Store
 from structlin.training.entry import execute
-from structlin.training.failures import DeadGpu, empty_memory
+from structlin.training.failures import DeadGpu, empty_memory, is_dead, reason_of
 from structlin.training.probe import tokens_per_second
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
@@ -77,7 +80,7 @@ def _answer(request: dict[str, Any], stores: dict[str, Store], should_stop: Stop
     try:
         placement = build(Placement, request["placement"], "placement")
         if "probe" in request:
-            return {"tokens_per_second": tokens_per_second(science_from(request["probe"]), placement)}
+            return _speed(science_from(request["probe"]), placement)
         job = Job.from_mapping(request["job"])
         store = stores.setdefault(request["runs"], Store(Path(request["runs"])))
         reasons: list[str] = []
@@ -91,6 +94,17 @@ def _answer(request: dict[str, Any], stores: dict[str, Store], should_stop: Stop
     except OSError as error:
         # A store that has gone altogether: not even its folders can be looked at.
         return {"error": f"{'storage: ' if is_storage(error) else ''}{one_line(error)}"}
+
+
+def _speed(science: Science, placement: Placement) -> dict[str, Any]:
+    """Tokens a second, or why they could not be measured."""
+    try:
+        return {"tokens_per_second": tokens_per_second(science, placement)}
+    except UserError:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        return {"reason": reason_of(error), "ends": is_dead(error)}
 
 
 if __name__ == "__main__":

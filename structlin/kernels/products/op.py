@@ -82,7 +82,10 @@ def _products_backward(
     read = _read(x, sizes, path)
     found = path.backward(dy, read, first, second, sizes, needs_x, needs_factors)
     dx, d_first, d_second = (x.new_empty(0) if gradient is None else gradient for gradient in found)
-    return (dx if read is x or not needs_x else torch.ops.aten.gelu_backward(dx, x)), d_first, d_second
+    if needs_x and read is not x:
+        # In its place: a hidden layer's gradient is the largest tensor of a step.
+        torch.ops.aten.gelu_backward.grad_input(dx, x, grad_input=dx)
+    return dx, d_first, d_second
 
 
 def _path(x: Tensor, sizes: ProductSizes) -> _Path:
