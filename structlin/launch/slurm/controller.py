@@ -77,9 +77,14 @@ class Live:
     @property
     def is_waiting(self) -> bool:
         """Whether it has not begun, or waits to begin again."""
-        return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "CONFIGURING", ELSEWHERE)
+        return self.state in (*WAITING, ELSEWHERE)
 
 
+WAITING = (
+    *("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"),
+    *("CONFIGURING", "POWER_UP_NODE"),
+)
+"""States of squeue in which an element has not begun, or waits to begin again."""
 ELSEWHERE = "ELSEWHERE"
 """The state of an element of a cluster that does not answer here."""
 
