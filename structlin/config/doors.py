@@ -229,7 +229,10 @@ def _placed(placement: Placement, launch: LaunchConfig) -> Placement:
 
 def _launch(values: Mapping[str, Any]) -> LaunchConfig:
     minutes = {key: _minutes(f"launch.{key}", values[key]) for key in MINUTES if key in values}
-    return build(launch_kind(str(values["name"])), {**values, **minutes}, "launch")
+    values = {**values, **minutes}
+    if isinstance(values.get("clusters"), list):
+        values["clusters"] = ",".join(map(str, values["clusters"]))
+    return build(launch_kind(str(values["name"])), values, "launch")
 
 
 MINUTES = ("time_minutes", "max_minutes", "min_minutes")

@@ -96,7 +96,7 @@ class SlurmLaunch:
     memory_by: str = "node"
     """node: --mem; cpu: --mem-per-cpu; none: a site that gives memory with the cores."""
     clusters: str | None = None
-    """The cluster to submit to, where one login node serves several (sbatch -M)."""
+    """The cluster to submit to, where one login node serves several (sbatch -M); of "a,b" sbatch takes the sooner."""
     requeue: bool = True
     """Whether the site lets jobs be requeued; where not, the same command submits again what was saved."""
     srun_args: tuple[str, ...] = ()

@@ -351,7 +351,8 @@ def _numbers(columns: Mapping[str, _Column], num_rows: int) -> Iterator[pd.DataF
     for dtype, found in kinds.items():
         block = np.empty((len(found), num_rows), dtype=dtype)
         for row, one in zip(block, found.values(), strict=True):
-            np.take(one.values.to_numpy(), one.of_row, out=row)
+            # Under mode="raise" numpy fills a buffer first.
+            np.take(one.values.to_numpy(), one.of_row, out=row, mode="clip")
         yield pd.DataFrame(block.T, columns=list(found), copy=False)
 
 

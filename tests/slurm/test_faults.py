@@ -177,3 +177,26 @@ def test_a_cluster_without_arrays_and_broken_files(variant: Variant, tmp_path: P
     sweep.finish()
     assert len(results(sweep.runs)) == 2
     assert os.path.getsize(broken) > 100
+
+
+def test_what_waits_for_ever_is_told_from_what_waits(cluster: DevCluster, tmp_path: Path, data_root: Path) -> None:
+    """By the reasons that SLURM itself gives: a partition's time limit lowered meanwhile, and a job that is held."""
+    sweep = Sweep(cluster, tmp_path / "runs", data_root, TWO)
+
+    def is_shown(words: str) -> bool:
+        return words in sweep.type("status=true", code=1)
+
+    with cluster.fill():
+        assert sweep.submitted() == 2
+        (job,) = {name.partition("_")[0] for name in sweep.names() if "_" in name}
+        cluster.run("scontrol", "update", "partitionname=main", "maxtime=5")
+        try:
+            wait_until(
+                lambda: is_shown("2 never begin: PartitionTimeLimit: lower launch.max_minutes"), "it is said", 90
+            )
+            assert "2 runs on their way never begin: PartitionTimeLimit" in sweep.type()
+        finally:
+            cluster.run("scontrol", "update", "partitionname=main", "maxtime=infinite")
+        cluster.run("scontrol", "hold", job)
+        wait_until(lambda: is_shown("2 waiting until somebody acts: JobHeld"), "the hold is said", 60)
+        assert "cancelled 2 elements" in sweep.type("cancel=true")

@@ -63,9 +63,13 @@ def parameters(
     token: str = "",
     after_success: str = "",
     exclude: Sequence[str] = (),
+    cluster: str = "",
     environment: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """submitit's parameters of an array; ``after_success``: an array that has to end well before it begins."""
+    """submitit's parameters of an array; ``after_success``: an array that has to end well before it begins.
+
+    ``cluster``: the one of several that it has to go to.
+    """
     options = launch.own_options
     extra = _requeue(launch) | _memory(launch, resources, options) | options
     comment = ",".join(filter(None, [str(options.get("comment", "")), f"{MARK}:{token}" if token else ""]))
@@ -78,6 +82,8 @@ def parameters(
         extra["gres"] = launch.gres.replace("{gpus}", str(resources.gpus))
     if launch.clusters is not None:
         extra["clusters"] = launch.clusters
+    if cluster:
+        extra = {name: value for name, value in extra.items() if name not in ("cluster", "M")} | {"clusters": cluster}
     if after_success:
         extra["kill-on-invalid-dep"] = "yes"
     given = _given(launch, os.environ if environment is None else environment)

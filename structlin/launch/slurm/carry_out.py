@@ -102,7 +102,7 @@ def cancel(plan: Plan, request: SweepRequest, console: Console) -> int:
             names.setdefault(one.cluster, set()).add(one.name)
         own = controller.name if any(names) else ""  # records of older versions name no cluster
         for cluster, elements in names.items():
-            (controller if cluster in ("", own) else controller.on(cluster)).cancel(sorted(elements))
+            controller.on("" if cluster == own else cluster).cancel(sorted(elements))
     number = sum(map(len, names.values()))
     console.print(f"cancelled {number} elements with {len(living)} runs; the same command without cancel goes on")
     if left := sum(one.live is not None for one in seen.standings) - len(living):
@@ -112,11 +112,8 @@ def cancel(plan: Plan, request: SweepRequest, console: Console) -> int:
 
 
 def _controller(request: SweepRequest) -> Controller:
-    """The commands of the cluster that the profile names, or of the login node's own."""
-    names = _config(request).cluster_names
-    if len(names) > 1:
-        raise UserError(f"launch.clusters = {','.join(names)} names several clusters; submit to one of them at a time")
-    return Controller(cluster=names[0] if names else "")
+    """The commands of the clusters that the profile names, or of the login node's own."""
+    return Controller(cluster=",".join(_config(request).cluster_names))
 
 
 def _config(request: SweepRequest) -> SlurmLaunch:
@@ -176,11 +173,12 @@ def _report(
     given_up = sum(one.is_open for one in standings) - len(missing)
     say(f"{done} of {len(standings)} runs are done, {underway} on their way, {len(result.runs)} submitted now")
     if result.runs:
-        say(f"{result.elements} elements in arrays {', '.join(dict.fromkeys(result.runs.values()))}")
+        say(f"{result.elements} elements in arrays {', '.join(result.arrays)}")
     if result.canary:
         say(f"array {result.canary} goes first; the others begin when it has ended well (launch.canary)")
     if result.waiting:
-        say(f"{len(result.waiting)} runs are for the same command later: {result.reason or 'their trunks wait'}")
+        why = result.reason or "what they wait for is still to come"
+        say(f"{len(result.waiting)} runs are for the same command later: {why}")
     for reason in dict.fromkeys(result.refused.values()):
         number = sum(reason == other for other in result.refused.values())
         say(f"{number} runs are not taken: {reason}")

@@ -77,9 +77,14 @@ class Live:
     @property
     def is_waiting(self) -> bool:
         """Whether it has not begun, or waits to begin again."""
-        return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "CONFIGURING", ELSEWHERE)
+        return self.state in (*WAITING, ELSEWHERE)
 
 
+WAITING = (
+    *("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"),
+    *("CONFIGURING", "POWER_UP_NODE"),
+)
+"""States of squeue in which an element has not begun, or waits to begin again."""
 ELSEWHERE = "ELSEWHERE"
 """The state of an element of a cluster that does not answer here."""
 
@@ -105,18 +110,41 @@ class Controller:
     def __init__(self, run: Run | None = None, cluster: str = "") -> None:
         self._run_command = run or _run
         self.cluster = cluster
-        """The cluster that is asked; empty for the machine's own."""
+        """The cluster that is asked; empty for the machine's own; several (a,b) of which sbatch takes one."""
         self._config = ""
+        self._others: dict[str, Controller] = {}
         self.skipped: list[str] = []
         """Lines of answers that could not be read."""
 
     def on(self, cluster: str) -> Controller:
         """The same commands for another cluster."""
-        if cluster in ("", self.cluster):
+        if cluster == self.cluster or (not cluster and not self.is_several):
             return self
-        other = Controller(self._run_command, cluster)
-        other.skipped = self.skipped
-        return other
+        if cluster not in self._others:
+            self._others[cluster] = other = Controller(self._run_command, cluster)
+            other.skipped = self.skipped
+        return self._others[cluster]
+
+    @property
+    def is_several(self) -> bool:
+        """Whether sbatch may choose among clusters."""
+        return "," in self.cluster
+
+    def each(self) -> list[Controller]:
+        """The same commands for one of the clusters each."""
+        return [self.on(name) for name in self.cluster.split(",")] if self.is_several else [self]
+
+    def _answering(self) -> list[tuple[Controller, Limits]]:
+        """Those that answer, with their limits: sbatch takes none of the others. ControllerError where none does."""
+        found, errors = [], []
+        for one in self.each():
+            try:
+                found.append((one, one.limits()))
+            except ControllerError as error:
+                errors.append(error)
+        if not found:
+            raise errors[0]
+        return found
 
     def _run(self, command: Sequence[str]) -> str:
         where = [f"--clusters={self.cluster}"] if self.cluster else []
@@ -131,7 +159,10 @@ class Controller:
         return found[1] if found else ""
 
     def limits(self) -> Limits:
-        """Read from ``scontrol show config``."""
+        """Read from ``scontrol show config``; of several clusters what each of them takes."""
+        if self.is_several:
+            limits = [one for _, one in self._answering()]
+            return Limits(min(one.array_size for one in limits), min(one.max_jobs for one in limits))
         text = self._configuration()
         found = {
             name: re.search(rf"^{name}\s*=\s*(\d+)", text, re.MULTILINE) for name in ("MaxArraySize", "MaxJobCount")
@@ -146,6 +177,8 @@ class Controller:
 
     def room(self, limits: Limits) -> int:
         """Array tasks that the controller still has room for; beyond, sbatch would wait for minutes and give up."""
+        if self.is_several:
+            return min(one.room(own) for one, own in self._answering())
         text = self._run(["squeue", "--noheader", "--array", "--states=all", f"--format={MARK}|%i"])
         held = sum(line.strip().startswith(f"{MARK}|") for line in text.splitlines())
         return max(0, limits.max_jobs - held - 1)
@@ -202,7 +235,7 @@ class Controller:
             parsed = re.fullmatch(r"(\d+)(?:;(\S+))?", line.strip()) or re.fullmatch(
                 r"Submitted batch job (\d+)(?: on cluster (\S+))?", line.strip()
             )
-            if parsed is not None:
+            if parsed is not None and (parsed[2] or not self.is_several):
                 return parsed[1], parsed[2] or ""
         raise NoAnswer(f"sbatch names no job: {one_line(Exception(text))[:300]}")
 

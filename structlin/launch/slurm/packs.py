@@ -28,6 +28,7 @@ class Pack:
     resources: Resources
     after: tuple[str, ...]
     exclude: tuple[str, ...] = ()
+    cluster: str = ""
 
     @property
     def jobs(self) -> list[Job]:
@@ -48,6 +49,7 @@ class _Need:
     more_memory: float
     after: tuple[str, ...]
     exclude: tuple[str, ...]
+    cluster: str
 
 
 def packs(orders: Iterable[Order], launch: SlurmLaunch, placement: Placement) -> list[Pack]:
@@ -59,18 +61,18 @@ def packs(orders: Iterable[Order], launch: SlurmLaunch, placement: Placement) ->
     for order in orders:
         groups.setdefault(_need(order, launch, placement), []).append(order)
     found = [
-        Pack(tuple(members), _resources(need, len(members), launch, placement), need.after, need.exclude)
+        Pack(tuple(members), _resources(need, len(members), launch, placement), need.after, need.exclude, need.cluster)
         for need, orders_of_need in groups.items()
         for members in _evenly(orders_of_need, _lanes(need, launch) * need.rounds)
     ]
-    return sorted(found, key=lambda pack: (pack.after, pack.exclude, pack.resources))
+    return sorted(found, key=lambda pack: (pack.after, pack.exclude, pack.cluster, pack.resources))
 
 
 def arrays(found: Sequence[Pack], most: int) -> Iterator[list[Pack]]:
     """Packs of equal resources and dependencies, in arrays of at most ``most`` elements."""
     groups: dict[tuple[object, ...], list[Pack]] = {}
     for pack in found:
-        groups.setdefault((pack.after, pack.exclude, pack.resources), []).append(pack)
+        groups.setdefault((pack.after, pack.exclude, pack.cluster, pack.resources), []).append(pack)
     for members in groups.values():
         yield from _evenly(members, most)
 
@@ -81,7 +83,8 @@ def _need(order: Order, launch: SlurmLaunch, placement: Placement) -> _Need:
     rounds = max(1, int(launch.min_minutes // minutes)) if order.is_measured else 1
     memory = _rung(run_bytes(order, launch, placement) / 1e9)
     shared = runs_per_gpu(order.job.science, launch, placement)
-    return _Need(minutes, memory, rounds, shared, order.more_time, order.more_memory, order.after, order.exclude)
+    more = (order.more_time, order.more_memory, order.after, order.exclude, order.cluster)
+    return _Need(minutes, memory, rounds, shared, *more)
 
 
 def _lanes(need: _Need, launch: SlurmLaunch) -> int:

@@ -63,6 +63,8 @@ class Order:
     """Arrays that have to end before it: its trunk, or a shorter request for the same run."""
     exclude: tuple[str, ...] = ()
     """Nodes that have failed it lately."""
+    cluster: str = ""
+    """That of the arrays in ``after``, which it has to go to; empty where it may go to any."""
 
     @property
     def is_measured(self) -> bool:

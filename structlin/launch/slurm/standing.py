@@ -57,7 +57,7 @@ class Standing:
     name: str = ""
     """That element's name."""
     cluster: str = ""
-    """The cluster that has it; empty where none was recorded."""
+    """The cluster that has it, or the shorter request of it; empty where none was recorded."""
     log: Path | None = None
     """Where its newest element writes."""
     extends: str = ""
@@ -128,11 +128,14 @@ def survey(
     """
     seen = _Seen(may_close=must_answer)
     for cluster, several in _by_cluster([record for record in records if record.ends is None]).items():
+        if "," in cluster:
+            seen.search(several, controller, cluster)
+            continue
         is_own = True
         try:
             # Whether a cluster is ours has to be known: its open submissions would be closed by another one's word.
             is_own = cluster in ("", controller.cluster) or cluster == controller.name
-            seen.look(several, controller if is_own else controller.on(cluster))
+            seen.look(several, controller.on("") if is_own else controller.on(cluster))
         except ControllerError as error:
             if is_own and must_answer:
                 raise
@@ -192,16 +195,26 @@ class _Seen:
         """A submission whose array is known: where sbatch's answer was lost, SLURM shows it by its token."""
         if record.job_id is not None:
             return record
+        found = self._adopt(record, queue, controller)
+        if found is None:
+            self._doubt(record)
+        return found
+
+    def _adopt(self, record: Submission, queue: Mapping[str, Live], controller: Controller) -> Submission | None:
+        """A submission whose answer was lost, with the array that a cluster shows by its token, if it does."""
         names = [name for name, one in queue.items() if one.label.token == record.token]
         if not names:
             accounts = controller.named(record.job_name or record.sweep, record.user, record.submitted - 60)
             names = [name for name, ends in accounts.items() if any(end.label.token == record.token for end in ends)]
-        if names:
-            found = submitted(record, names[0].split("_")[0], controller.cluster)
-            self.adopted[record.folder] = found
-            self.notes.append(f"array {found.job_id} was submitted by a command that lost sbatch's answer; adopted")
-            return found
-        # Whoever only looks may have found a command that is waiting for sbatch: he closes nothing.
+        if not names:
+            return None
+        found = submitted(record, names[0].split("_")[0], controller.cluster)
+        self.adopted[record.folder] = found
+        self.notes.append(f"array {found.job_id} was submitted by a command that lost sbatch's answer; adopted")
+        return found
+
+    def _doubt(self, record: Submission) -> None:
+        """Nobody shows the array. Who only looks may have found a command that waits for sbatch: he closes nothing."""
         if self.may_close and time.time() - record.submitted > DOUBT_SECONDS:
             self.ends[record.folder] = {}
             record.close({})
@@ -210,7 +223,25 @@ class _Seen:
                 "PENDING", "sbatch's answer was lost a moment ago: in a minute SLURM will show whether it took it"
             )
             self.live[record.folder] = dict.fromkeys(range(len(record.elements)), doubt)
-        return None
+
+    def search(self, records: Sequence[Submission], controller: Controller, clusters: str) -> None:
+        """Find the arrays whose answer was lost, each on whichever of several clusters sbatch chose."""
+        left, silent = list(records), ""
+        for cluster in clusters.split(","):
+            one = controller.on(cluster)
+            try:
+                queue = one.live({record.user for record in left})
+                found = [record for record in left if self._adopt(record, queue, one) is not None]
+                self.look([self.adopted[record.folder] for record in found], one)
+            except ControllerError:
+                silent = cluster
+                continue
+            left = [record for record in left if record not in found]
+        if left and silent:
+            self.leave(left, silent)
+        else:
+            for record in left:
+                self._doubt(record)
 
     def leave(self, records: Sequence[Submission], cluster: str) -> None:
         """Leave submissions to a cluster that does not answer here."""
@@ -234,14 +265,14 @@ def _holders(states: Sequence[JobState[Any]], records: Sequence[Submission]) -> 
 
 def _standing(state: JobState[Any], holders: Sequence[tuple[Submission, int]], seen: _Seen) -> Standing:
     log = holders[-1][0].log_of(holders[-1][1]) if holders else None
-    extends = ""
+    extends = cluster = ""
     for record, index in holders:
         live = seen.live.get(record.folder, {}).get(index)
         if live is not None and not state.is_final:
             covered = record.elements[index][state.job.run_id].issuperset(state.job.evaluations)
             if covered:
                 return Standing(state, live, record.name_of(index), record.cluster, record.log_of(index))
-            extends = record.job_id or ""
+            extends, cluster = record.job_id or "", record.cluster
     if state.is_final:
         return Standing(state, log=log)
     # Nothing is known of the end of an element that SLURM could not be asked about.
@@ -250,7 +281,7 @@ def _standing(state: JobState[Any], holders: Sequence[tuple[Submission, int]], s
         for record, index in holders
         if index not in seen.live.get(record.folder, {}) and seen.ends.get(record.folder)
     )
-    return Standing(state, log=log, extends=extends, past=past)
+    return Standing(state, cluster=cluster, log=log, extends=extends, past=past)
 
 
 def _past(state: JobState[Any], record: Submission, index: int, ends: Sequence[End]) -> Past:

@@ -11,7 +11,7 @@ import getpass
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -44,6 +44,8 @@ class Submitted:
 
     runs: dict[str, str] = field(default_factory=dict)
     """Run id -> array."""
+    clusters: dict[str, str] = field(default_factory=dict)
+    """Run id -> the cluster that has its array, where sbatch chose it."""
     elements: int = 0
     waiting: list[str] = field(default_factory=list)
     """Runs that SLURM takes later."""
@@ -55,6 +57,13 @@ class Submitted:
     """Elements that the controller still has room for."""
     canary: str = ""
     """The array that has to end well before the others begin."""
+    canary_cluster: str = ""
+
+    @property
+    def arrays(self) -> list[str]:
+        """The arrays by their numbers, and their clusters where sbatch chose them."""
+        where = {run: f" on {cluster}" if cluster else "" for run, cluster in self.clusters.items()}
+        return list(dict.fromkeys(f"{array}{where.get(run, '')}" for run, array in self.runs.items()))
 
 
 @dataclass(frozen=True)
@@ -101,21 +110,30 @@ class Submitter:
             job = one.state.job
             trunk = None if job.trunk is None else run_id(job.trunk)
             # An element that trains the run to fewer steps still has it: beside it this order would find it taken.
-            after = [one.extends] if one.extends else []
-            if trunk in on_their_way and on_their_way[trunk].cluster in ("", self.cluster):
+            after = [(one.extends, one.cluster)] if one.extends else []
+            if trunk in on_their_way and self._may_wait_for(on_their_way[trunk].cluster):
                 # 12 of 12_3: whole arrays are waited for.
-                after.append(on_their_way[trunk].name.split("_")[0])
+                after.append((on_their_way[trunk].name.split("_")[0], on_their_way[trunk].cluster))
             order = Order(
                 job=job,
                 steps=max(1, trained_steps(job, planned) - one.state.step),
                 tokens_per_second=throughputs.find(job.science, self.site.placement),
                 more_time=self.launch.grow_on_retry ** one.count("time"),
                 more_memory=self.launch.grow_on_retry ** one.count("memory"),
-                after=tuple(after),
+                after=tuple(array for array, _ in after),
                 exclude=one.sick_nodes(time.time()),
+                cluster=self._only(cluster for _, cluster in after),
             )
             (branches if trunk in missing_runs else first).append(order)
         return first, branches
+
+    def _may_wait_for(self, cluster: str) -> bool:
+        """Whether an array of this command can depend on one of a cluster."""
+        return cluster in ("", *self.cluster.split(","))
+
+    def _only(self, clusters: Iterable[str]) -> str:
+        """The one of several clusters that arrays to be waited for are on; several of them joined, and then none."""
+        return ",".join(sorted({cluster for cluster in clusters if cluster})) if self.controller.is_several else ""
 
     def unwritable(self, jobs: Sequence[Job]) -> tuple[list[Standing], list[Standing], Submitted] | None:
         """Where nothing can be written: how everything stands, what is missing, and that all of it waits; else None.
@@ -138,6 +156,7 @@ class Submitter:
         ``canary``: the cheapest run goes first, and the rest begins only when it has ended well.
         """
         result = Submitted()
+        first, branches = self._on_one_cluster(first, result), self._on_one_cluster(branches, result)
         waiting = [order.job.run_id for order in (*first, *branches)]
         if first or branches:
             snapshot = freeze(self.folder)
@@ -153,17 +172,25 @@ class Submitter:
             for order in branches:
                 trunk = run_id(order.job.trunk) if order.job.trunk is not None else ""
                 if trunk in result.runs:
-                    following.append(replace(order, after=(*order.after, result.runs[trunk])))
+                    cluster = self._only((order.cluster, result.clusters.get(trunk, "")))
+                    following.append(replace(order, after=(*order.after, result.runs[trunk]), cluster=cluster))
                 else:
                     result.waiting.append(order.job.run_id)
+            following = self._on_one_cluster(following, result)
             self._submit_all(packs(following, self.launch, self.site.placement), most, snapshot, result)
         return result
+
+    def _on_one_cluster(self, orders: Sequence[Order], result: Submitted) -> list[Order]:
+        """Those that wait for arrays of one cluster at most; the others wait for the same command later."""
+        result.waiting += [order.job.run_id for order in orders if "," in order.cluster]
+        return [order for order in orders if "," not in order.cluster]
 
     def _send_ahead(self, first: Sequence[Order], most: int, snapshot: Path, result: Submitted) -> list[Order]:
         """Submit the cheapest order alone; the others."""
         one = min(first, key=lambda order: run_seconds(order, self.launch, self.site.placement))
         self._submit_all(packs([one], self.launch, self.site.placement), most, snapshot, result)
         result.canary = result.runs.get(one.job.run_id, "")
+        result.canary_cluster = result.clusters.get(one.job.run_id, "")
         return [order for order in first if order is not one]
 
     def scripts(self, first: Sequence[Order], branches: Sequence[Order], most: int) -> Iterator[str]:
@@ -172,7 +199,8 @@ class Submitter:
         limits = shares([len(group) for group in found], self.launch.max_running)
         for number, (group, at_once) in enumerate(zip(found, limits, strict=True), 1):
             folder = self.folder / "submissions" / f"{number:04d}"
-            yield script(self.launch, self._parameters(group[0], at_once, "SNAPSHOT", ()), folder / "log", len(group))
+            values = self._parameters(group[0], at_once, "SNAPSHOT", (), cluster=group[0].cluster)
+            yield script(self.launch, values, folder / "log", len(group))
 
     def _parameters(
         self,
@@ -182,6 +210,7 @@ class Submitter:
         after: Sequence[str],
         token: str = "",
         canary: str = "",
+        cluster: str = "",
     ) -> dict[str, object]:
         return parameters(
             self.launch,
@@ -193,12 +222,13 @@ class Submitter:
             token=token,
             after_success=canary,
             exclude=pack.exclude,
+            cluster=cluster,
         )
 
     def _submit_all(self, found: Sequence[Pack], most: int, snapshot: Path, result: Submitted) -> None:
         groups = list(arrays(found, most))
         limits = shares([len(group) for group in groups], self.launch.max_running)
-        names: list[str] = []
+        names: list[tuple[str, str]] = []
         for group, at_once in zip(groups, limits, strict=True):
             # More arrays than elements may run at once: this one takes the place of an earlier one.
             place = len(names) - self.launch.max_running
@@ -211,11 +241,18 @@ class Submitter:
         group: list[Pack],
         at_once: int,
         snapshot: Path,
-        after: Sequence[str],
-        names: list[str],
+        after: Sequence[tuple[str, str]],
+        names: list[tuple[str, str]],
         result: Submitted,
     ) -> list[Pack]:
-        """Submit as many of the packs as SLURM takes, in ever smaller arrays where it takes fewer; returns the rest."""
+        """Submit as many of the packs as SLURM takes, in ever smaller arrays where it takes fewer; returns the rest.
+
+        ``after`` and ``names``: arrays and their clusters.
+        """
+        cluster = self._only((group[0].cluster, result.canary_cluster, *(where for _, where in after)))
+        if "," in cluster:  # what it has to wait for is on several clusters
+            return group
+        before = [name for name, _ in after]
         # The controller refuses an array as a whole, and without saying how much would have fitted.
         size, left = min(len(group), result.room), group
         if size < len(group):
@@ -223,7 +260,7 @@ class Submitter:
         while size and left:
             part, rest = left[:size], left[size:]
             try:
-                job_id = self._submit_array(part, min(len(part), at_once), snapshot, after, result.canary)
+                known = self._submit_array(part, min(len(part), at_once), snapshot, before, result.canary, cluster)
             except InDoubt as error:
                 result.reason = str(error)
                 return left
@@ -233,16 +270,23 @@ class Submitter:
                 result.refused.update({job.run_id: str(error) for pack in left for job in pack.jobs})
                 return []
             else:
-                names.append(job_id)
+                job_id = str(known.job_id)
+                chosen = known.cluster if self.controller.is_several else ""
+                names.append((job_id, chosen))
                 result.elements += len(part)
                 result.room -= len(part)
                 result.runs.update({job.run_id: job_id for pack in part for job in pack.jobs})
+                result.clusters.update({job.run_id: chosen for pack in part for job in pack.jobs})
                 left = rest
             # Where 2k were refused and k taken, fewer than k are left: k / 2 comes next, and few calls fill the limit.
             size = min(size // 2, result.room)
         return left
 
-    def _submit_array(self, part: list[Pack], at_once: int, snapshot: Path, after: Sequence[str], canary: str) -> str:
+    def _submit_array(
+        self, part: list[Pack], at_once: int, snapshot: Path, after: Sequence[str], canary: str, cluster: str
+    ) -> Submission:
+        """Submit an array, to ``cluster`` or to whichever sbatch chooses."""
+        controller = self.controller.on(cluster) if cluster else self.controller
         token = secrets.token_hex(8)
         record = begin(
             self.folder,
@@ -252,38 +296,36 @@ class Submitter:
             getpass.getuser(),
             time.time(),
             token=token,
-            cluster=self.cluster,
+            cluster=cluster or self.cluster,
             job_name=str(self.launch.own_options.get("job-name", self.sweep)),
         )
         try:
             shared = replace(self.launch, runs_per_gpu=part[0].resources.runs_per_gpu)
             Setting(self.site, shared, part[0].resources.minutes).write(record.folder)
-            values = self._parameters(part[0], at_once, snapshot, after, token, canary)
-            job_id, cluster = submit(self.launch, values, record.folder, len(part), self.controller)
+            values = self._parameters(part[0], at_once, snapshot, after, token, canary, cluster)
+            job_id, chosen = submit(self.launch, values, record.folder, len(part), controller)
         except InDoubt as error:
-            return self._adopted(record, error)
+            return self._adopted(record, error, controller)
         except (Refused, OSError):
             shutil.rmtree(record.folder, ignore_errors=True)
             raise
         # Whatever else ends us here leaves a record that the next command finds its array by.
         try:
-            submitted(record, job_id, cluster)
+            return submitted(record, job_id, chosen)
         except OSError:  # a full disk: nobody would know of this array
-            self.controller.cancel([job_id])
+            controller.on(chosen if self.controller.is_several else "").cancel([job_id])
             raise
-        return job_id
 
-    def _adopted(self, record: Submission, error: InDoubt) -> str:
-        """The job id of an array whose answer was lost, if SLURM shows it within seconds."""
+    def _adopted(self, record: Submission, error: InDoubt, controller: Controller) -> Submission:
+        """A submission whose answer was lost, with its array, if SLURM shows it within seconds."""
         for seconds in (0, 2, 5):
             time.sleep(seconds)
-            with contextlib.suppress(ControllerError):
-                queue = self.controller.live([record.user])
-                names = [name for name, one in queue.items() if one.label.token == record.token]
-                if names:
-                    job_id = names[0].split("_")[0]
-                    submitted(record, job_id, self.cluster)
-                    return job_id
+            for one in controller.each():
+                with contextlib.suppress(ControllerError):
+                    queue = one.live([record.user])
+                    names = [name for name, job in queue.items() if job.label.token == record.token]
+                    if names:
+                        return submitted(record, names[0].split("_")[0], one.cluster or self.cluster)
         raise InDoubt(f"{error}; in a minute the same command finds out whether SLURM took the array")
 
 

@@ -19,6 +19,9 @@ state = json.load(open(place + "/state.json"))
 command, words = os.path.basename(sys.argv[0]), sys.argv[1:]
 state["calls"].append([command, *words])
 cluster = next((word.split("=", 1)[1] for word in words if word.startswith("--clusters=")), state["own"])
+if "," in cluster and command == "sbatch":
+    # It asks each that answers, and takes the one that would begin first.
+    cluster = next((name for name in state["first"] if name in cluster.split(",") and name in state["clusters"]), "")
 known = [job for job in state["jobs"] if job["cluster"] == cluster]
 out = []
 if state["banner"]:
@@ -46,7 +49,10 @@ elif command == "sbatch" and state["refuses"]:
     code = 1
 elif command == "sbatch":
     options = dict(re.findall(r"^#SBATCH --([\\w-]+)=?(.*)$", open(words[-1]).read(), re.M))
-    number = state["next"] = state["next"] + 1
+    assert cluster in options.get("clusters", cluster).split(","), options
+    state["next"] += 1
+    # Numbers of clusters have nothing to do with one another.
+    number = 101 + sum(job["cluster"] == cluster for job in state["jobs"]) if state["first"] else state["next"]
     many = re.match(r"0-(\\d+)", options.get("array", ""))
     name = "%d_[0-%s]" % (number, many[1]) if many else str(number)
     submit = time.strftime("%Y-%m-%dT%H:%M:%S")
@@ -80,7 +86,7 @@ class Stub:
             path.write_text(PROGRAM.replace("{python}", sys.executable).replace("{place!r}", repr(place)))
             path.chmod(path.stat().st_mode | stat.S_IXUSR)
         state = {"own": "a", "clusters": ["a"], "jobs": [], "calls": [], "next": 100, "array_size": 11, "banner": ""}
-        self.change(**state, refuses="", loses=False, no_comments=False, reason="Priority", signals=0, then=0)
+        self.change(**state, refuses="", loses=False, no_comments=False, reason="Priority", signals=0, then=0, first="")
         self.change(**wishes)
 
     @property

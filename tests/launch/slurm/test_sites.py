@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from structlin.config.doors import sweep_request
+from structlin.errors import UserError
 from structlin.launch.carry_out import run_sweep
+from structlin.launch.slurm.arrays import InDoubt
 from tests.launch.slurm.stub import Stub
 from tests.tiny import ARGUMENTS
 
@@ -83,6 +85,80 @@ def test_another_cluster_of_the_login_node(wish: str, site: Site) -> None:
     assert "4 waiting" in site.type(APART, "status=true")[1]
     assert "cancelled 4 elements" in site.type(APART, wish, "cancel=true")[1]
     assert site.stub.jobs == []
+
+
+SEVERAL = "launch.clusters=[a,b]"
+
+
+def test_of_several_clusters_each_array_goes_where_it_begins_first(site: Site) -> None:
+    """Both have a job of one number; status, the same command and cancel tell them apart."""
+    site.stub.change(clusters=["a", "b"], first="ba")
+    assert site.submitted(APART, SEVERAL, "structure=btt") == 2
+    site.stub.change(first="ab")
+    printed = site.type(APART, SEVERAL)[1]
+    assert "2 on their way, 2 submitted now" in printed
+    assert "in arrays 101 on a" in printed
+    assert [(job["cluster"], job["id"]) for job in site.stub.jobs] == [("b", "101_[0-1]"), ("a", "101_[0-1]")]
+    assert site.submitted(APART, SEVERAL) == 0
+    assert "4 waiting" in site.type(APART, "status=true")[1]
+    theirs = {**site.stub.jobs[0], "cluster": "a", "id": "102", "name": "theirs", "comment": ""}
+    site.stub.change(jobs=[*site.stub.jobs, theirs])
+    assert "cancelled 4 elements" in site.type(APART, SEVERAL, "cancel=true")[1]
+    assert [job["name"] for job in site.stub.jobs] == ["theirs"]
+
+
+def test_of_several_clusters_one_may_be_silent(site: Site) -> None:
+    site.stub.change(clusters=["a", "b"], first="ba")
+    assert site.submitted(APART, SEVERAL, "structure=btt") == 2
+    site.stub.change(clusters=["a"])
+    assert site.submitted(APART, SEVERAL) == 2
+    assert [job["cluster"] for job in site.stub.jobs] == ["b", "a"]
+    assert "left to cluster b" in site.type(APART, SEVERAL, "status=true")[1]
+    site.stub.change(clusters=["a", "b"])
+    assert site.submitted(APART, SEVERAL) == 0
+
+
+def test_of_several_clusters_none_answers(site: Site) -> None:
+    site.stub.change(clusters=[], first="ba")
+    with pytest.raises(UserError, match="No cluster"):
+        site.type(APART, SEVERAL)
+
+
+def test_an_answer_lost_among_several_clusters_is_found_on_the_one_that_was_chosen(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the token, at once or by the next command; never closed while one of them is silent."""
+    slept: list[float] = []
+    monkeypatch.setattr("structlin.launch.slurm.submit.time.sleep", slept.append)
+    site.stub.change(clusters=["a", "b"], first="ba", loses=True)
+    assert site.submitted(APART, SEVERAL, "structure=btt") == 2
+    monkeypatch.setattr("structlin.launch.slurm.submit.Submitter._adopted", lost)
+    site.type(APART, SEVERAL, "structure=dense")
+    site.stub.change(loses=False, clusters=["a"])
+    monkeypatch.setattr("structlin.launch.slurm.standing.DOUBT_SECONDS", -1)
+    assert site.submitted(APART, SEVERAL) == 0
+    site.stub.change(clusters=["a", "b"])
+    assert site.submitted(APART, SEVERAL) == 0
+    assert [job["cluster"] for job in site.stub.jobs] == ["b", "b"]
+    assert "cancelled 4 elements" in site.type(APART, SEVERAL, "cancel=true")[1]
+
+
+def lost(*rest: object) -> None:
+    raise InDoubt("nobody knows")
+
+
+def test_what_waits_for_an_array_goes_to_its_cluster(site: Site) -> None:
+    """The canary's array is on b; so is the rest, though a would begin sooner."""
+    site.stub.change(clusters=["a", "b"], first="ba")
+    assert site.submitted(APART, SEVERAL, "launch.canary=true") == 4
+    first, rest = site.stub.jobs
+    assert (first["cluster"], rest["cluster"], rest["dependency"]) == ("b", "b", "afterok:101")
+    site.stub.change(first="ab")
+    # A longer request for runs that b has waits for them there; new runs go where they begin first.
+    assert site.submitted(APART, SEVERAL, "budget=2e8", "seed=0,1") == 8
+    longer, new = site.stub.jobs[2:4], site.stub.jobs[4:]
+    assert {(job["cluster"], job["options"]["clusters"]) for job in longer + new} == {("b", "b"), ("a", "a,b")}
+    assert all(job["dependency"].startswith("afterany:") == (job["cluster"] == "b") for job in longer + new)
 
 
 def test_two_clusters_on_one_file_system(site: Site) -> None:

@@ -383,6 +383,19 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: py
     assert f"passed over: {closed}: cannot be listed: Permission denied" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("state", "phase"),
+    [
+        *((state, "waiting") for state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")),
+        *((state, "running") for state in ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING")),
+    ],
+)
+def test_a_held_element_waits_and_a_suspended_one_runs(state: str, phase: str, tmp_path: Path) -> None:
+    submit(tmp_path, [[job(0)]], "7")
+    (found,) = stand(tmp_path, answers(lines(f"7|{state}|ReservationDeleted")), job(0))
+    assert (found.phase, found.reason) == (phase, "ReservationDeleted" if phase == "waiting" else "")
+
+
 # ---- arrays of older schemas -----------------------------------------------------------------------------------------
 
 RECORDED = Path(__file__).parent / "recorded"
