@@ -41,12 +41,17 @@ def sheet(
         title=escape(title),
         summary=escape(summary),
         about=facts(about or {}),
-        head=f'<meta http-equiv="refresh" content="{reload_seconds}">' if reload_seconds else "",
+        reload=reloading(reload_seconds) if reload_seconds else "",
         before=before,
         toggles=f'<nav id="toggles" aria-label="structures">{toggles}</nav>' if toggles else "",
         data=data,
         after=after,
     )
+
+
+def reloading(seconds: int) -> str:
+    """A box that loads the page anew so often while it is checked: a reader can hold the page still."""
+    return f'<label><input type=checkbox checked id="reload" data-seconds="{seconds}">anew every {seconds} s</label>'
 
 
 def facts(about: Mapping[str, str]) -> str:
