@@ -70,6 +70,12 @@ def toggles(colours: Mapping[str, str], names: Mapping[str, str] | None = None) 
     )
 
 
+def boxes_of(colours: Mapping[str, str], called: Mapping[str, str]) -> str:
+    """Check boxes of variants under the names that they have here: each hides series of the one, rows of the other."""
+    keys = {variant: "|".join(dict.fromkeys((variant, called[variant]))) for variant in colours}
+    return toggles({keys[v]: colour for v, colour in colours.items()}, {keys[v]: called[v] for v in colours})
+
+
 def table(title: str, note: str, columns: Sequence[str], rows: Rows, *, words: bool = False) -> str:
     """A table that scrolls sideways on a narrow screen; the first cell of a row is its variant. Empty without rows.
 
