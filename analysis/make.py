@@ -134,6 +134,9 @@ def main(arguments: list[str]) -> int:
             raise UserError(f"figure={name} is unknown; {suggest(name, FIGURES)}")
     Path(own["out"]).mkdir(parents=True, exist_ok=True)
     maker = maker_of([word for word in arguments if word.partition("=")[0] not in OWN_KEYS])
+    from .prefit import prefit
+
+    prefit(maker, names)
     for name in names:
         began = time.monotonic()
         drawing = maker.drawing(name)

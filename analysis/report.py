@@ -8,13 +8,10 @@ Keys: out (figures/report), and those of fit_laws.py that choose runs and fits. 
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from html import escape
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +24,6 @@ from structlin.drawing.sheet import Rows, sheet, table
 from structlin.errors import UserError, asks_help, door, key_values
 from structlin.host import code
 from structlin.host.files import write_atomically
-from structlin.laws.approaches.fit import Laws
-from structlin.laws.choices import Choices
 from structlin.laws.report import laws_json as record
 from structlin.laws.report.page import more_tables, tables, warnings
 from structlin.laws.run import enrich
@@ -37,6 +32,7 @@ from . import paper, published
 from .catalogue import FIGURES, Figure
 from .make import Maker, maker_of
 from .paper import Study, provenance_rows
+from .prefit import prefit
 
 # Of a variant in a chart: fewer than on a figure's own page, for all figures together should open on a phone.
 MOST_RUNS_ON_PAGE = 12
@@ -68,29 +64,6 @@ def studies(maker: Maker) -> list[Study]:
         if kept is not None:
             found.append(_said(maker, name, figure, kept.runs, kept.origin))
     return found
-
-
-def prefit(maker: Maker) -> None:
-    """Fit and enrich the laws of all kept studies, side by side: they take nearly all of the time."""
-    wanted: dict[tuple[str, str], pd.DataFrame] = {}
-    for figure in FIGURES.values():
-        kept = maker.kept(figure.study) if figure.study and figure.laws and maker.own is None else None
-        if kept is not None:
-            wanted.setdefault((figure.study, maker.baseline(figure, kept.runs)), kept.runs)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if cores < 2 or len(wanted) < 2:
-        return
-    tasks = [(maker.choices, baseline, runs) for (_, baseline), runs in wanted.items()]
-    with ProcessPoolExecutor(min(cores, len(tasks)), mp_context=get_context("spawn")) as pool:
-        for key, laws in zip(wanted, pool.map(_fitted, tasks), strict=True):
-            maker.remember(*key, laws)
-
-
-def _fitted(task: tuple[Choices, str, pd.DataFrame]) -> Laws:
-    """The enriched laws of a table against a baseline, in a process of its own."""
-    choices, baseline, runs = task
-    maker = Maker(choices)
-    return enrich(maker.laws("own", runs, baseline))
 
 
 def _said(maker: Maker, name: str, figure: Figure, runs: pd.DataFrame, origin: dict[str, Any]) -> Study:
@@ -171,7 +144,7 @@ def main(arguments: list[str]) -> int:
     # A place that cannot be written is seen before the minutes of fits.
     out.parent.mkdir(parents=True, exist_ok=True)
     maker = maker_of([word for word in arguments if word not in own])
-    prefit(maker)
+    prefit(maker, list(FIGURES), enriched=True)
     figures, found = drawings(maker), studies(maker)
     contents = {".html": html(figures, found).encode(), ".pdf": paper.pdf(TITLE, figures, found)}
     for ending, content in contents.items():

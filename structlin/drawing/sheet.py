@@ -41,12 +41,17 @@ def sheet(
         title=escape(title),
         summary=escape(summary),
         about=facts(about or {}),
-        head=f'<meta http-equiv="refresh" content="{reload_seconds}">' if reload_seconds else "",
+        reload=reloading(reload_seconds) if reload_seconds else "",
         before=before,
         toggles=f'<nav id="toggles" aria-label="structures">{toggles}</nav>' if toggles else "",
         data=data,
         after=after,
     )
+
+
+def reloading(seconds: int) -> str:
+    """A box that loads the page anew so often while it is checked: a reader can hold the page still."""
+    return f'<label><input type=checkbox checked id="reload" data-seconds="{seconds}">anew every {seconds} s</label>'
 
 
 def facts(about: Mapping[str, str]) -> str:
@@ -63,6 +68,12 @@ def toggles(colours: Mapping[str, str], names: Mapping[str, str] | None = None) 
         f"{escape((names or {}).get(variant, variant))}</label>"
         for variant, colour in colours.items()
     )
+
+
+def boxes_of(colours: Mapping[str, str], called: Mapping[str, str]) -> str:
+    """Check boxes of variants under the names that they have here: each hides series of the one, rows of the other."""
+    keys = {variant: "|".join(dict.fromkeys((variant, called[variant]))) for variant in colours}
+    return toggles({keys[v]: colour for v, colour in colours.items()}, {keys[v]: called[v] for v in colours})
 
 
 def table(title: str, note: str, columns: Sequence[str], rows: Rows, *, words: bool = False) -> str:

@@ -20,8 +20,8 @@ from structlin.anatomy.ledger import ledger
 from structlin.config.science import Science
 from structlin.drawing.charts import charts_in, section
 from structlin.drawing.drawing import Drawing, Panel, Series
-from structlin.drawing.names import readable
-from structlin.drawing.sheet import Rows, sheet, table, toggles
+from structlin.drawing.names import readable, short, titled
+from structlin.drawing.sheet import Rows, boxes_of, sheet, table
 from structlin.drawing.style import look_of, ordered
 from structlin.errors import UserError, suggest
 from structlin.host import code
@@ -178,7 +178,7 @@ def page(manifest: dict[str, Any], seen: Sequence[Seen], runs: Path, every: int)
     )
     has_curves = bool(drawing.panels[0].series)
     return sheet(
-        title=f"Sweep {manifest.get('name', '')}",
+        title=titled(f"Sweep {manifest.get('name', '')}", variants),
         summary=said(seen),
         about={
             "written": strftime("%Y-%m-%d %H:%M:%S %Z"),
@@ -187,7 +187,7 @@ def page(manifest: dict[str, Any], seen: Sequence[Seen], runs: Path, every: int)
             "code": code.said(),
         },
         before=bar + failures(seen),
-        toggles=toggles(looks, {variant: readable(variant) for variant in variants}) if has_curves else "",
+        toggles=boxes_of(looks, {variant: short(variant, variants) for variant in variants}) if has_curves else "",
         charts=charts_in([drawing]) if has_curves else [],
         after=(section(drawing) if has_curves else "") + _table(seen),
         reload_seconds=every,
@@ -205,7 +205,7 @@ def curves(seen: Sequence[Seen]) -> Drawing:
         variant = one.science.variant
         flops = np.array([TRAINING_FLOPS * ledger(one.science).macs_per_token * row["tokens"] for row in rows], float)
         loss = np.array([row["val_loss"] for row in rows], float)
-        label = "" if variant in named else readable(variant)
+        label = "" if variant in named else readable(variant, variants)
         named.add(variant)
         look = look_of(tuple(variants), variant)
         series.append(Series(label, variant, flops, loss, "joined", *look, said=one.title))
@@ -230,6 +230,7 @@ def failures(seen: Sequence[Seen]) -> str:
 def _table(seen: Sequence[Seen]) -> str:
     """A row a run, what runs first."""
     order = {"running": 0, "failed": 1, "interrupted": 2, WAITING: 3}
+    variants = {one.science.variant for one in seen if one.science is not None}
     rows: Rows = []
     for one in sorted(seen, key=lambda one: order.get(one.state, 4))[:MOST_ROWS]:
         losses = [row["val_loss"] for row in one.evaluations if row.get("val_loss") is not None]
@@ -238,7 +239,7 @@ def _table(seen: Sequence[Seen]) -> str:
         left = (one.flops - one.done_flops) / _flops_a_second(one) if running and _flops_a_second(one) > 0 else None
         rows.append(
             [
-                one.science.variant if one.science is not None else "?",
+                short(one.science.variant, variants) if one.science is not None else "?",
                 "-" if one.science is None else str(one.science.model.d_model),
                 "-" if one.science is None else str(one.science.seed),
                 one.state,

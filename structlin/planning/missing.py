@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from structlin.config.request import SweepRequest, Template
 from structlin.errors import UserError
-from structlin.planning.decide import Answer, answers
+from structlin.planning.decide import BASELINE, Answer, answers
 from structlin.planning.grid import Plan, plan_sweep
 from structlin.planning.horizon import flops_per_step
 
@@ -36,8 +36,11 @@ def lines(plan: Plan, request: SweepRequest) -> Iterator[str]:
     """What the plan will decide, a line a structure, and where it decides nothing what is missing."""
     found = answers(plan, request)
     if not found:
-        if len({cell.science.variant for cell in plan.cells}) > 1:
-            yield "decides: nothing against dense, which is not in this sweep; add structure=dense,..."
+        names = list(dict.fromkeys(template.asked for template in request.templates))
+        if names != [BASELINE]:
+            is_plain = all(names) and all(template.science.moe.kind == "none" for template in request.templates)
+            way = f"; add it: structure={','.join([BASELINE, *names])}" if is_plain else ""
+            yield f"decides nothing against dense, which is not in this sweep{way}"
         return
     for source in dict.fromkeys(answer.source for answer in found):
         yield f"what this can decide, by {source} (90% intervals, expected):"

@@ -10,11 +10,11 @@ import pytest
 from tests.e2e.chromium import Chromium
 
 AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
-SERIOUS = ("serious", "critical")
+GRAVE = ("moderate", "serious", "critical")
 
 
-def serious_faults(path: Path, width: int, scheme: str) -> list[Any]:
-    """Violations of a page that are serious or critical, everything folded out."""
+def faults(path: Path, width: int, scheme: str) -> list[Any]:
+    """Violations of a page that are more than minor, everything folded out."""
     if not AXE.is_file():
         pytest.skip("axe-core is not installed: make test-browser")
     with Chromium(width, 900, mobile=width < 500) as page:
@@ -23,4 +23,4 @@ def serious_faults(path: Path, width: int, scheme: str) -> list[Any]:
         page.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
         page.run(f"{AXE.read_text()};0")
         found = page.run("axe.run().then((r) => r.violations.map((v) => [v.id, v.impact, v.nodes[0].html]))")
-    return [one for one in found if one[1] in SERIOUS]
+    return [one for one in found if one[1] in GRAVE]

@@ -13,6 +13,7 @@ from structlin.laws.choices import Choices
 from tests.analysis import tables
 from tests.analysis.planted import planted
 from tests.analysis.test_kept import put
+from tests.e2e.accessibility import faults
 from tests.e2e.chromium import Chromium
 from tests.e2e.test_report_page import INK
 
@@ -42,13 +43,21 @@ def test_bars_and_frontiers_are_drawn(width: int, tmp_path: Path) -> None:
         assert browser.faults == []
 
 
-def test_the_report_of_all_figures_fits_a_phone(tmp_path: Path) -> None:
-    put(tmp_path, "regression", tables.runs({"dense": 1.0, "btt": 1.5}, task="regression"), [])
-    maker = make.Maker(Choices(bootstrap=20), folder=tmp_path)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of all figures of two studies."""
+    folder = tmp_path_factory.mktemp("whole")
+    put(folder, "regression", tables.runs({"dense": 1.0, "btt": 1.5}, task="regression"), ["btt at width 16"])
+    put(folder, "learning_rates", tables.landscape(), [])
+    maker = make.Maker(Choices(bootstrap=20), folder=folder)
     figures, found = report.drawings(maker), report.studies(maker)
-    (tmp_path / "report.html").write_text(report.html(figures, found))
+    (folder / "report.html").write_text(report.html(figures, found))
+    return folder / "report.html"
+
+
+def test_the_report_of_all_figures_fits_a_phone(whole: Path) -> None:
     with Chromium(390, 844, mobile=True) as browser:
-        browser.open(tmp_path / "report.html")
+        browser.open(whole)
         assert browser.run("document.documentElement.scrollWidth") <= 390
         charts = browser.run(
             "[...document.querySelectorAll('.plot')].map((e) => [e.id, e.parentElement.parentElement.id])"
@@ -58,3 +67,8 @@ def test_the_report_of_all_figures_fits_a_phone(tmp_path: Path) -> None:
             assert browser.run(f"({INK})('{chart}')") > 150, chart
         assert all(url.startswith(("file:", "data:")) for url in browser.requests)
         assert browser.faults == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (1400, "dark"), (390, "light")])
+def test_axe_finds_no_fault_in_the_report_of_all_figures(width: int, scheme: str, whole: Path) -> None:
+    assert faults(whole, width, scheme) == []

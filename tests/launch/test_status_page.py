@@ -60,7 +60,7 @@ def test_the_page_holds_progress_curves_failures_and_the_command(store: Path) ->
     seen = look(store, manifest)
     broken = replace(seen[1], state="failed", reason="out of <memory>")
     text = page(manifest, [seen[0], broken, seen[2]], store, 30)
-    assert '<meta http-equiv="refresh" content="30">' in text
+    assert 'id="reload" data-seconds="30"' in text
     assert 'role="progressbar"' in text
     assert "Failures (1)" in text
     assert "out of &lt;memory&gt;" in text
@@ -73,7 +73,7 @@ def test_the_page_holds_progress_curves_failures_and_the_command(store: Path) ->
     ) == 2
     evaluations = seen[0].evaluations
     assert losses["series"][0]["y"] == pytest.approx([row["val_loss"] for row in evaluations], rel=1e-5)
-    assert "refresh" not in page(manifest, seen, store, 0)
+    assert 'id="reload"' not in page(manifest, seen, store, 0)
 
 
 def test_the_command_writes_the_last_sweep(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -163,11 +163,15 @@ def test_a_plan_that_can_decide_nothing_says_so_in_one_line() -> None:
 
 def test_without_a_baseline_it_says_what_to_add() -> None:
     asked = sweep_request(["structure=btt,low_rank", "scale=small", "budget=1e11", "tracking=journal"])
-    assert list(missing.lines(plan_sweep(asked), asked)) == [
-        "decides: nothing against dense, which is not in this sweep; add structure=dense,..."
-    ]
-    alone = sweep_request(["structure=btt", "scale=small", "budget=1e11", "tracking=journal"])
-    assert list(missing.lines(plan_sweep(alone), alone)) == []
+    said = "decides nothing against dense, which is not in this sweep"
+    assert list(missing.lines(plan_sweep(asked), asked)) == [f"{said}; add it: structure=dense,btt,low_rank"]
+    for words, line in (
+        (["structure=btt"], [f"{said}; add it: structure=dense,btt"]),
+        (["structure=btt", "moe=ffn"], [said]),
+        (["structure=dense"], []),
+    ):
+        alone = sweep_request([*words, "scale=small", "budget=1e11", "tracking=journal"])
+        assert list(missing.lines(plan_sweep(alone), alone)) == line
 
 
 def test_the_command_adds_what_is_missing() -> None:

@@ -339,6 +339,11 @@
   }
   paint();
   night.addEventListener("change", paint);
+  const reload = document.getElementById("reload");
+  if (reload) {
+    setInterval(() => { if (reload.checked) location.reload(); }, 1000 * Number(reload.dataset.seconds));
+  }
+
   // On paper nothing can be unfolded: warnings and tables stand open there, the numbers of the charts do not.
   let folded = [];
   window.addEventListener("beforeprint", () => {

@@ -9,7 +9,7 @@ from typing import Any
 
 from structlin.drawing.charts import charts_in, section
 from structlin.drawing.names import short, shortened
-from structlin.drawing.sheet import Rows, sheet, table, toggles
+from structlin.drawing.sheet import Rows, boxes_of, sheet, table
 from structlin.drawing.style import colour_of, ordered
 from structlin.host.files import write_atomically
 from structlin.laws.approaches.fit import Laws
@@ -167,15 +167,13 @@ def render(laws: Laws, found: dict[str, Any]) -> str:
     choices, shown = escape(json.dumps(found["choices"], indent=1)), drawings(laws)
     first, rest = shown[:2], shown[2:]
     called = {variant: short(variant, variants) for variant in ordered(variants)}
-    # A box hides the series of a variant and the rows of its short name.
-    boxes = {"|".join(dict.fromkeys((v, name))): (colour_of(variants, v), name) for v, name in called.items()}
     found = shortened(found, variants)
     return sheet(
         title=head.title(laws),
         summary=f"FLOPs: {facts['flops']} · model size: {facts['size']}",
         about=head.about(laws),
         before=verdict(found),
-        toggles=toggles({key: box[0] for key, box in boxes.items()}, {key: box[1] for key, box in boxes.items()}),
+        toggles=boxes_of({variant: colour_of(variants, variant) for variant in called}, called),
         charts=charts_in(shown),
         after="".join(section(drawing) for drawing in first)
         + head.next_runs(laws, found)
