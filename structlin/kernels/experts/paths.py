@@ -143,7 +143,9 @@ class _Combine(torch.autograd.Function):
         ctx.save_for_backward(y_NY, weight_N, token_N)
         y_TKY = y_NY.index_select(0, slots_TK.flatten()).view(*slots_TK.shape, -1)
         weight_TK = weight_N.index_select(0, slots_TK.flatten()).view(slots_TK.shape)
-        return (y_TKY * weight_TK[..., None]).sum(1).to(y_NY.dtype)
+        summed = (y_TKY * weight_TK[..., None]).sum(1)
+        # No cast that casts nothing: compiled by torch 2.11, a function that returns one has gradients of zero.
+        return summed if summed.dtype == y_NY.dtype else summed.to(y_NY.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
