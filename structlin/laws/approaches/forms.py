@@ -17,6 +17,8 @@ from structlin.laws.approaches import parametric
 from structlin.laws.approaches.parametric import FORMS, ParametricFit
 from structlin.laws.minimum.objective import Array, Objective
 
+CLEARLY = 0.6
+"""Of the additive law's error, what a form may have at most to excuse a misfit of the additive law."""
 # Rows and sizes below a cut that a form of six parameters needs.
 _ROWS, _SIZES = 10, 4
 # Of the additive law's error, what another form may have at most. Where it is planted the coupled form has less than
@@ -52,6 +54,12 @@ class Choice:
     """Computes below which forms were fitted, FLOPs."""
     early: ParametricFit | None = None
     """The chosen form below the first cut; None where it was not fitted."""
+
+    @property
+    def share(self) -> float:
+        """Error of the chosen form over that of the additive law; 1 where one of them is not known."""
+        mine, plain = self.held[self.form].errors, self.held["additive"].errors
+        return float(np.mean(mine) / np.mean(plain)) if mine and plain and np.mean(plain) > 0 else 1.0
 
     def record(self) -> dict[str, dict[str, object]]:
         """As it stands in laws.json."""

@@ -1,6 +1,7 @@
 """Forms, trends, repetition and the noise of seeds: what is planted is found, and what does not fit is said."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 
 from structlin.laws import synthetic
 from structlin.laws.approaches import forms, misfit, parametric, repeats, seeds
+from structlin.laws.approaches.fit import _believed
 from structlin.laws.approaches.parametric import FORMS, ParametricLaw
 from structlin.laws.minimum.objective import Objective
 from structlin.laws.sampling.quantiles import f_tail
@@ -142,6 +144,19 @@ def test_mistuned_large_models_of_eight_sizes_are_named(knee: float, share: floa
         doublings = np.maximum(np.log2(table["params"] / knee), 0)
         found += "N" in named(table.assign(loss=table["loss"] * (1 + 0.01 * doublings)))
     assert found >= share * 20
+
+
+@pytest.mark.parametrize(("share", "judged"), [(0.61, ["powered", "additive"]), (0.59, ["powered"])])
+def test_a_form_that_foretells_hardly_better_excuses_no_misfit(share: float, judged: list[str]) -> None:
+    found = laws_of(sweep(POWERED, 8), bootstrap=30).parametrics["dense"]
+    assert found.fit.form == "powered"
+    held = dict(found.choice.held)
+    plain = held["additive"].errors
+    held["powered"] = replace(held["powered"], errors=tuple(share * error for error in plain))
+    moved = replace(found, choice=replace(found.choice, held=held))
+    assert moved.choice.share == pytest.approx(share)
+    assert [fit.form for fit in _believed(moved, "auto")] == judged
+    assert [fit.form for fit in _believed(moved, "powered")] == ["powered"]
 
 
 def test_small_models_that_lag_are_named() -> None:
