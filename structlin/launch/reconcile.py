@@ -86,7 +86,7 @@ def _remembered(job: W, store: Store, finished: Finished) -> JobState[W]:
         return state
     try:
         result = seen.result()
-        mixed = len(seen.attempts()) > 1 and is_mixed(seen.provenance())
+        mixed = not seen.has_one_attempt and len(seen.attempts()) > 1 and is_mixed(seen.provenance())
     except (UserError, OSError):
         return state
     if result is not None and folder.run_id == job.run_id:

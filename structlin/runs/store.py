@@ -76,6 +76,17 @@ class RunFolder:
         return [Attempt(self.attempts_path / str(number)) for number in numbers(self.attempts_path, self.path)]
 
     @property
+    def has_one_attempt(self) -> bool:
+        """Whether it surely has one attempt alone, by the links of their folder: a listing would read the disk again.
+
+        False where there are others, or the file system does not count folders so.
+        """
+        try:
+            return os.stat(self.attempts_path).st_nlink == 3  # its name, its own dot, and the attempt's two dots
+        except OSError:
+            return False
+
+    @property
     def journal(self) -> MergedJournal:
         """The journals of all attempts, merged."""
         return MergedJournal(parts(self.attempts()))

@@ -128,3 +128,17 @@ def test_a_file_that_has_just_changed_is_not_kept(tmp_path: Path, monkeypatch: p
     bench.write_store(tmp_path, JOBS, DONE, UNFINISHED)
     look_over(JOBS, Store(tmp_path))
     assert not (tmp_path / finished.FILE).exists()
+
+
+def test_one_attempt_is_told_by_links_where_the_file_system_counts_them(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(runs / JOBS[0].run_id)
+    assert run.has_one_attempt == (os.stat(run.attempts_path).st_nlink == 3)
+    begin_again(run)
+    assert not run.has_one_attempt
+    assert not RunFolder(runs / JOBS[-1].run_id).has_one_attempt  # it was never begun
+    # Where folders are not counted the attempts are listed, and the answer is the same.
+    (runs / finished.FILE).unlink()
+    monkeypatch.setattr(RunFolder, "has_one_attempt", False)
+    assert [one.mixed for one in look_over(JOBS, Store(runs))][:2] == [True, False]
