@@ -112,7 +112,7 @@ def study_lines(study: Study) -> list[str]:
     lines: list[str] = []
     if study.found is not None:
         common = shared(study.variants)
-        lines += [f"all structures: {common}", ""] if common else []
+        lines += [common, ""] if common else []
         lines += ["# Verdict", *(f"  {study.found['verdict'][variant]}" for variant in study.variants)]
         base = study.called(study.found["choices"]["baseline_used"])
         lines += ["", f"# Compute multiplier against {base}; mean {MEANS[study.found['choices']['procedure']]}"]

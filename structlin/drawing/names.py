@@ -33,15 +33,16 @@ def short(variant: str, among: Iterable[str] = ()) -> str:
 
 
 def shared(variants: Iterable[str]) -> str:
-    """What all of them share and ``short`` leaves out: ``fixed-norm, paper's rounding``; empty where nothing is."""
-    options = _shared(tuple(sorted(set(variants))))
-    return ", ".join("paper's rounding" if option == PAPER else option for option in options)
+    """What all of them share and ``short`` leaves out: ``all but dense: fixed-norm, paper's rounding``; else empty."""
+    every = tuple(sorted(set(variants)))
+    options = ", ".join("paper's rounding" if option == PAPER else option for option in _shared(every))
+    return f"{'all but dense' if 'dense' in every else 'all'}: {options}" if options else ""
 
 
 def titled(title: str, variants: Iterable[str]) -> str:
     """A title that says once what the variants below it share."""
     said = shared(variants)
-    return f"{title} (all structures: {said})" if said else title
+    return f"{title} ({said})" if said else title
 
 
 def shortened(record: Any, variants: Iterable[str]) -> Any:

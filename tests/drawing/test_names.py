@@ -11,14 +11,14 @@ from structlin.drawing.names import mixture_of, readable, shared, short, shorten
 CAPPED = ("dense", "btt/paper+fixed-norm", "low_rank/paper+fixed-norm")
 
 CASES = [
-    (CAPPED, ("dense", "btt", "low rank"), "fixed-norm, paper's rounding"),
-    (("dense", "btt+fixed-norm"), ("dense", "btt"), "fixed-norm"),
-    (("btt+fixed-norm", "btt+fixed-norm+naive"), ("btt", "btt, naive"), "fixed-norm"),
+    (CAPPED, ("dense", "btt", "low rank"), "all but dense: fixed-norm, paper's rounding"),
+    (("dense", "btt+fixed-norm"), ("dense", "btt"), "all but dense: fixed-norm"),
+    (("btt+fixed-norm", "btt+fixed-norm+naive"), ("btt", "btt, naive"), "all: fixed-norm"),
     (("btt", "btt+fixed-norm"), ("btt", "btt, fixed-norm"), ""),
     (("btt/paper", "btt"), ("btt (paper)", "btt"), ""),
     (("dense", "dense+fixed-norm"), ("dense", "dense, fixed-norm"), ""),
     (("btt/paper+moe-ffn8+own-cap", "moe-ffn8+own-cap", "dense"),
-     ("btt (paper), standard MoE (8)", "standard MoE (8)", "dense"), "own-cap"),
+     ("btt (paper), standard MoE (8)", "standard MoE (8)", "dense"), "all but dense: own-cap"),
     (("btt+moe-ffn8", "low_rank+moe-ffn8"), ("btt, standard MoE (8)", "low rank, standard MoE (8)"), ""),
     (("btt+fixed-norm",), ("btt, fixed-norm",), ""),
 ]  # fmt: skip
@@ -28,7 +28,7 @@ CASES = [
 def test_a_name_says_what_differs(variants: tuple[str, ...], said: tuple[str, ...], common: str) -> None:
     assert tuple(readable(variant, variants) for variant in variants) == said
     assert shared(variants) == common
-    assert titled("Losses", variants) == ("Losses" if not common else f"Losses (all structures: {common})")
+    assert titled("Losses", variants) == ("Losses" if not common else f"Losses ({common})")
 
 
 def test_no_two_names_are_alike_whatever_is_shown_together() -> None:

@@ -27,7 +27,7 @@ def show(found: dict[str, Any], console: Console | None = None) -> None:
     for sentence in found["verdict"].values():
         console.print(Text(sentence), soft_wrap=True)
     if common:
-        console.print(Text(f"all structures: {common}"), soft_wrap=True)
+        console.print(Text(common), soft_wrap=True)
     for table in (_multipliers(found, confidence), _predictions(found), _frontier(found, confidence),
                   _parametric(found, confidence), _forms(found), _optima(found), _resources(found),
                   _backtest(found), _rates(found), _mixtures(found), _scores(found)):  # fmt: skip
