@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
 
 def words() -> dict[str, list[str]]:
     """Command -> what can follow it: key= for every key, and group=option where a group is chosen from a list."""
-    from structlin.command import explain, help, status
+    from structlin.command import explain, generate, help, status
     from structlin.config.compose import group_options
     from structlin.config.files import CONFIG_DIR
     from structlin.config.study import studies
@@ -94,6 +94,7 @@ def words() -> dict[str, list[str]]:
         "explain": [*(f"structure={name}" for name in group_options("structure")), *(f"{key}=" for key in shape)],
         "completion": list(SHELLS),
         "table": ["runs=", "out="],
+        "generate": [f"{key}=" for key in generate.DEFAULTS],
         "sync": ["runs="],
         "demo": ["out="],
     }

@@ -23,19 +23,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from structlin.config.placement import Placement
 from structlin.config.science import Science
 from structlin.errors import UserError, asks_help, key_values, one_line, whole_number
-from structlin.models.build import build_model
-from structlin.models.decoding import Decoder, continued
-from structlin.models.gpt2 import GPT2
 from structlin.runs.store import RunFolder, Store
-from structlin.tasks.shared import autocast
-from structlin.training.checkpoint import read
-from structlin.training.device import pick_device, settle
+
+if TYPE_CHECKING:
+    from structlin.models.gpt2 import GPT2
 
 DEFAULTS = {
     "run": "",
@@ -75,6 +71,13 @@ def main(arguments: list[str]) -> int:
     text = text_of(science, Path(values["data.root"]).expanduser())
     prompt = _prompt(values["prompt"])
     ids = text.ids(prompt)
+    # Here, since a shell that completes the keys needs no torch.
+    import torch
+
+    from structlin.models.decoding import Decoder, continued
+    from structlin.tasks.shared import autocast
+    from structlin.training.device import pick_device, settle
+
     placement = Placement(device=values["device"])
     device = pick_device(placement)
     settle(device, placement, science)
@@ -154,6 +157,10 @@ def text_of(science: Science, data_root: Path) -> Text:
 
 def loaded(folder: RunFolder, science: Science, wanted: str) -> tuple[GPT2, int]:
     """The model of a checkpoint, and its step. UserError where there is none."""
+    from structlin.models.build import build_model
+    from structlin.models.gpt2 import GPT2
+    from structlin.training.checkpoint import read
+
     checkpoints = folder.checkpoints
     if not checkpoints:
         raise UserError(f"run {folder.run_id} has no checkpoint to read; train it first")

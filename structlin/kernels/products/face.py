@@ -44,8 +44,9 @@ def structured_product(x: Tensor, first: Tensor, second: Tensor, a_first: bool, 
     alike = all(tensor.device == x.device and tensor.dtype == x.dtype for tensor in (first, second))
     sizes = ProductSizes.of(first.shape, second.shape, a_first)
     narrow = min(sizes.used_in, sizes.used_out) < FUSED_LEAST_WIDTH
-    # Reading a text token by token. Training and its evaluations never run so, and keep their bits.
-    narrow = narrow or (x.shape[0] <= FEW_ROWS and torch.is_inference_mode_enabled())
+    if not torch.compiler.is_compiling():
+        # Reading a text token by token. Training and its evaluations never run so, and keep their bits.
+        narrow = narrow or (x.shape[0] <= FEW_ROWS and torch.is_inference_mode_enabled())
     # torch.func (grad, vmap, ...) takes no operators with gradients of their own.
     transformed = not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
     if narrow or transformed or not alike or x.device.type not in _DEVICES or x.dtype not in DTYPES:
