@@ -28,11 +28,11 @@ def verdicts(laws: Laws) -> dict[str, str]:
 
 def _sentence(laws: Laws, variant: str) -> str:
     found = laws.multipliers.get(variant)
-    said = _against(found) if found is not None else _alone(laws, variant)
+    said = _against(laws, found) if found is not None else _alone(laws, variant)
     parts = [said, f"measured to {flops(float(laws.points.of(variant)['C'].max()))}"]
     if laws.points.choices.get("count_below", "none") != "none":
         levels = laws.points.choices.get("count_below_loss", [])
-        level = f" ({levels[0]:.3g} nats)" if isinstance(levels, list) and levels else ""
+        level = f" ({_loss(laws, levels[0])})" if isinstance(levels, list) and levels else ""
         rule = str(laws.points.choices["count_below"])
         below = f"its corpus's {rule}s{level}" if rule in ("bigram", "unigram") else f"{rule} nats"
         parts.append(f"counted below {below}")
@@ -45,12 +45,19 @@ def _sentence(laws: Laws, variant: str) -> str:
     return "; ".join(parts)
 
 
-def _against(found: Multiplier) -> str:
+def _loss(laws: Laws, value: float) -> str:
+    """A loss with its unit: nats, but for regressions."""
+    task = str(laws.points.frame["task"].iloc[0]) if "task" in laws.points.frame else ""
+    return f"a mean squared error of {value:.3g}" if task == "regression" else f"{value:.3g} nats"
+
+
+def _against(laws: Laws, found: Multiplier) -> str:
     """``btt needs 0.78 of dense's compute at 1.73 nats [0.54, 0.93]; better with P = .99 from 1e+11 FLOPs on``."""
     value, low, high = found.at_end
     known = np.isfinite(low) and np.isfinite(high) and low > 0
     ends = f" [{1 / high:.2g}, {1 / low:.2g}]" if known else ""
-    text = f"{found.variant} needs {1 / value:.2g} of {found.baseline}'s compute at {found.loss[-1]:.3g} nats{ends}"
+    level = _loss(laws, float(found.loss[-1]))
+    text = f"{found.variant} needs {1 / value:.2g} of {found.baseline}'s compute at {level}{ends}"
     return f"{text}; {_side(found)}"
 
 
@@ -83,7 +90,7 @@ def _alone(laws: Laws, variant: str) -> str:
     """What is known of a variant without a multiplier."""
     frame = laws.points.of(variant)
     best = int(frame["L"].to_numpy(float).argmin())
-    text = f"{variant} reached {frame['L'][best]:.3g} nats at {flops(float(frame['C'][best]))}"
+    text = f"{variant} reached {_loss(laws, float(frame['L'][best]))} at {flops(float(frame['C'][best]))}"
     if variant == laws.baseline:
         return f"{text}; the baseline"
     if laws.baseline is not None:

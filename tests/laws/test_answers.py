@@ -134,6 +134,13 @@ def test_a_verdict_says_the_multiplier_how_surely_and_how_far(laws: Laws) -> Non
     assert "caution: few runs" in few.verdict("btt")
 
 
+def test_the_loss_of_a_regression_is_no_nats() -> None:
+    found = fit(two(sizes=SIZES).assign(task="regression"), bootstrap=60)
+    assert "compute at a mean squared error of " in found.verdict("btt")
+    assert "dense reached a mean squared error of " in found.verdict("dense")
+    assert "nats" not in " ".join(found.verdict().values())
+
+
 def twin(table: pd.DataFrame) -> pd.DataFrame:
     """The table and another draw of the same law."""
     other = synthetic.trunks(DENSE, variant="x", sizes=SIZES, generator=np.random.default_rng(9))
