@@ -125,7 +125,11 @@ def _step(gradient: Array, matrix: Array, free: NDArrayBool) -> Array:
     # vanished term, whose row is zero, from making the matrix singular.
     scaled[:, range(p), range(p)] += ~free + 1e-13
     right = np.where(free, gradient / diagonal, 0.0)
-    step: Array = -np.linalg.solve(scaled, right[:, :, None])[:, :, 0] / diagonal
+    try:
+        step: Array = -np.linalg.solve(scaled, right[:, :, None])[:, :, 0] / diagonal
+    except np.linalg.LinAlgError:
+        # Terms of one variable twice (D = k N) may cancel to the last digit: the shortest step of all that fit.
+        step = -(np.linalg.pinv(scaled, hermitian=True) @ right[:, :, None])[:, :, 0] / diagonal
     return np.where(free, step, 0.0)
 
 

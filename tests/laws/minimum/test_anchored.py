@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from structlin.laws.minimum import anchored
+from structlin.laws.minimum import anchored, solver
 from structlin.laws.minimum.anchored import Axes
 from structlin.laws.minimum.objective import Objective
 from structlin.laws.minimum.solver import Solution
@@ -54,3 +54,12 @@ def test_descents_together_took_the_iterations_of_the_slowest() -> None:
     for first, second in ((one, other), (other, one)):
         both = anchored._together(first, second)
         assert (both.iterations, both.theta.shape) == (9, (4, 3))
+
+
+def test_a_step_through_a_singular_matrix_is_the_shortest_that_fits() -> None:
+    """Two terms of one variable (D = k N) may cancel to the last digit; other problems keep their step."""
+    matrix = np.stack([np.where(np.eye(2) > 0, 1.0, -(1.0 + 1e-13)), np.diag([2.0, 4.0])])
+    gradient = np.array([[1.0, -1.0], [2.0, 4.0]])
+    step = solver._step(gradient, matrix, np.ones((2, 2), bool))
+    assert step[0] == pytest.approx([-0.5, 0.5])
+    assert step[1] == pytest.approx([-1.0, -1.0])
