@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib.util
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from structlin.errors import UserError
@@ -32,8 +34,13 @@ def _is_ours(origin: dict[str, Any], torch: str) -> bool:
 
 
 def _torch() -> str:
-    """The version of torch here, as torch itself says it, without importing it."""
-    try:
-        return importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
+    """The version of torch here, as torch itself says it (2.13.0+cu130), without importing it.
+
+    The package's name leaves out what a default build is for, so it is not what runs have written down.
+    """
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
         return "None"
+    text = Path(found.origin).with_name("version.py").read_text()
+    said = re.search(r"""^__version__ = ['"](.+)['"]""", text, re.MULTILINE)
+    return said[1] if said else "None"

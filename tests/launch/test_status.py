@@ -3,11 +3,14 @@
 import io
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from rich.console import Console
 
 import sweep
@@ -285,6 +288,13 @@ def test_the_same_code_goes_on(site: Site, data_root: Path) -> None:
     train(SCIENCE, (2,), site.runs, data_root)
     refuse_other_code(reconcile([Job(SCIENCE, (2, 4))], Store(site.runs)))
     assert code.own_hash() == code.code_hash()
+
+
+def test_torch_is_known_by_what_runs_write_down_without_being_imported() -> None:
+    """A default build's package is called 2.13.0, and what it writes down 2.13.0+cu130."""
+    look = "import sys\nfrom structlin.launch.same_code import _torch\nprint(_torch(), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [torch.__version__, "False"]
 
 
 def test_a_manifest_that_stands_is_not_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
