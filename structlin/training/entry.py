@@ -78,7 +78,7 @@ def execute(
                     claim.attempt.set_status("failed", target_step=job.target_step, reason=one_line(error))
             raise
         except Exception as error:  # of whatever library: the run's status says what it was, and the others go on
-            if not isinstance(error, OSError):
+            if not isinstance(error, OSError) and storage_error(error) is None:  # the log may lie on the full disk
                 traceback.print_exc()
             if claim.attempt is not None and not claim.attempt.is_newest():
                 state = _superseded(claim.attempt, error)
