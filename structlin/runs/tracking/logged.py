@@ -22,7 +22,8 @@ STATES = {"finished": "done", "running": "running"}
 
 def table(runs: Sequence[Logged]) -> pd.DataFrame:
     """The table of runs read from W&B; those of others are passed over with one line each on stderr."""
-    return table_of(runs, _measured, lambda machine, science: None)
+    # A service lists runs as it pleases, and the first run with a setting says where its column stands.
+    return table_of(sorted(runs, key=lambda run: run.run), _measured, lambda machine, science: None)
 
 
 def _measured(run: Logged) -> Measured:

@@ -33,6 +33,7 @@ def fill(runs: Path, data_root: Path) -> None:
 def assert_same(copies: list[Logged], runs: Path) -> None:
     """Everything but the speed, whose probes stay in the store."""
     own, found = table.load(runs), logged.table(copies)
+    pd.testing.assert_frame_equal(logged.table(copies[::-1]), found)
     assert sorted(own["status"].unique()) == ["diverged", "done"]
     assert list(found) == list(own)
     left = [name for name in own if name != "tokens_per_second"]
