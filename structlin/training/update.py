@@ -1,7 +1,7 @@
 """What is one optimizer step? Gradients of a batch, clipped, and AdamW; on a GPU all of it launched at once.
 
 A small model's step is hundreds of launches, and the GPU waits for Python between them. A CUDA graph records them once
-and replays them: the same kernels on the same addresses, so the same bits. Sizes never change within a run, nothing in
+and replays them: the same kernels on the same addresses. Sizes never change within a run, nothing in
 a step waits for the device, and the rate of a step is a number in the device's memory; that is all a graph asks for.
 """
 
@@ -130,7 +130,7 @@ def make_update(
     update = Update(science, learner, model, forward, optimizer, parts, world)
     if device.type != "cuda" or world.sharding != "none" or science.model.dtype == "float64":
         return update
-    # Graphs or not, so that both give the same bits.
+    # Graphs or not, so that the rates of both are rounded alike.
     rates_on_device(optimizer, device)
     if placement.graphs == "false":
         return update
