@@ -52,8 +52,9 @@ demo: setup  ## a first result on the bundled text: dense against btt, and the l
 test: setup  ## the test suite; names its slowest ten
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations=10
 
-test-long: setup  ## more cases of what the suite shows: more ranks, widths, structures and sweeps
+test-long: setup  ## more cases of what the suite shows: ranks, widths, structures, sweeps, examples drawn afresh
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations=10 -m long tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --hypothesis-profile=fresh $$(grep -rl 'import.*given' --include='test_*.py' tests)
 
 check: lint types test  ## with test-slurm, all that .ci/run runs
 

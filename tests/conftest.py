@@ -3,8 +3,14 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from structlin.data import DataRecipe, prepare
+
+# `make test` draws the same examples each time: what is green stays green. `make test-long` draws fresh ones.
+settings.register_profile("fresh", derandomize=False, print_blob=True)
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")

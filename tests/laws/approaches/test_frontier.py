@@ -74,13 +74,18 @@ def test_members_are_what_lies_near_the_lowest_chords(points: list[tuple[int, in
 def test_a_hull_starts_where_losses_fall_no_faster_than_compute_squared(
     points: list[tuple[int, int]], tolerance: float
 ) -> None:
-    """Its corners are those of the whole hull from there on, and a batch has the same members."""
-    x, y = np.array(points, dtype=float).T * np.array([[0.07], [0.1]])
+    """It is the whole hull from there on, and a batch has the same members."""
+    # 0.1 k / (0.071 m) is never 2 here: no rounding decides which edge is too steep.
+    x, y = np.array(points, dtype=float).T * np.array([[0.071], [0.1]])
     corners = hull.lower_hull(x, y)
-    assert (np.diff(y[corners]) >= -2.0 * np.diff(x[corners]) - 1e-9).all()
+    assert (np.diff(y[corners]) >= -2.0 * np.diff(x[corners])).all()
     flat = hull.lower_hull(x, y * 1e-3)
     slope = np.append(np.diff(y[flat]) / np.diff(x[flat]), 0.0)
-    assert corners.tolist() == flat[slope >= -2.0].tolist()
+    whole = flat[slope >= -2.0]
+    # Whether a point on the line between two corners is a corner too hangs on rounding: the lines are compared.
+    assert corners[[0, -1]].tolist() == whole[[0, -1]].tolist()
+    for at, other in ((corners, whole), (whole, corners)):
+        assert np.interp(x[at], x[other], y[other]) == pytest.approx(y[at], abs=1e-12)
     one = hull.hulls(np.exp(x), np.exp(y - 20)[None], tolerance=tolerance)
     assert np.flatnonzero(one[0]).tolist() == sorted(hull.near_hull(x, y, tolerance))
 
