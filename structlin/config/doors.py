@@ -139,6 +139,7 @@ def _templates(config: Mapping[str, Any], widths: tuple[int, ...] | None = None)
             {
                 "structure": structure,
                 "moe": config["moe"],
+                "guide": config["guide"],
                 "model": {**config["model"], "d_model": _least_width(config["model"])},
                 "data": data,
                 "optim": config["optim"],
