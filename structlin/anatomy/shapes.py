@@ -145,7 +145,7 @@ def linear_shape(
 
 
 def _of_own_rank(science: Science, name: str, d_in: int, d_out: int, rank: int | None) -> LinearPlan:
-    """A low-rank plan of a linear that structure.ranks names; dense where it has no rank. UserError for one too high."""
+    """A low-rank plan of a linear in structure.ranks; dense where it has no rank. UserError for a rank too high."""
     if rank is None:
         return plan_linear(Sizes.dense_layer(d_in, d_out))
     if rank > min(d_in, d_out):
