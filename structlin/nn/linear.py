@@ -145,6 +145,10 @@ class Linear(Factored, ABC):
         dense = plan_theta(Theta.parse(CATALOG["dense"]), self.d_in, self.d_out)
         self.guide = Guide(self.to_dense().contiguous(), dense.factors[0].adam_multiplier(fan_in, rule))
 
+    @abstractmethod
+    def take_factors(self, factors: Sequence[Tensor]) -> None:
+        """Hold these factors, whose axes are those of ``equation_factors``, as the raw weights."""
+
     def to_dense(self) -> Tensor:
         """The matrix W with y = W x (+ bias) of the factors, of shape (d_out, d_in)."""
         weights = self.factor(self.plan.factors[0].name)
@@ -174,6 +178,11 @@ class DenseLinear(Linear):
     def equation_factors(self) -> tuple[Tensor, ...]:
         """The weight."""
         return (self.weight,)
+
+    @torch.no_grad()
+    def take_factors(self, factors: Sequence[Tensor]) -> None:
+        """Copy the weight."""
+        self.weight.copy_(factors[0])
 
     @torch.no_grad()
     def from_dense(self, weight: Tensor) -> Tensor:
@@ -212,6 +221,12 @@ class EinsumLinear(Linear):
         if self.plan.a_first:
             return A.permute(2, 3, 1, 0, 4), B.permute(0, 1, 4, 2, 3)
         return A.permute(0, 1, 4, 2, 3), B.permute(2, 3, 1, 0, 4)
+
+    @torch.no_grad()
+    def take_factors(self, factors: Sequence[Tensor]) -> None:
+        """Copy A (f, d, r, g, a) and B (f, e, r, g, b)."""
+        A, B = factors
+        self._set_factors(A.permute(0, 3, 4, 1, 2), B.permute(0, 3, 4, 1, 2))
 
     @torch.no_grad()
     def from_dense(self, weight: Tensor) -> Tensor:
@@ -293,6 +308,15 @@ class ChainLinear(Linear):
             order = [own.index(axis) for axis in factor_axes(self.sizes.num_factors, step.number)]
             found[step.number] = self.factor(factor.name).permute(order)
         return tuple(found[number] for number in sorted(found))
+
+    @torch.no_grad()
+    def take_factors(self, factors: Sequence[Tensor]) -> None:
+        """Copy G1, G2, ... of the equation."""
+        for factor in self.plan.factors:
+            step = factor.step
+            named = factor_axes(self.sizes.num_factors, step.number)
+            order = [named.index(axis) for axis in (*step.batch, *step.new, *step.contracted)]
+            getattr(self, factor.name).copy_(factors[step.number - 1].permute(order))
 
     def from_dense(self, weight: Tensor) -> Tensor:
         """ValueError: no closed form is known for the nearest map of three factors and more."""
