@@ -8,7 +8,7 @@ from typing import Any
 from structlin.config.identity import to_mapping
 from structlin.config.science import SCHEMA, Science
 
-_WAS: dict[int, dict[str, Any]] = {5: {"guide": "none"}}
+_WAS: dict[int, dict[str, Any]] = {5: {"guide": "none", "start": "none"}}
 """Schema -> the groups that it brought in place of a text, and that text."""
 _NEW: dict[int, tuple[str, ...]] = {
     4: ("moe.router_start", "model.biases", "model.zero_start", "model.weight_norm_experts"),

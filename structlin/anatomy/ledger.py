@@ -25,7 +25,7 @@ from structlin.anatomy.kinds import anatomy
 from structlin.anatomy.shapes import Anatomy, LinearShape
 from structlin.config.guide import GuideConfig
 from structlin.config.optim import OptimConfig, ScheduleConfig
-from structlin.config.science import EvaluationConfig, Science
+from structlin.config.science import EvaluationConfig, Science, StartConfig
 from structlin.errors import UserError, suggest
 from structlin.kernels.limits import is_fusible
 from structlin.structure import plan_linear
@@ -102,7 +102,7 @@ def ledger(science: Science) -> Ledger:
 
 
 def alike(science: Science) -> Science:
-    """The one Science for all runs of a model and a batch, of any seed, rate, length and guide: they cost alike."""
+    """The one Science for all runs of a model and a batch, of any seed, rate, length, guide and start."""
     return replace(
         science,
         seed=0,
@@ -110,6 +110,7 @@ def alike(science: Science) -> Science:
         schedule=ScheduleConfig(),
         evaluation=EvaluationConfig(),
         guide=GuideConfig(),
+        start=StartConfig(),
     )
 
 

@@ -22,6 +22,7 @@ from structlin.config.placement import Placement
 from structlin.config.ranks import NONE
 from structlin.config.request import Site, SweepRequest, Template, TrainRequest
 from structlin.config.science import Science
+from structlin.config.start import started
 from structlin.config.study import expand_study
 from structlin.data.recipe import SOURCES, UNKNOWN
 from structlin.errors import UserError
@@ -37,12 +38,25 @@ def train_request(arguments: Sequence[str]) -> TrainRequest:
         raise UserError(f"train.py trains one run, but the lists ask for {len(configs)}; use sweep.py")
     config = configs[0]
     width, tokens = config["model"].pop("d_model"), config.pop("tokens")
+    templates = _templates(config)
+    width = _width_of(templates[0], width)
     if width is None or tokens is None:
         raise UserError("train.py needs a width and a length: model.d_model=512 tokens=1e7")
-    templates = _templates(config)
     if len(templates) != 1:
         raise UserError(f"structure=sample names {len(templates)} thetas, but train.py trains one; use sweep.py")
-    return TrainRequest(templates[0], _whole("model.d_model", width), _whole("tokens", tokens), _site(config))
+    return TrainRequest(templates[0], _whole("model.d_model", width), _tokens(templates[0], tokens), _site(config))
+
+
+def _width_of(template: Template, width: Any) -> Any:
+    """The width of train.py; a run that starts from another one has its width."""
+    if template.widths is None or width in (None, *template.widths):
+        return width if template.widths is None else template.widths[0]
+    raise UserError(f"model.d_model = {width}, but the run that it starts from has {template.widths[0]}; leave it out")
+
+
+def _tokens(template: Template, tokens: Any) -> int:
+    """Its length; none at all only shows what the weights of another run are worth under its structure."""
+    return _whole("tokens", tokens, 0 if template.science.start.parent is not None else 1)
 
 
 def sweep_request(arguments: Sequence[str]) -> SweepRequest:
@@ -152,6 +166,11 @@ def _templates(config: Mapping[str, Any], widths: tuple[int, ...] | None = None)
             },
             "config",
         )
+        science = started(science, config["start"], _path("runs", config["runs"]))
+        if config["start"]["run"] is not None:
+            widths = (science.model.d_model,)
+            if "grid" in config and config["grid"]["widths"] not in (None, list(widths)):
+                raise UserError(f"grid.widths = {config['grid']['widths']}, but the run it starts from has {widths[0]}")
         templates.append(Template(science, str(kind), str(config["structure"]["name"]), widths))
     return templates
 

@@ -60,6 +60,8 @@ def _text(science: Science) -> str:
     values = _values(science)
     values["data"] = science.data.to_dict()
     values["schedule"].update(_IDLE[science.schedule.kind])
+    if science.start.parent is not None:
+        values["start"]["parent"] = to_mapping(science.start.parent)
     return json.dumps(values)
 
 
@@ -81,6 +83,9 @@ def upgrade(stored: Mapping[str, Any]) -> dict[str, Any]:
     upgraded = dict(stored)
     for version in range(schema, SCHEMA):
         upgraded = _UPGRADES[version](upgraded)
+    start = upgraded.get("start")
+    if isinstance(start, Mapping) and isinstance(start.get("parent"), Mapping):
+        upgraded["start"] = {**start, "parent": upgrade(start["parent"])}
     return upgraded
 
 
@@ -113,9 +118,10 @@ def _from_3(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_4(stored: dict[str, Any]) -> dict[str, Any]:
-    """Schema 4 guided no run."""
+    """Schema 4 guided no run, and drew all first weights."""
     guide = {"kind": "none", "share": None, "steps": None, "match": "none"}
-    return {**stored, "schema": 5, "guide": guide}
+    start = {"parent": None, "step": 0, "share": None, "conversion": "nearest", "calibration_tokens": 0}
+    return {**stored, "schema": 5, "guide": guide, "start": start}
 
 
 _UPGRADES = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4}

@@ -48,6 +48,45 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
+class StartConfig:
+    """What the first weights come from: a draw by the seed, or another run, its parent."""
+
+    parent: Science | None = None
+    """The run that is gone on from; None: weights are drawn."""
+    step: int = 0
+    """Its updates."""
+    share: float | None = None
+    """Of all training FLOPs those of the parent, where they were asked for so."""
+    conversion: str = "nearest"
+    """How linears of another structure come by their factors: nearest to the parent's matrix, or aware: on the inputs
+    that it meets."""
+    calibration_tokens: int = 0
+    """Tokens whose activations an aware conversion reads."""
+
+    def __post_init__(self) -> None:
+        if self.parent is None:
+            for name, value in (("step", 0), ("share", None), ("conversion", "nearest"), ("calibration_tokens", 0)):
+                object.__setattr__(self, name, value)
+            return
+        one_of("start.conversion", self.conversion, ("nearest", "aware"))
+        at_least("start.step", self.step, 0)
+        if self.share is not None and not 0 < self.share < 1:
+            raise UserError(f"start.share = {self.share} must lie between 0 and 1: the rest is for the run itself")
+        if self.conversion == "nearest":
+            object.__setattr__(self, "calibration_tokens", 0)
+        else:
+            at_least("start.calibration_tokens", self.calibration_tokens, 1)
+
+    @property
+    def label(self) -> str:
+        """In the name of a variant: from-dense.5, from-btt@2000, from-dense.5-aware."""
+        assert self.parent is not None
+        part = f"@{self.step}" if self.share is None else f"{self.share:g}".removeprefix("0")
+        aware = "" if self.conversion == "nearest" else "-aware"
+        return f"from-{self.parent.variant}{part}{aware}"
+
+
+@dataclass(frozen=True)
 class Science:
     """All that changes a run's numbers. Its canonical JSON, hashed, is the run's id."""
 
@@ -61,8 +100,7 @@ class Science:
     seed: int = 0
     task: str = "language"
     guide: GuideConfig = field(default_factory=GuideConfig)
-    start: str = "none"
-    """What the first weights come from; none: a draw by the seed."""
+    start: StartConfig = field(default_factory=StartConfig)
     nested: str = "none"
     """Ranks that one run is trained at; none: theta's alone."""
     schema: int = SCHEMA
@@ -78,8 +116,7 @@ class Science:
             able = "|".join(name for name, model in MODELS.items() if kind in model.LEARNS)
             raise UserError(f"task = {self.task} is learned by model={able}, not {self.model.name}")
         self._check_data()
-        for name in ("start", "nested"):
-            one_of(name, getattr(self, name), ("none",))
+        one_of("nested", self.nested, ("none",))
         self._check_mixture()
         self._check_guide()
         if not 0 <= self.seed < MOST_SEED:
@@ -171,16 +208,20 @@ class Science:
             options.append(self.optim.rate_rule)
         if self.guide.kind != "none":
             options.append(self.guide.label)
+        if self.start.parent is not None:
+            options.append(self.start.label)
         mixture = [] if self.moe.kind == "none" else [self.moe.label]
         structure = [] if mixture and self.structure.name == "dense" else [self.structure.name]
-        if structure == ["dense"]:
+        if structure == ["dense"] and self.start.parent is None:
             return "dense"
         return "+".join([*structure, *mixture, *options])
 
     @lru_cache(maxsize=65_536)  # noqa: B019 (a plan asks for few widths of few sciences, many times)
     def at_width(self, d_model: int) -> Science:
-        """The same science at another width."""
-        return replace(self, model=replace(self.model, d_model=d_model))
+        """The same science at another width, and so what it starts from."""
+        parent = self.start.parent
+        start = self.start if parent is None else replace(self.start, parent=parent.at_width(d_model))
+        return replace(self, model=replace(self.model, d_model=d_model), start=start)
 
     def scheduled(self, kind: str, horizon_steps: int | None) -> Science:
         """The same science under another schedule; a constant rate drops the horizon."""

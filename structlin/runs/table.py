@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from structlin.anatomy.compute import flops_until, is_even, step_flops
+from structlin.anatomy.compute import flops_until, inherited_flops, is_even, step_flops
 from structlin.anatomy.guide import guide_steps
 from structlin.anatomy.ledger import alike, ledger
 from structlin.config.identity import run_id, science_from, to_mapping
@@ -173,6 +173,8 @@ class _Shared:
     """Steps in which a dense matrix guides the factors."""
     is_even: bool
     """Whether every update costs alike."""
+    inherited_flops: int
+    """Training FLOPs of the run that it starts from."""
     machine: str
     shape: str
     """With the machine: what its speed depends on."""
@@ -214,17 +216,25 @@ def _record(run: Measured) -> tuple[_Record, str, str]:
         | origin
         | _corpus_columns(run.origin.get("corpus") or {})
     )
-    config = flat(to_mapping(science) if run.config is None else run.config)
+    config = flat(_with_parent_as_text(to_mapping(science) if run.config is None else run.config))
     columns = own | {f"config.{name}": value for name, value in config} | dict.fromkeys(_OF_RUN)
     recomputed = ledger(science).recomputed_macs_per_token if recompute else 0
     others: list[Any] = [recomputed, science.optim.batch_tokens, science.schedule.warmup_steps]
-    others += [guide_steps(science), is_even(science)]
+    others += [guide_steps(science), is_even(science), inherited_flops(science)]
     others += [str(run.origin.get("machine")), shape_key(science), run.torn]
     names = json.dumps([len(own), *columns])
     values = json.dumps([*others, list(columns.values())])
     steps = np.asarray([row["step"] for row in evaluations], dtype=np.int64)
     losses = np.asarray([row["val_loss"] for row in evaluations], dtype=float)
     return _Record(run.run_id, science.seed, _shared(names, values), steps, losses), names, values
+
+
+def _with_parent_as_text(config: dict[str, Any]) -> dict[str, Any]:
+    """A config whose parent, which has as many fields again, is one column of JSON."""
+    start = config.get("start")
+    if not isinstance(start, Mapping) or not start.get("parent"):
+        return config
+    return {**config, "start": {**start, "parent": json.dumps(start["parent"], sort_keys=True)}}
 
 
 def _corpus_columns(corpus: Mapping[str, Any]) -> dict[str, float]:
@@ -298,7 +308,7 @@ class _Rows:
         """What differs from row to row."""
         own = {
             name: np.asarray([getattr(shared, name) for shared in self._shared])[of_group]
-            for name in ("batch_tokens", "warmup_steps", "guide_steps", "recomputed_macs")
+            for name in ("batch_tokens", "warmup_steps", "guide_steps", "recomputed_macs", "inherited_flops")
         }
         costs = {
             name: columns[name].values.to_numpy(dtype=float)[of_group]
@@ -315,6 +325,7 @@ class _Rows:
                 "val_loss": np.concatenate([self._losses[run] for run in order]),
                 "in_guide": steps < own["guide_steps"],
                 "training_flops": 6.0 * costs["macs_per_token"] * tokens + beyond,
+                "inherited_flops": own["inherited_flops"].astype(float),
                 "paper_flops": costs["macs_per_token"] * tokens + beyond / 6.0,
                 "epochs": tokens / costs["train_tokens"],
                 "logged_flops": costs["logged_macs_per_token"] * tokens + beyond / 6.0,
@@ -465,6 +476,8 @@ def _id_of_now(row: Mapping[Any, Any]) -> str:
 def _plain(value: Any) -> Any:
     """The JSON value that a cell stands for."""
     if isinstance(value, str):
+        if value.startswith("{"):
+            return json.loads(value)
         return ast.literal_eval(value) if value.startswith("[") else value
     value = value.item() if isinstance(value, np.generic) else value
     return None if value is None or value != value else value

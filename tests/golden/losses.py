@@ -35,8 +35,8 @@ from structlin.runs.job import Job
 from structlin.structure import lookup
 from structlin.tasks.catalogue import open_learner
 from structlin.tasks.protocol import Batch, Task
-from structlin.training.entry import Made
 from structlin.training.loop import Trainer
+from structlin.training.made import Made
 from structlin.training.world import ONE_PROCESS
 
 FILE = Path(__file__).with_name("losses.json")
