@@ -167,7 +167,10 @@ def _check_model(config: Mapping[str, Any]) -> None:
 
 def _least_width(model: Mapping[str, Any]) -> Any:
     """A width that fits any model: planning puts the real ones in its place."""
-    return model.get("d_head") or model.get("num_heads") or 64
+    size, groups = model.get("d_head"), model.get("kv_heads")
+    if isinstance(size, int) and isinstance(groups, int) and model.get("attention_width") is None:
+        return size * max(1, groups)
+    return size or model.get("num_heads") or 64
 
 
 def _structures(structure: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -112,7 +112,24 @@ def _from_3(stored: dict[str, Any]) -> dict[str, Any]:
     return {**stored, "schema": 4, "model": {**model, **own.get(model.get("name"), {})}, "moe": moe}
 
 
-_UPGRADES = {1: _from_1, 2: _from_2, 3: _from_3}
+def _from_4(stored: dict[str, Any]) -> dict[str, Any]:
+    """Schema 4 had one recipe: learned positions, normed queries and keys, branches by depth, an untied head."""
+    start = {"init": "spectral", "init_std": 0.02}
+    plain: dict[str, Any] = {
+        "positions": "learned",
+        "tied": False,
+        "kv_heads": None,
+        "attention_width": None,
+        "qk_norm": True,
+        "branch_scale": "depth",
+        "logit_scale": "mup",
+    }
+    own = {"gpt2": start | plain, "mlp": start}
+    model, optim = stored["model"], {**stored["optim"], "decayed": ["factor", "embedding", "router"]}
+    return {**stored, "schema": 5, "model": {**model, **own.get(model.get("name"), {})}, "optim": optim}
+
+
+_UPGRADES = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4}
 """Schema -> how a config of it becomes one of the next."""
 
 

@@ -37,7 +37,7 @@ class Template:
     """A Science whose width and horizon are still to be planned."""
 
     science: Science
-    """Complete but for the width, which is a placeholder of one head, under a constant rate."""
+    """Complete but for the width, which is a placeholder of as few heads as can be, under a constant rate."""
     schedule: str
     """The schedule its runs will have."""
     asked: str = field(default="", compare=False)
