@@ -287,9 +287,9 @@ class Gpt2Config(ModelConfig):
 
     @property
     def width_step(self) -> int:
-        """Heads divide the width, and those of keys and values the heads."""
+        """Heads divide the width, those of keys and values the heads, and rotation a head in halves."""
         if self.num_heads is not None:
-            return self.num_heads
+            return self.num_heads * (2 if self.positions == "rope" else 1)
         return (self.d_head or 0) * (self.kv_heads or 1 if self.attention_width is None else 1)
 
     @property

@@ -72,7 +72,7 @@ def outlives_warmup(science: Science, steps: int) -> bool:
 
 def _affordable(template: Template, width: int, budget: float) -> bool:
     steps = steps_for_flops(partial(template.run, width), budget)
-    return outlives_warmup(template.trunk(width), steps)
+    return outlives_warmup(template.run(width, max(1, steps)), steps)
 
 
 def lattice(template: Template, fractions: tuple[int, ...] | None, high: float) -> Iterator[int]:

@@ -295,6 +295,7 @@ _NEEDS = {
     ("scale", "pixels"): ["task=pixels", _IMAGES],
     ("scale", "pixels_small"): ["task=pixels"],
     ("scale", "regression"): ["task=regression"],
+    ("scale", "structured_ffn"): ["dry_run=true"],
     ("scale", "regression_small"): ["task=regression"],
     ("task", "pixels"): ["scale=pixels", _IMAGES],
     ("task", "regression"): ["scale=regression"],

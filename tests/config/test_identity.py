@@ -84,6 +84,7 @@ CHANGED: dict[str, Any] = {
     "evaluation.tokens": 512,
     "data.name": "openwebtext",
     "data.tokenizer": "gpt2",
+    "data.tokenizer_path": None,
     "data.path": None,
     "data.column": "body",
     "data.content": "abc",
