@@ -11,6 +11,11 @@ from structlin.config.science import SCHEMA, Science
 _WAS: dict[int, dict[str, Any]] = {5: {"guide": "none", "start": "none"}}
 """Schema -> the groups that it brought in place of a text, and that text."""
 _NEW: dict[int, tuple[str, ...]] = {
+    5: (
+        *(f"model.{name}" for name in ("init", "init_std", "positions", "tied", "kv_heads", "attention_width")),
+        *(f"model.{name}" for name in ("qk_norm", "branch_scale", "logit_scale")),
+        "optim.decayed",
+    ),
     4: ("moe.router_start", "model.biases", "model.zero_start", "model.weight_norm_experts"),
     3: ("guide", "start", "nested", "structure.output_order", "structure.contraction", "structure.ranks"),
     2: ("moe", "structure.head_layout", "model.num_heads"),

@@ -1,12 +1,15 @@
 """What does a model cost? One exact ledger of parameters and forward MACs per token, by group.
 
     group       parameters                      forward MACs per token
-    embedding   (vocab + context) d_model       0 (a look-up)
-    attention   0                               2 T d_model a layer (scores and mixing), half of it counted causally
+    embedding   (vocab + context) d_model;      0 (a look-up)
+                vocab d_model where rotated
+    attention   0                               2 T d_model a layer (scores and mixing; of attention_width where it
+                                                is given), half of it counted causally
     linear      every structured or dense one,  its plan's, of the experts chosen in training
                 those of all experts; biases
     norm        layer norms, learnable scales   0
-    head        d_model vocab, and its bias     d_model vocab
+    head        d_model vocab, and its bias;    d_model vocab
+                none where it is the table of tokens
     router      d_in num_experts each           the same; sorting and weighing tokens are counted as nothing
 
 FLOP conventions by name: ``training`` = 6 per MAC (2 for a multiply-add, 3 for forward and backward), ``paper`` = 1

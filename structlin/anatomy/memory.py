@@ -213,8 +213,8 @@ class _Step:
 
     @property
     def head_params(self) -> int:
-        """Of the last linear."""
-        return self.body.linears[-1].params
+        """Of the last linear, tied or not: its gradient is whole in either case."""
+        return replace(self.body.linears[-1], tied=False).params
 
     def blocks(self) -> list[float]:
         """What each block keeps."""
@@ -225,9 +225,12 @@ class _Step:
         model, w, s = self.science.model, self.product, self.stream
         width = model.d_model
         if isinstance(model, Gpt2Config):
-            # Two states of the stream with their norms' moments; two normed inputs; q and k before their norms, q, k
-            # and v as attention reads them, and its output; its log sums and the moments of the norms a head.
-            kept = float(2 * s * width + 2 * w * width + 6 * w * width + 5 * 4 * model.heads + 16)
+            # Two states of the stream with their norms' moments; two normed inputs; q, k and v as attention reads
+            # them, and its output; its log sums. Where there are norms, q and k before these, and their moments a head.
+            both, heads = model.features + model.kv_features, model.features // model.head_size
+            kept = float(2 * s * width + 2 * w * width + 2 * w * both + 4 * heads + 16)
+            if model.qk_norm:
+                kept += w * both + 8 * (both // model.head_size)
         else:
             kept = float(s * width + w * width)
         routers = {shape.router for shape in shapes if shape.router}

@@ -168,7 +168,7 @@ def _protect_theta(argument: str) -> str:
     return argument
 
 
-PATHS = ("runs", "data.path", "data.root", "structure.ranks")
+PATHS = ("runs", "data.path", "data.root", "data.tokenizer", "structure.ranks")
 """Keys whose values are paths, in which Hydra's grammar refuses what file systems take: ~, =, blanks, brackets."""
 
 
@@ -248,6 +248,12 @@ def _choices(override: Override) -> list[Any]:
         return list(value.filter(group_options(override.key_or_group)))
     plain = OverridesParser.create()
     return [plain.parse_override(f"value={text}").value() for text in override.sweep_string_iterator()]
+
+
+@cache
+def schedule_of(scale: str) -> str:
+    """The kind of schedule that runs of a scale have where nothing else asks for one."""
+    return str(composed("train", [f"scale={scale}"])["schedule"]["kind"])
 
 
 def groups() -> list[str]:

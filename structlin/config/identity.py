@@ -118,10 +118,27 @@ def _from_3(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_4(stored: dict[str, Any]) -> dict[str, Any]:
-    """Schema 4 guided no run, and drew all first weights."""
-    guide = {"kind": "none", "share": None, "steps": None, "match": "none"}
-    start = {"parent": None, "step": 0, "share": None, "conversion": "nearest", "calibration_tokens": 0}
-    return {**stored, "schema": 5, "guide": guide, "start": start}
+    """Schema 4 had one recipe: learned positions, normed queries and keys, branches by depth, an untied head.
+
+    It guided no run, and drew all first weights.
+    """
+    start = {"init": "spectral", "init_std": 0.02}
+    plain: dict[str, Any] = {
+        "positions": "learned",
+        "tied": False,
+        "kv_heads": None,
+        "attention_width": None,
+        "qk_norm": True,
+        "branch_scale": "depth",
+        "logit_scale": "mup",
+    }
+    own = {"gpt2": start | plain, "mlp": start}
+    model, optim = stored["model"], {**stored["optim"], "decayed": ["factor", "embedding", "router"]}
+    new = {
+        "guide": {"kind": "none", "share": None, "steps": None, "match": "none"},
+        "start": {"parent": None, "step": 0, "share": None, "conversion": "nearest", "calibration_tokens": 0},
+    }
+    return {**stored, "schema": 5, "model": {**model, **own.get(model.get("name"), {})}, "optim": optim, **new}
 
 
 _UPGRADES = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4}

@@ -14,6 +14,7 @@ from structlin.config.model import ALL_BLOCKS, MODELS, Gpt2Config, ModelConfig
 from structlin.config.moe import MoeConfig
 from structlin.config.optim import OptimConfig, ScheduleConfig
 from structlin.config.structure import StructureConfig
+from structlin.config.structured_ffn import FFN_BUT_FIRST, RECIPE, published_init
 from structlin.data.recipe import SOURCES, DataRecipe
 from structlin.errors import UserError
 
@@ -126,8 +127,36 @@ class Science:
                 f"optim.batch_tokens = {self.optim.batch_tokens} is no multiple of model.context = "
                 f"{self.model.context}; a step takes whole sequences"
             )
+        self._check_start()
+        self._check_layout()
         if self.structure_is_idle:
             object.__setattr__(self, "structure", StructureConfig(DENSE))
+
+    def _check_start(self) -> None:
+        """Singular values start two factors, not three and not experts; dense layers have no factors to start."""
+        if self.structure.is_dense and self.moe.kind == "none" and self.model.init in ("orthonormal", "svd"):
+            # One way to say it, so that it has one identity.
+            object.__setattr__(self, "model", replace(self.model, init="fixed"))
+        if self.model.init != "svd":
+            return
+        if self.structure.num_factors > 2 or self.moe.kind != "none":
+            what = f"moe = {self.moe.kind}" if self.moe.kind != "none" else f"structure {self.structure.name}"
+            raise UserError(
+                f"model.init = svd starts layers of two factors, and {what} has others; use model.init=fixed, or "
+                "orthonormal"
+            )
+
+    def _check_layout(self) -> None:
+        """A head layout is that of square layers."""
+        model, layout = self.model, self.structure.head_layout
+        if layout == "none" or not isinstance(model, Gpt2Config):
+            return
+        for key in ("attention_width", "kv_heads"):
+            if getattr(model, key) is not None:
+                raise UserError(
+                    f"structure.head_layout = {layout} lays out q, k, v and o of one shape, d_model x d_model, which "
+                    f"model.{key} = {getattr(model, key)} changes; use model.{key}=null, or structure.head_layout=none"
+                )
 
     def _check_data(self) -> None:
         """The data are of the task, and an image is a sequence."""
@@ -193,10 +222,13 @@ class Science:
         """The key that laws group by: the structure, and whatever option makes it another kind of model.
 
         E.g. ``btt``, ``btt+head`` (the head structured too), ``btt+learned-norm``, ``btt+naive`` (the rate rule),
+        ``dense+rope+kv4`` (rotated positions, four heads of keys and values), ``dense+structured-ffn`` (a recipe),
         ``moe-btt8`` (a mixture of 8 experts; ``btt+moe-ffn8`` where attention or experts take the structure).
         """
-        options = [] if self.model.structured == ALL_BLOCKS else [",".join(self.model.structured)]
-        if self.model.structured == (*ALL_BLOCKS, "head"):
+        recipe, structured = self._recipe, self.model.structured
+        usual = FFN_BUT_FIRST if "structured-ffn" in recipe else ALL_BLOCKS
+        options = [] if structured == usual else [",".join(structured)]
+        if structured == (*ALL_BLOCKS, "head"):
             options = ["head"]
         if self.model.weight_norm != "none":
             options.append(f"{self.model.weight_norm}-norm")
@@ -204,17 +236,28 @@ class Science:
             options.append(f"{self.model.weight_norm_experts}-cap")
         if self.structure.contraction != "cheapest":
             options.append(f"{self.structure.contraction}-order")
-        if self.optim.rate_rule != "structure":
+        if self.optim.rate_rule == "naive":
             options.append(self.optim.rate_rule)
         if self.guide.kind != "none":
             options.append(self.guide.label)
-        if self.start.parent is not None:
-            options.append(self.start.label)
         mixture = [] if self.moe.kind == "none" else [self.moe.label]
         structure = [] if mixture and self.structure.name == "dense" else [self.structure.name]
-        if structure == ["dense"] and self.start.parent is None:
-            return "dense"
-        return "+".join([*structure, *mixture, *options])
+        # A dense layer has no cap, no order and one rate by both rules: none of these options makes it another.
+        options = [] if structure == ["dense"] else options
+        if self.start.parent is not None:
+            options.append(self.start.label)
+        return "+".join([*structure, *mixture, *options, *recipe])
+
+    @property
+    def _recipe(self) -> list[str]:
+        """What of the model, its rates and its start is not as in arXiv 2410.02117, by words; a recipe by its name."""
+        model = self.model
+        words = [*model.recipe, *(["plain"] if self.optim.rate_rule == "plain" else [])]
+        if set(words) >= set(RECIPE):
+            words = ["structured-ffn", *(word for word in words if word not in RECIPE)]
+            if model.init == published_init(self.structure.plain_name):
+                return words
+        return words if model.init == "spectral" else [*words, f"{model.init}-init"]
 
     @lru_cache(maxsize=65_536)  # noqa: B019 (a plan asks for few widths of few sciences, many times)
     def at_width(self, d_model: int) -> Science:

@@ -106,9 +106,10 @@ def plan_run(template: Template, d_model: int, tokens: int, per_decade: int) -> 
 
 def _cells(template: Template, request: SweepRequest) -> Iterator[Cell]:
     grid = request.grid
-    if grid.tokens is not None:
+    lengths = grid.tokens or (None if request.budgets else template.tokens)
+    if lengths is not None:
         for width in _given_widths(template, grid):
-            for tokens in grid.tokens:
+            for tokens in lengths:
                 steps = steps_for_tokens(template.trunk(width), tokens)
                 yield Cell(run_of(template, width, steps), steps, None)
         return

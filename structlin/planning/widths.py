@@ -73,7 +73,7 @@ def outlives_warmup(science: Science, steps: int) -> bool:
 
 def _affordable(template: Template, width: int, budget: float) -> bool:
     steps = steps_for_flops(partial(run_of, template, width), budget)
-    return outlives_warmup(template.trunk(width), steps)
+    return outlives_warmup(run_of(template, width, max(1, steps)), steps)
 
 
 def lattice(template: Template, fractions: tuple[int, ...] | None, high: float) -> Iterator[int]:

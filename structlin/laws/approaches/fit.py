@@ -494,16 +494,15 @@ def _fit_multipliers(laws: Laws) -> None:
     variants = list(laws.frontiers)
     if len(laws.points.variants) < 2:
         return
-    if laws.choices.baseline not in laws.points.variants:
+    baseline = laws.choices.baseline_among(laws.points.variants)
+    if baseline not in laws.points.variants:
         names = ", ".join(laws.points.variants)
-        laws.warn(
-            "no_baseline", f"no runs of '{laws.choices.baseline}'; multipliers need a baseline: baseline=... of {names}"
-        )
+        laws.warn("no_baseline", f"no runs of '{baseline}'; multipliers need a baseline: baseline=... of {names}")
         return
-    if laws.choices.baseline not in laws.frontiers:
-        laws.warn("no_baseline", f"the baseline '{laws.choices.baseline}' has too few points for a frontier")
+    if baseline not in laws.frontiers:
+        laws.warn("no_baseline", f"the baseline '{baseline}' has too few points for a frontier")
         return
-    laws.baseline = laws.choices.baseline
+    laws.baseline = baseline
     base = laws.frontiers[laws.baseline]
     for variant in variants:
         if variant == laws.baseline:
