@@ -21,7 +21,7 @@ from structlin.config.identity import run_id
 from structlin.config.request import SweepRequest, Template
 from structlin.config.science import Science
 from structlin.errors import UserError
-from structlin.planning.beginning import run_of
+from structlin.planning.beginning import run_of, steps_of
 from structlin.planning.design import designed_cells
 from structlin.planning.horizon import evaluation_steps, steps_for_tokens
 from structlin.planning.widths import choose_widths
@@ -94,8 +94,7 @@ def plan_sweep(request: SweepRequest) -> Plan:
 
 def plan_run(template: Template, d_model: int, tokens: int, per_decade: int) -> Plan:
     """One run: python train.py."""
-    trunk = template.trunk(d_model)
-    steps = steps_for_tokens(trunk, tokens)
+    steps = steps_of(template, d_model, tokens)
     cell = Cell(run_of(template, d_model, steps), steps, None, template.asked)
     own = Job(cell.science, evaluation_steps(cell.science, steps, per_decade))
     return Plan((cell,), (*_parent_jobs([cell]), own))
@@ -110,13 +109,13 @@ def _cells(template: Template, request: SweepRequest) -> Iterator[Cell]:
     if lengths is not None:
         for width in _given_widths(template, grid):
             for tokens in lengths:
-                steps = steps_for_tokens(template.trunk(width), tokens)
+                steps = steps_of(template, width, tokens)
                 yield Cell(run_of(template, width, steps), steps, None)
         return
     for budget in request.budgets:
         if grid.design == "design":
             for width, steps in designed_cells(template, budget, grid):
-                yield Cell(template.trunk(width), steps, None)
+                yield Cell(run_of(template, width, steps), steps, None)
             continue
         given = template.widths or grid.widths
         widths = _given_widths(template, grid) if given else choose_widths(template, budget, grid)
