@@ -156,8 +156,9 @@ def test_few_rows_give_what_many_give(name: str, monkeypatch: pytest.MonkeyPatch
     with torch.no_grad():
         wanted = layer(x)
     plain = []
-    # What serves few rows alone: of low rank the products are two linears.
-    serves = "two_products" if name == "low_rank" else "tokens_last"
+    # What serves few rows alone: a few large products have them first.
+    sizes = layer.sizes
+    serves = "two_products" if max(sizes.g, sizes.f) <= face.FEW_GROUPS else "tokens_last"
     real = getattr(face, serves)
     monkeypatch.setattr(face, serves, lambda *given: plain.append(1) or real(*given))
     with torch.inference_mode():

@@ -25,6 +25,8 @@ __all__ = ["backend_name", "structured_product"]
 
 FEW_ROWS = 32
 """Up to here an operator's call costs more than its arithmetic (measured: bench/decode.py, docs/lab-book.md)."""
+FEW_GROUPS = 4
+"""Up to here the products of few rows are faster with the rows first (measured: bench/decode.py)."""
 # Tensors that the operators take; others go the plain way.
 _DEVICES = ("cpu", "cuda")
 
@@ -65,7 +67,7 @@ def structured_product(x: Tensor, first: Tensor, second: Tensor, a_first: bool, 
 
 
 def _few_rows(x: Tensor, first: Tensor, second: Tensor, sizes: ProductSizes) -> Tensor:
-    """The two products alone. Of low rank they are two plain linears, in half the time of batched ones at two rows."""
-    if sizes.g == sizes.b == sizes.f == sizes.d == 1:
+    """The two products alone, with the rows first where they are a few large ones: at two rows in half the time."""
+    if max(sizes.g, sizes.f) <= FEW_GROUPS:
         return two_products(x, first, second, sizes)
     return tokens_last(x, first, second, sizes.a_first)
