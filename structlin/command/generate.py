@@ -13,6 +13,8 @@ Keys:
   runs          the store (runs)
   data.root     where vocabularies are kept: gpt2's, and those of tokenizers' files (data)
   device        auto, cpu or cuda (auto)
+  merged        the dense matrix of structured layers beside their factors. true: it always serves; auto: where a
+                measurement finds it quicker, so that the same seed may choose another word; false: never (false)
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from structlin.command.trained import NEWEST, found, loaded
 from structlin.config.placement import Placement
 from structlin.config.science import Science
 from structlin.data import vocab_size
-from structlin.errors import UserError, asks_help, key_values, one_line, whole_number
+from structlin.errors import UserError, asks_help, key_values, one_line, suggest, whole_number
 
 DEFAULTS = {
     "run": "",
@@ -41,7 +43,9 @@ DEFAULTS = {
     "runs": "runs",
     "data.root": "data",
     "device": "auto",
+    "merged": "false",
 }
+MERGED = ("true", "false", "auto")
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ def main(arguments: list[str]) -> int:
     count = whole_number("tokens", values["tokens"], 1, 10**6)
     temperature = _temperature(values["temperature"])
     top_k = whole_number("top_k", values["top_k"], 0)
+    if values["merged"] not in MERGED:
+        raise UserError(f"merged={values['merged']} is unknown; {suggest(values['merged'], MERGED)}")
     folder = found(Path(values["runs"]).expanduser(), values["run"])
     science = folder.science()
     text = text_of(science, Path(values["data.root"]).expanduser())
@@ -73,6 +79,7 @@ def main(arguments: list[str]) -> int:
 
     from structlin.models.decoding import Decoder, continued
     from structlin.models.gpt2 import GPT2
+    from structlin.nn.merged import ALWAYS, merge
     from structlin.tasks.shared import autocast
     from structlin.training.device import pick_device, settle
 
@@ -87,6 +94,9 @@ def main(arguments: list[str]) -> int:
     name = f"{science.variant} d{science.model.d_model} seed {science.seed}"
     print(f"{name} at step {step:,}, context {decoder.context}", file=sys.stderr)
     with autocast(science, device):
+        if values["merged"] != "false":
+            rows = merge(decoder.model, ALWAYS if values["merged"] == "true" else None)
+            print(f"{len(rows)} layers are merged", file=sys.stderr)
         tokens = continued(decoder, start, temperature=temperature, top_k=top_k, generator=generator, among=text.among)
         _write(prompt, tokens, count, text)
     return 0
