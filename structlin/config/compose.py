@@ -115,7 +115,17 @@ def _unread(argument: str) -> str:
     return f"a text with such characters stands in two kinds of quotes: {key}='\"...\"'"
 
 
-TEXTS = ("name", "runs", "data.root", "data.path", "data.column", "grid.laws", "tracking.project", "status")
+TEXTS = (
+    "name",
+    "runs",
+    "data.root",
+    "data.path",
+    "data.column",
+    "grid.laws",
+    "search.arms",
+    "tracking.project",
+    "status",
+)
 """Keys whose value is one text as it stands, like those of fit_laws.py: a path may have blanks, brackets and commas."""
 
 
