@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from structlin.anatomy.compute import flops_between
 from structlin.config.identity import run_id
 from structlin.config.request import Site
 from structlin.config.science import Science
 from structlin.errors import UserError
 from structlin.launch.reconcile import JobState, job_state, reconcile
 from structlin.launch.worker_process import Worker, WorkerDied
-from structlin.planning.horizon import flops_per_step
 from structlin.runs import devices
 from structlin.runs.job import Job
 from structlin.runs.machine import cores, gpu_names
@@ -189,4 +189,4 @@ def _worker(index: int, site: Site) -> Worker:
 
 def _remaining_flops(task: Task) -> float:
     job = task.state.job
-    return flops_per_step(job.science) * (job.target_step - task.state.step)
+    return flops_between(job.science, task.state.step, job.target_step)

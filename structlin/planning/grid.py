@@ -13,19 +13,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
+from structlin.anatomy.compute import flops_until, step_flops, steps_for_flops
 from structlin.config.grid import DESIGNS, GridConfig
 from structlin.config.identity import run_id
 from structlin.config.request import SweepRequest, Template
 from structlin.config.science import Science
 from structlin.errors import UserError
 from structlin.planning.design import designed_cells
-from structlin.planning.horizon import (
-    evaluation_steps,
-    flops_per_step,
-    steps_for_flops,
-    steps_for_tokens,
-)
+from structlin.planning.horizon import evaluation_steps, steps_for_tokens
 from structlin.planning.widths import choose_widths
 from structlin.runs.job import Job
 from structlin.structure import CATALOG, Theta
@@ -62,9 +59,9 @@ class Cell:
         return self.science.variant.replace(plain, self.alias, 1) if self.alias else self.science.variant
 
     @property
-    def training_flops(self) -> float:
+    def training_flops(self) -> int:
         """Training FLOPs of the whole cell."""
-        return flops_per_step(self.science) * self.step
+        return flops_until(self.science, self.step)
 
 
 @dataclass(frozen=True)
@@ -137,13 +134,13 @@ def _with_extra_seeds(cells: Sequence[Cell], seeds: Sequence[int]) -> Iterator[C
 
 def _budget_cell(template: Template, width: int, budget: float, most_tokens: float | None) -> Cell:
     trunk = template.trunk(width)
-    steps = steps_for_flops(trunk, budget)
+    steps = steps_for_flops(partial(template.run, width), budget)
     if most_tokens is not None:
         steps = min(steps, steps_for_tokens(trunk, most_tokens))
     if steps < 1:
         raise UserError(
             f"budget = {budget:.3g} FLOPs buys no whole step of {trunk.variant} at d_model = {width}, which takes "
-            f"{flops_per_step(trunk):.3g}; give more, a smaller width, or scale=small"
+            f"{step_flops(trunk):.3g}; give more, a smaller width, or scale=small"
         )
     return Cell(template.run(width, steps), steps, budget)
 

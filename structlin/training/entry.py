@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from structlin.anatomy.compute import flops_until
 from structlin.anatomy.ledger import Ledger, ledger
 from structlin.anatomy.memory import advice, fitted, peak
 from structlin.config.placement import Placement
@@ -143,7 +144,6 @@ def _train(
             optimizer=optimizer,
             device=device,
             placement=placement,
-            macs_per_token=costs.macs_per_token,
             observe=observe,
             should_stop=should_stop,
             evaluations=_evaluations(job, evaluated, start),
@@ -333,6 +333,6 @@ def make_result(job: Job, folder: RunFolder, costs: Ledger, state: str) -> dict[
         "tokens": tokens,
         "macs_per_token": costs.macs_per_token,
         "params": costs.params,
-        "training_flops": 6 * costs.macs_per_token * tokens,
+        "training_flops": flops_until(job.science, step),
         "evaluations": evaluations,
     }

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from structlin.anatomy.compute import flops_between
 from structlin.config.placement import Placement
 from structlin.config.science import Science
 from structlin.kernels.blocks import taken
@@ -58,7 +59,6 @@ class Trainer:
     optimizer: torch.optim.AdamW
     device: torch.device
     placement: Placement
-    macs_per_token: int
     observe: Observer
     """Is shown every journal row (the W&B mirror)."""
     should_stop: Callable[[], bool]
@@ -166,15 +166,15 @@ class Trainer:
         self._check(value)
         now = time.monotonic()
         since, step = self._clock
-        tokens_per_second = (self.step - step) * self.science.optim.batch_tokens / max(1e-9, now - since)
+        seconds = max(1e-9, now - since)
         self._clock = (now, self.step)
         self._record(
             "train",
             loss=value,
             grad_norm=float(norm),
             lr=self._rate(self.step - 1),
-            tokens_per_second=tokens_per_second,
-            flops_per_second=6 * self.macs_per_token * tokens_per_second,
+            tokens_per_second=(self.step - step) * self.science.optim.batch_tokens / seconds,
+            flops_per_second=flops_between(self.science, step, self.step) / seconds,
         )
         routing = router_record(self.model)
         if routing is not None:
