@@ -15,6 +15,8 @@ from structlin.errors import UserError, suggest
 from structlin.host.umask import umask_of
 
 MOST_NAME_LETTERS = 100
+LEAST_EVALUATIONS = 10
+"""Evaluations per decade that a search needs: its rungs end at them."""
 
 
 def check_name(name: str) -> None:
@@ -151,6 +153,11 @@ class SweepRequest:
             raise UserError(
                 "grid=search has one budget, the training FLOPs of all its runs: budget=3e17"
                 + (" in place of grid.tokens" if self.grid.tokens is not None else "")
+            )
+        if self.search is not None and self.site.evals_per_decade < LEAST_EVALUATIONS:
+            raise UserError(
+                f"evals_per_decade = {self.site.evals_per_decade}: grid=search reads its rungs off the evaluations of "
+                f"runs and wants at least {LEAST_EVALUATIONS} a decade"
             )
         for budget in self.budgets:
             if not 0 < budget < 1e30:

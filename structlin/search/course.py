@@ -17,25 +17,29 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from structlin.anatomy.compute import flops_between, flops_until, steps_for_flops
 from structlin.anatomy.ledger import ledger
 from structlin.config.grid import GridConfig
 from structlin.config.request import SweepRequest
 from structlin.config.science import Science
 from structlin.config.search import SearchConfig
 from structlin.errors import UserError
-from structlin.planning.grid import Cell, Plan
-from structlin.planning.horizon import evaluation_steps, flops_per_step, steps_for_flops
+from structlin.planning.grid import Cell, Plan, check_schedules
+from structlin.planning.horizon import evaluation_steps
 from structlin.planning.widths import choose_widths
 from structlin.runs.job import Job
 from structlin.search import jointly
 from structlin.search.arms import Arm, arms_of
 from structlin.search.measurements import Measured
 from structlin.search.predictors import Forecast, forecast
-from structlin.search.promotion import Promotion, chosen, promote
+from structlin.search.promotion import FORCED, Promotion, chosen, promote
 from structlin.search.proposals import Proposal, propose
-from structlin.search.rungs import Ladder, affordable, counts_of, largest
+from structlin.search.rungs import Ladder, counts_of, largest, reserve
 
 ARMS_A_PROPOSAL = 9
+LEAST_AT_TOP = 3
+"""Arms of the last rung: dense, and two to choose from."""
+_NEXT_TO = 1.15
 UNMEASURED = "not measured"
 
 
@@ -143,8 +147,12 @@ def end_step(science: Science, flops: float, per_decade: int) -> int:
 
     Every longer run evaluates there, so that a rung is done wherever more was trained.
     """
-    steps = max(steps_for_flops(science, flops), 1)
+    steps = max(steps_for_flops(lambda _: science, flops), 1)
     return max(1, round(10 ** (round(math.log10(steps) * per_decade) / per_decade)))
+
+
+Runs = tuple[tuple[Science, int], ...]
+"""Runs under the first seed, and their last steps."""
 
 
 class Widths:
@@ -152,37 +160,56 @@ class Widths:
 
     def __init__(self, grid: GridConfig, per_decade: int) -> None:
         self._grid, self._per_decade = grid, per_decade
-        self._found: dict[tuple[Arm, float, float | None], tuple[tuple[Science, int], ...]] = {}
+        self._found: dict[tuple[object, ...], Runs] = {}
 
-    def of(self, arm: Arm, flops: float, ratio: float | None = None) -> tuple[tuple[Science, int], ...]:
-        """Runs under the first seed and their last steps; none where no width serves the arm.
+    def of(
+        self, arm: Arm, flops: float, ratio: float | None = None, have: tuple[int, ...] = (), points: int = 0
+    ) -> Runs:
+        """The runs; none where no width serves the arm.
 
-        ``ratio``: tokens per MAC that its law wants, about which the widths are laid; None: as the grid says.
+        ``ratio``: tokens per MAC that its law wants, about which the widths are laid; None: as the grid says. ``have``:
+        widths that are trained already, and taken first where they lie in the range; ``points``: fewer than the grid's.
         """
-        key = (arm, flops, ratio)
+        key = (arm, flops, ratio, have, points)
         if key not in self._found:
-            template = arm.template
-            sciences = [template.trunk(width) for width in self._widths(arm, flops, ratio)]
+            sciences = [arm.template.trunk(width) for width in self._widths(arm, flops, ratio, have, points)]
             self._found[key] = tuple((one, end_step(one, flops, self._per_decade)) for one in sciences)
         return self._found[key]
 
-    def _widths(self, arm: Arm, flops: float, ratio: float | None) -> tuple[int, ...]:
-        grid = self._grid
+    def _widths(
+        self, arm: Arm, flops: float, ratio: float | None, have: tuple[int, ...], points: int
+    ) -> tuple[int, ...]:
+        grid = replace(self._grid, points=points or self._grid.points)
         if grid.widths:
             return tuple(sorted(set(grid.widths)))
         low, high = grid.tokens_per_param
         if ratio is not None:
+            # New widths half as wide, in logs, as the range where nothing was known; those that are there as wide.
             half, ratio = math.sqrt(high / low), float(np.clip(ratio, low, high))
-            grid = replace(grid, tokens_per_param=(ratio / half, ratio * half))
+            low, high = ratio / half, ratio * half
+            grid = replace(grid, tokens_per_param=(ratio / math.sqrt(half), ratio * math.sqrt(half)))
         try:
-            return choose_widths(arm.template, flops, grid)
+            found = choose_widths(arm.template, flops, grid)
         except UserError:
             return ()
+        return _with_those_there(arm, flops, (low, high), found, have, grid.points) if have else found
 
 
-def cost_of(science: Science, step: int) -> float:
-    """Training FLOPs of a run up to a step."""
-    return flops_per_step(science) * step
+def _with_those_there(
+    arm: Arm, flops: float, ratios: tuple[float, float], found: tuple[int, ...], have: tuple[int, ...], points: int
+) -> tuple[int, ...]:
+    """Widths that have runs and lie in the range, then those chosen that are not next to one of them."""
+    middle = 0.5 * math.log(flops / (6 * math.sqrt(ratios[0] * ratios[1])))
+    reach = 0.25 * math.log(ratios[1] / ratios[0]) + 1e-9
+
+    def off(width: int) -> float:
+        return abs(math.log(ledger(arm.template.trunk(width)).macs_per_token) - middle)
+
+    kept = sorted((width for width in have if off(width) <= reach), key=off)[:points]
+    for width in sorted(found, key=off):
+        if len(kept) < points and all(abs(math.log(width / one)) > math.log(_NEXT_TO) for one in kept):
+            kept.append(width)
+    return tuple(sorted(kept))
 
 
 def _job(science: Science, step: int, per_decade: int) -> Job:
@@ -216,7 +243,7 @@ class Prices:
         """What an arm costs on a rung beyond the rung below it."""
         before = dict(self._widths.of(arm, steps.flops[k - 1])) if k else {}
         new = sum(
-            cost_of(one, step) - cost_of(one, min(step, before.get(one, 0)))
+            flops_between(one, min(step, before.get(one, 0)), step)
             for one, step in self._widths.of(arm, steps.flops[k])
         )
         seeds = len(arm.seeds)
@@ -226,7 +253,7 @@ class Prices:
 
     def whole(self, arm: Arm, flops: float) -> float:
         """All runs of an arm to a compute, under one seed."""
-        return sum(cost_of(one, step) for one, step in self._widths.of(arm, flops))
+        return float(sum(flops_until(one, step) for one, step in self._widths.of(arm, flops)))
 
     def everything(self, top: float) -> float:
         """All arms at the top compute, at all its widths and seeds."""
@@ -238,7 +265,19 @@ class Prices:
 
 def course(request: SweepRequest, read: Read) -> Course:
     """Everything that can be decided by what ``read`` finds. UserError for a budget that pays for no first rung."""
+    check_schedules(request)
     return _Way(request, read).walk()
+
+
+@dataclass(frozen=True)
+class _Next:
+    """What a decided rung says of the next one."""
+
+    arms: tuple[int, ...]
+    ratios: dict[int, float]
+    """Tokens per MAC that the law of each arm wants."""
+    points: int
+    """Widths of each arm that the budget carries."""
 
 
 class _Way:
@@ -250,38 +289,34 @@ class _Way:
         self.per_decade = request.site.evals_per_decade
         self.arms = list(arms_of(request))
         self.widths = Widths(request.grid, self.per_decade)
+        self.counts = counts_of(len(self.arms), self.search.eta, self.search.rungs, LEAST_AT_TOP)
         self.most_new = self._most_proposals()
         self.prices = Prices(tuple(self.arms), self.widths, self.search, self.most_new)
-        self.steps = self._ladder()
+        self.steps = largest(
+            self.counts, self.search.eta, request.budgets[0], self.search.target,
+            lambda steps: sum(self.prices.rungs(steps)), points=request.grid.points,
+        )  # fmt: skip
         self.expected = self.prices.rungs(self.steps)
         self.ends: dict[Science, int] = {}
         self.of_run: dict[Science, tuple[int, int]] = {}
         self.rows: dict[Science, tuple[tuple[int, float], ...]] = {}
 
     def _most_proposals(self) -> int:
-        if not self.search.sampled:
+        if not self.search.sampled or len(self.counts) == 1:
             return 0
         asked = self.search.proposals
         return len(self.arms) // ARMS_A_PROPOSAL if asked is None else asked
 
-    def _ladder(self) -> Ladder:
-        counts = counts_of(len(self.arms), self.search.eta, self.search.rungs)
-        if len(counts) == 1:
-            self.most_new = 0
-            self.prices = Prices(tuple(self.arms), self.widths, self.search, 0)
-        return largest(
-            counts, self.search.eta, self.request.budgets[0], self.search.target,
-            lambda steps: sum(self.prices.rungs(steps)), points=self.request.grid.points,
-        )  # fmt: skip
-
     def walk(self) -> Course:
         first = self.steps.flops[0]
-        going = [number for number, arm in enumerate(self.arms) if self.widths.of(arm, first)]
+        going = tuple(number for number, arm in enumerate(self.arms) if self.widths.of(arm, first))
         passed = tuple(arm for arm in self.arms if not self.widths.of(arm, first))
         rungs: list[Rung] = []
-        ratios: dict[int, float] = {}
+        ahead: _Next | None = _Next(going, {}, 0)
         for k, flops in enumerate(self.steps.flops):
-            rung = self._planned(k, flops, going, ratios)
+            if ahead is None:
+                break
+            rung = self._planned(k, flops, ahead)
             seen = {job.science: self.read(job) for job in rung.jobs}
             if not all(one.is_final for one in seen.values()):
                 rungs.append(rung)
@@ -289,36 +324,51 @@ class _Way:
             for science, one in seen.items():
                 self.rows[science] = tuple(row for row in one.rows if row[0] <= self.ends[science])
             spent = sum(one.new_flops for one in rungs) + rung.new_flops
-            rung, going, ratios = self._decided(rung, k, spent)
+            rung, ahead = self._decided(rung, k, spent)
             rungs.append(rung)
+        if ahead is None and len(rungs) < len(self.steps.flops):
+            # The budget carries no rung more: the last one that it did is the top.
+            self.steps = Ladder(self.steps.counts[: len(rungs)], self.steps.flops[: len(rungs)])
+            self.expected = self.expected[: len(rungs)]
         everything = self.prices.everything(self.steps.top)
         measured = self._measured() if self.rows else None
         return Course(
             self.request, tuple(self.arms), passed, self.steps, tuple(rungs), self.expected, everything, measured
         )
 
-    def _planned(self, k: int, flops: float, going: Sequence[int], ratios: dict[int, float]) -> Rung:
+    # --- what a rung trains ---
+
+    def _planned(self, k: int, flops: float, ahead: _Next) -> Rung:
         """The runs of a rung."""
-        is_top = k == len(self.steps.flops) - 1
         jobs, cells, new = [], [], 0.0
-        for number in going:
-            arm = self.arms[number]
-            seeds = arm.seeds if is_top or self.search.seeds == "all" else arm.seeds[:1]
-            for plain, step in self.widths.of(arm, flops, ratios.get(number)):
-                for seed in seeds:
-                    science = replace(plain, seed=seed)
-                    end = max(step, self.ends.get(science, 0))
-                    new += cost_of(science, end) - cost_of(science, self.ends.get(science, 0))
-                    self.ends[science] = end
-                    self.of_run.setdefault(science, (number, len(self.of_run)))
-                    jobs.append(_job(science, end, self.per_decade))
-                    cells.append(Cell(science, step, flops, arm.template.asked))
-        return Rung(k, flops, tuple(going), tuple(jobs), tuple(cells), new)
+        for number in ahead.arms:
+            for science, step in self._runs(number, k, ahead.ratios, ahead.points):
+                end = max(step, self.ends.get(science, 0))
+                new += flops_between(science, self.ends.get(science, 0), end)
+                self.ends[science] = end
+                self.of_run.setdefault(science, (number, len(self.of_run)))
+                jobs.append(_job(science, end, self.per_decade))
+                cells.append(Cell(science, step, flops, self.arms[number].template.asked))
+        return Rung(k, flops, ahead.arms, tuple(jobs), tuple(cells), new)
+
+    def _runs(self, number: int, k: int, ratios: dict[int, float], points: int) -> list[tuple[Science, int]]:
+        """Runs of an arm on a rung, under the seeds that it has there, and their last steps."""
+        arm, is_top = self.arms[number], k == len(self.steps.flops) - 1
+        have = tuple(sorted({one.model.d_model for one in self.ends if self.of_run[one][0] == number}))
+        runs = self.widths.of(arm, self.steps.flops[k], ratios.get(number), have, points)
+        seeds = arm.seeds if is_top or self.search.seeds == "all" else arm.seeds[:1]
+        return [(replace(plain, seed=seed), step) for plain, step in runs for seed in seeds]
+
+    def _price(self, number: int, k: int, ratios: dict[int, float], points: int) -> float:
+        """Training FLOPs of an arm on a rung beyond what it has."""
+        runs = self._runs(number, k, ratios, points)
+        return float(sum(flops_between(one, min(self.ends.get(one, 0), step), step) for one, step in runs))
+
+    # --- what was measured ---
 
     def _measured(self) -> Measured:
         """Every evaluation that the rungs so far have asked for, after warm-up where a run got so far."""
-        parts = list(self._parts())
-        table = np.array([row for part in parts for row in part]).reshape(-1, 6)
+        table = np.array([row for part in self._parts() for row in part]).reshape(-1, 6)
         return Measured(table[:, 0].astype(int), table[:, 1].astype(int), *table[:, 2:].T)
 
     def _parts(self) -> Iterator[list[tuple[float, ...]]]:
@@ -327,10 +377,12 @@ class _Way:
             size, batch = ledger(science).macs_per_token, science.optim.batch_tokens
             good = [(step, loss) for step, loss in rows if math.isfinite(loss) and loss > 0]
             kept = [row for row in good if row[0] > science.schedule.warmup_steps] or good[-1:]
-            yield [(number, run, size, step * batch, cost_of(science, step), loss) for step, loss in kept]
+            yield [(number, run, size, step * batch, flops_until(science, step), loss) for step, loss in kept]
 
-    def _decided(self, rung: Rung, k: int, spent: float) -> tuple[Rung, list[int], dict[int, float]]:
-        """A trained rung with its decision, the arms of the next one and the tokens per MAC that their laws want."""
+    # --- what is decided ---
+
+    def _decided(self, rung: Rung, k: int, spent: float) -> tuple[Rung, _Next | None]:
+        """A trained rung with its decision, and the next one; None at the top, or where the budget ends."""
         measured = self._measured()
         frontier = {arm: loss for arm, loss in measured.frontier(rung.flops).items() if arm in rung.arms}
         if not frontier:
@@ -342,34 +394,53 @@ class _Way:
         foretold = _of_rung(foretold, rung.arms)
         rung = replace(rung, done=True, forecast=foretold, measured=frontier)
         if k == len(self.steps.flops) - 1:
-            return rung, [], {}
+            return rung, None
         new = self._proposals(foretold) if k == 0 else []
-        most = self._affordable(k, spent, new)
         always = [number for number in rung.arms if self.arms[number].is_yardstick]
-        moved = promote(foretold, most, self.search.level, always)
-        moved.leave.update({arm: UNMEASURED for arm in rung.arms if arm not in frontier})
-        numbers = list(range(len(self.arms), len(self.arms) + len(new)))
+        wished = promote(foretold, len(self.arms), self.search.level, always)
+        numbers = tuple(range(len(self.arms), len(self.arms) + len(new)))
         self.arms += [one.arm for one in new]
-        rung = replace(rung, promotion=moved, proposals=tuple(new))
-        going = sorted([*moved.stay, *numbers])
-        return rung, going, self._ratios(here, going, self.steps.flops[k + 1])
+        ahead = self._ahead(k + 1, _in_order(wished.stay, always, numbers), here, spent, len(always))
+        going = set(ahead.arms) if ahead is not None else set()
+        left = {arm: FORCED for arm in wished.stay if arm not in going}
+        left |= {arm: UNMEASURED for arm in rung.arms if arm not in frontier}
+        moved = Promotion(tuple(arm for arm in wished.stay if arm in going), wished.leave | left)
+        kept = tuple(one for number, one in zip(numbers, new, strict=True) if number in going)
+        if ahead is None:
+            return replace(rung, promotion=None), None
+        return replace(rung, promotion=moved, proposals=kept), ahead
 
-    def _affordable(self, k: int, spent: float, new: Sequence[Proposal]) -> int:
-        """How many arms of this rung the budget carries to the next, besides the new ones."""
-        ahead = range(k + 1, len(self.steps.flops))
-        mean = [
-            float(np.mean([one for arm in self.arms if (one := self.prices.step(arm, self.steps, j)) > 0] or [0.0]))
-            for j in ahead
-        ]
+    def _ahead(self, k: int, order: Sequence[int], measured: Measured, spent: float, yardsticks: int) -> _Next | None:
+        """As many arms of an order as the budget carries to rung k and beyond; with fewer widths where it must be."""
+        ratios = self._ratios(measured, order, self.steps.flops[k])
         left = self.request.budgets[0] - spent
-        if new:
-            left -= sum(one.flops for one in new) - len(new) * mean[0]
-        most = affordable(self.steps.counts[k + 1 :], mean, left, self.search.eta)
-        return max(most - len(new), 1)
+        wished, best = min(len(order), self.steps.counts[k]), _Next((), ratios, 0)
+        for points in range(self.request.grid.points, 0, -1):
+            prices = [self._price(number, k, ratios, points) for number in order]
+            most = self._most(k, prices, left)
+            if most > len(best.arms):
+                best = _Next(tuple(sorted(order[:most])), ratios, points)
+            if most >= wished or self.request.grid.widths:
+                break
+        return best if len(best.arms) > yardsticks else None
+
+    def _most(self, k: int, prices: Sequence[float], left: float) -> int:
+        """The longest beginning of the arms that can go to rung k so that what is left pays for the rungs above too."""
+        plain = [self.prices.step(arm, self.steps, k) for arm in self.arms]
+        scale = max(1.0, float(np.mean(prices)) / max(float(np.mean([one for one in plain if one > 0] or [1.0])), 1.0))
+        above = [
+            scale * float(np.mean([one for arm in self.arms if (one := self.prices.step(arm, self.steps, j)) > 0]))
+            for j in range(k + 1, len(self.steps.flops))
+        ]
+        counts = self.steps.counts[k:]
+        fits = [
+            most
+            for most in range(1, len(prices) + 1)
+            if sum(prices[:most]) + reserve(most, counts, above, self.search.eta) <= left
+        ]
+        return max(fits, default=0)
 
     def _proposals(self, foretold: Forecast) -> list[Proposal]:
-        if self.most_new < 1 or len(self.steps.flops) < 2:
-            return []
         plain = [place for place, number in enumerate(foretold.arms) if self.arms[int(number)].is_plain]
         moved = foretold.draws - foretold.draws.mean(axis=1, keepdims=True)
         return propose(
@@ -386,6 +457,12 @@ class _Way:
         known = dict(zip(map(int, joint.arms), map(float, joint.best_ratio(flops)), strict=True))
         middle = float(np.median(list(known.values())))
         return {number: known.get(number, middle) for number in going}
+
+
+def _in_order(stay: Sequence[int], always: Sequence[int], new: Sequence[int]) -> list[int]:
+    """Yardsticks, the two likeliest arms, the new ones, the others."""
+    others = [arm for arm in stay if arm not in always]
+    return [*always, *others[:2], *new, *others[2:]]
 
 
 def _of_rung(foretold: Forecast, arms: Sequence[int]) -> Forecast:

@@ -14,6 +14,8 @@ from structlin.laws.minimum.objective import Array
 
 NEAR = 1.15
 """A run that ends this factor before a compute is read off at its end: steps are whole, and rounded to a lattice."""
+_OVER = 1.13
+"""By so much a run may end beyond it."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Measured:
 
     def below(self, flops: float) -> Measured:
         """The rows of at most this compute, or nearly."""
-        return self.where(self.flops <= flops * 1.02)
+        return self.where(self.flops <= flops * _OVER)
 
     def of(self, arms: np.ndarray) -> Measured:
         """The rows of some arms."""

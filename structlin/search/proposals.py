@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -190,10 +191,7 @@ def _candidates(base: Template, sampled: Sequence[Sampled], known: Sequence[Arm]
     seeds = known[0].seeds
     found: list[Arm] = []
     for one in sampled:
-        try:
-            thetas = sample_thetas(one.count + CANDIDATES, one.seed, dict(one.bounds), one.factors)[one.count :]
-        except UserError:  # bounds that hold no more
-            continue
+        thetas = _further(one)
         found += [arm for theta in thetas if (arm := _arm(base, theta, "fed", "sample", seeds)) is not None]
     bounds = dict(sampled[0].bounds)
     for name, arguments in FAMILIES:
@@ -210,6 +208,15 @@ def _candidates(base: Template, sampled: Sequence[Sampled], known: Sequence[Arm]
         if str(arm.theta) not in have:
             unique.setdefault(str(arm.theta), arm)
     return list(unique.values())
+
+
+@lru_cache(maxsize=64)
+def _further(one: Sampled) -> tuple[Theta, ...]:
+    """The next thetas of a sequence; exact sums of many fractions take seconds, and every look asks again."""
+    try:
+        return tuple(sample_thetas(one.count + CANDIDATES, one.seed, dict(one.bounds), one.factors)[one.count :])
+    except UserError:  # bounds that hold no more
+        return ()
 
 
 def _arm(base: Template, theta: Theta, order: str, asked: str, seeds: tuple[int, ...]) -> Arm | None:

@@ -79,22 +79,12 @@ def largest(
     return found
 
 
-def affordable(counts: Sequence[int], steps: Sequence[float], left: float, eta: float) -> int:
-    """How many arms can go on to the next rung so that what is left pays for it and the rungs above it.
+def reserve(arms: int, counts: Sequence[int], steps: Sequence[float], eta: float) -> float:
+    """FLOPs that the rungs above one of so many arms want: thinned by eta at each, to no fewer than are planned.
 
-    ``counts``: arms that the ladder plans for the rungs ahead; ``steps``: what an arm costs on each. At least 1.
+    ``counts``: arms that are planned for the rung and those above it; ``steps``: what an arm costs on each above it.
     """
-    most = counts[0]
-    while _cost(most + 1, counts, steps, eta) <= left and most < 10_000:
-        most += 1
-    while most > 1 and _cost(most, counts, steps, eta) > left:
-        most -= 1
-    return most
-
-
-def _cost(arms: int, counts: Sequence[int], steps: Sequence[float], eta: float) -> float:
-    """What the rungs ahead cost where so many arms go on to the next, thinned by eta, to no fewer than planned."""
     return sum(
         max(min(arms, count), math.ceil(arms / eta**k)) * step
-        for k, (count, step) in enumerate(zip(counts, steps, strict=True))
+        for k, (count, step) in enumerate(zip(counts[1:], steps, strict=True), start=1)
     )
