@@ -23,6 +23,7 @@ from functools import lru_cache
 from structlin.anatomy.experts import kept_by_experts
 from structlin.anatomy.kinds import anatomy
 from structlin.anatomy.shapes import Anatomy, LinearShape
+from structlin.config.guide import GuideConfig
 from structlin.config.optim import OptimConfig, ScheduleConfig
 from structlin.config.science import EvaluationConfig, Science
 from structlin.errors import UserError, suggest
@@ -101,13 +102,14 @@ def ledger(science: Science) -> Ledger:
 
 
 def alike(science: Science) -> Science:
-    """The one Science for all runs of a model and a batch, of whatever seed, rate and length: they cost alike."""
+    """The one Science for all runs of a model and a batch, of any seed, rate, length and guide: they cost alike."""
     return replace(
         science,
         seed=0,
         optim=OptimConfig(batch_tokens=science.optim.batch_tokens),
         schedule=ScheduleConfig(),
         evaluation=EvaluationConfig(),
+        guide=GuideConfig(),
     )
 
 

@@ -21,6 +21,7 @@ from functools import lru_cache
 from itertools import groupby
 from types import SimpleNamespace
 
+from structlin.anatomy.guide import guided_linears
 from structlin.anatomy.kinds import anatomy
 from structlin.anatomy.ledger import BYTES, ledger
 from structlin.anatomy.shapes import Anatomy, LinearShape
@@ -76,8 +77,9 @@ def _costly(science: Science) -> Science:
 def _peak(science: Science, recompute: bool, parts: int, ranks: int) -> Peak:
     step = _Step(science, anatomy(science))
     tokens = science.optim.batch_tokens / ranks / parts
-    weights = 3.0 * ledger(science).weight_bytes
-    gradients = float(ledger(science).weight_bytes)
+    stored = ledger(science).weight_bytes + _guide_bytes(science)
+    weights = 3.0 * stored
+    gradients = float(stored)
     blocks = step.blocks()
     inputs = len(blocks) * step.stream * science.model.d_model
     # A block's own input is among the inputs of all.
@@ -97,6 +99,13 @@ def _peak(science: Science, recompute: bool, parts: int, ranks: int) -> Peak:
         Peak(weights, gradients, 0.0, 0.0, 0.0, 0.0),
     )
     return max(moments, key=lambda moment: moment.total)
+
+
+def _guide_bytes(science: Science) -> int:
+    """Of the dense matrices beside the factors, where a run is guided."""
+    if science.guide.kind == "none":
+        return 0
+    return BYTES["float32"] * sum(shape.d_in * shape.d_out for shape in guided_linears(science))
 
 
 # ---- fitting ---------------------------------------------------------------------------------------------------------

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from structlin.config.ranks import ranks_of
 from structlin.config.science import DENSE, Science
-from structlin.structure import LinearPlan, Sizes, Theta
+from structlin.errors import UserError
+from structlin.structure import LinearPlan, Sizes, Theta, plan_linear
 from structlin.structure.served import plan_served
 from structlin.structure.sizes import rounded
 
@@ -123,15 +125,32 @@ def linear_shape(
 ) -> LinearShape:
     """A linear of these features, structured where the model's patterns say so."""
     structure = science.structure
+    own = ranks_of(structure.ranks)
     theta = Theta.parse(structure.theta if science.model.is_structured(name) else DENSE)
-    plan = plan_served(
-        theta,
-        d_in,
-        d_out,
-        rounding=structure.rounding,
-        contraction=structure.contraction,
-        output_order=structure.output_order,
+    plan = (
+        _of_own_rank(science, name, d_in, d_out, own[name])
+        if name in own
+        else plan_served(
+            theta,
+            d_in,
+            d_out,
+            rounding=structure.rounding,
+            contraction=structure.contraction,
+            output_order=structure.output_order,
+        )
     )
     group = "head" if name == "head" else "linear"
     bias = science.model.has_bias(name)
     return LinearShape(name, group, d_in, d_out, base_d_in, zero, plan, learned_scale, reads_gelu, bias)
+
+
+def _of_own_rank(science: Science, name: str, d_in: int, d_out: int, rank: int | None) -> LinearPlan:
+    """A low-rank plan of a linear in structure.ranks; dense where it has no rank. UserError for a rank too high."""
+    if rank is None:
+        return plan_linear(Sizes.dense_layer(d_in, d_out))
+    if rank > min(d_in, d_out):
+        raise UserError(
+            f"structure.ranks: {name} = {rank}, but a layer of {d_in} x {d_out} has rank {min(d_in, d_out)} at most; "
+            "are these the ranks of a wider model? give those of this one"
+        )
+    return plan_linear(Sizes.of_two(d_in, d_out, a=d_in, e=d_out, r=rank), science.structure.contraction)

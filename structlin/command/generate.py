@@ -23,15 +23,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from structlin.command.trained import NEWEST, found, loaded
 from structlin.config.placement import Placement
 from structlin.config.science import Science
 from structlin.errors import UserError, asks_help, key_values, one_line, whole_number
-from structlin.runs.store import RunFolder, Store
-
-if TYPE_CHECKING:
-    from structlin.models.gpt2 import GPT2
 
 DEFAULTS = {
     "run": "",
@@ -40,7 +36,7 @@ DEFAULTS = {
     "temperature": "0.8",
     "top_k": "0",
     "seed": "0",
-    "step": "newest",
+    "step": NEWEST,
     "runs": "runs",
     "data.root": "data",
     "device": "auto",
@@ -75,6 +71,7 @@ def main(arguments: list[str]) -> int:
     import torch
 
     from structlin.models.decoding import Decoder, continued
+    from structlin.models.gpt2 import GPT2
     from structlin.tasks.shared import autocast
     from structlin.training.device import pick_device, settle
 
@@ -82,6 +79,7 @@ def main(arguments: list[str]) -> int:
     device = pick_device(placement)
     settle(device, placement, science)
     model, step = loaded(folder, science, values["step"])
+    assert isinstance(model, GPT2), "what writes text is a GPT-2"
     generator = torch.Generator().manual_seed(whole_number("seed", values["seed"], 0))
     decoder = Decoder(model.to(device))
     start = torch.tensor(ids)
@@ -109,31 +107,6 @@ def _write(prompt: str, tokens: Iterator[int], count: int, text: Text) -> None:
     print(f"{count} tokens, {1e3 * took / count:.1f} ms each", file=sys.stderr)
 
 
-def found(runs: Path, run: str) -> RunFolder:
-    """The run of an id, the beginning of one, or a folder. UserError where it is none, or several."""
-    if not run:
-        raise UserError(f"run=ID says which run; {_some(Store(runs))}")
-    if (Path(run).expanduser() / "config.json").is_file():
-        return RunFolder(Path(run).expanduser())
-    store = Store(runs)
-    folder = store.by_id(run)
-    if folder.exists():
-        return folder
-    begin = [one for one in store.folders() if one.run_id.startswith(run)]
-    if len(begin) == 1:
-        return begin[0]
-    if begin:
-        raise UserError(f"run={run} begins {len(begin)} ids: {', '.join(one.run_id for one in begin[:5])}, ...")
-    raise UserError(f"run={run}: no such run; {_some(store)}")
-
-
-def _some(store: Store) -> str:
-    ids = [folder.run_id for folder in store.folders()]
-    if not ids:
-        return f"{store.root} has none; runs=FOLDER names another store"
-    return f"{store.root} has {', '.join(ids[:5])}{f' and {len(ids) - 5} more' if len(ids) > 5 else ''}"
-
-
 def text_of(science: Science, data_root: Path) -> Text:
     """How its tokens are text. UserError for a model that writes none."""
     tokenizer = science.data.tokenizer
@@ -153,29 +126,6 @@ def text_of(science: Science, data_root: Path) -> Text:
 
     encoding = load_encoding(data_root)
     return Text(encoding.encode_ordinary, encoding.decode, END_OF_TEXT + 1)
-
-
-def loaded(folder: RunFolder, science: Science, wanted: str) -> tuple[GPT2, int]:
-    """The model of a checkpoint, and its step. UserError where there is none."""
-    from structlin.models.build import build_model
-    from structlin.models.gpt2 import GPT2
-    from structlin.training.checkpoint import read
-
-    checkpoints = folder.checkpoints
-    if not checkpoints:
-        raise UserError(f"run {folder.run_id} has no checkpoint to read; train it first")
-    step = max(checkpoints) if wanted == "newest" else whole_number("step", wanted, 0)
-    if step not in checkpoints:
-        kept = ", ".join(map(str, checkpoints))
-        raise UserError(f"run {folder.run_id} keeps no checkpoint of step {step}; it has {kept}")
-    model = build_model(science)
-    if not isinstance(model, GPT2):
-        raise UserError(f"run {folder.run_id} is of model={type(model).__name__}, which writes no text")
-    try:
-        model.load_state_dict(read(checkpoints[step])["model"])
-    except (ValueError, RuntimeError) as error:
-        raise UserError(f"{checkpoints[step]} cannot be used: {one_line(error)[:200]}") from None
-    return model, step
 
 
 def _prompt(text: str) -> str:

@@ -166,7 +166,7 @@ def _protect_theta(argument: str) -> str:
     return argument
 
 
-PATHS = ("runs", "data.path", "data.root")
+PATHS = ("runs", "data.path", "data.root", "structure.ranks")
 """Keys whose values are paths, in which Hydra's grammar refuses what file systems take: ~, =, blanks, brackets."""
 
 

@@ -20,6 +20,7 @@ from structlin.config.identity import build
 from structlin.config.launch import Action, LaunchConfig, SlurmLaunch, automatic, launch_kind
 from structlin.config.model import MODELS
 from structlin.config.placement import Placement
+from structlin.config.ranks import NONE
 from structlin.config.request import Site, SweepRequest, Template, TrainRequest
 from structlin.config.science import Science
 from structlin.config.search import Sampled, SearchConfig
@@ -129,7 +130,7 @@ def _beside_dense(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if any(config["structure"]["name"] != "dense" for config in configs):
         for config in configs:
             if config["structure"]["name"] == "dense":
-                config["structure"].update(dict.fromkeys(("theta", "rho", *ARGUMENTS)))
+                config["structure"].update(dict.fromkeys(("theta", "rho", *ARGUMENTS)), ranks=NONE)
     return configs
 
 
@@ -163,6 +164,7 @@ def _of_whole_sweep(configs: Sequence[dict[str, Any]], free: tuple[str, ...] = (
 def _templates(config: Mapping[str, Any], widths: tuple[int, ...] | None = None) -> list[Template]:
     """The Sciences a config stands for: one, or one per sampled theta; ``widths`` of their own."""
     _check_model(config)
+    _check_ranks(config)
     schedule = dict(config["schedule"])
     kind = schedule.pop("kind")
     data = {key: value for key, value in config["data"].items() if key not in ("root", "max_epochs")}
@@ -173,6 +175,7 @@ def _templates(config: Mapping[str, Any], widths: tuple[int, ...] | None = None)
             {
                 "structure": structure,
                 "moe": config["moe"],
+                "guide": config["guide"],
                 "model": {**config["model"], "d_model": _least_width(config["model"])},
                 "data": data,
                 "optim": config["optim"],
@@ -199,6 +202,16 @@ def _check_model(config: Mapping[str, Any]) -> None:
             raise UserError(f"model={name} has no model.{key}; the scales of task={task} are scale={own}")
 
 
+def _check_ranks(config: Mapping[str, Any]) -> None:
+    """Here, since a mixture that replaces the structure would leave them unread."""
+    kind = config["moe"]["kind"]
+    if config["structure"]["ranks"] != NONE and kind != "none":
+        raise UserError(
+            f"structure.ranks gives single linears a rank, and moe = {kind} makes them experts; use moe=none, or "
+            "structure.ranks=none"
+        )
+
+
 def _least_width(model: Mapping[str, Any]) -> Any:
     """A width that fits any model: planning puts the real ones in its place."""
     return model.get("d_head") or model.get("num_heads") or 64
@@ -207,7 +220,7 @@ def _least_width(model: Mapping[str, Any]) -> Any:
 def _structures(structure: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The fields of StructureConfig that a config stands for: one set, or one per sampled theta."""
     name, order = str(structure["name"]), structure["output_order"]
-    kept = {key: structure[key] for key in ("rounding", "head_layout", "contraction")}
+    kept = {key: structure[key] for key in ("rounding", "head_layout", "contraction", "ranks")}
     for theta in _thetas(name, structure):
         yield {**kept, "theta": theta, "output_order": output_order_of(name) if order is None else order}
 

@@ -48,6 +48,14 @@ class Template:
     widths: tuple[int, ...] | None = None
     """Widths of its own in place of the grid's: a study may give each structure others."""
 
+    def __post_init__(self) -> None:
+        guide = self.science.guide
+        if guide.needs_horizon and self.schedule != "cosine":
+            raise UserError(
+                f"guide={guide.kind} guides for a share of a run's steps, which schedule={self.schedule} leaves open; "
+                "say guide.steps=1000, or schedule=cosine"
+            )
+
     def trunk(self, d_model: int) -> Science:
         """The constant-rate run at a width."""
         return self.science.at_width(d_model)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from structlin.config.checks import at_least, one_of
+from structlin.config.guide import GuideConfig
 from structlin.config.model import ALL_BLOCKS, MODELS, Gpt2Config, ModelConfig
 from structlin.config.moe import MoeConfig
 from structlin.config.optim import OptimConfig, ScheduleConfig
@@ -16,7 +17,7 @@ from structlin.config.structure import StructureConfig
 from structlin.data.recipe import SOURCES, DataRecipe
 from structlin.errors import UserError
 
-SCHEMA = 4
+SCHEMA = 5
 """Version of the fields below; ``identity.upgrade`` fills the historical value of a field added later."""
 
 NUMERICS = 1
@@ -59,8 +60,7 @@ class Science:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     seed: int = 0
     task: str = "language"
-    guide: str = "none"
-    """Dense weights beside the factors while a run begins; none is the only one yet."""
+    guide: GuideConfig = field(default_factory=GuideConfig)
     start: str = "none"
     """What the first weights come from; none: a draw by the seed."""
     nested: str = "none"
@@ -78,9 +78,10 @@ class Science:
             able = "|".join(name for name, model in MODELS.items() if kind in model.LEARNS)
             raise UserError(f"task = {self.task} is learned by model={able}, not {self.model.name}")
         self._check_data()
-        for name in ("guide", "start", "nested"):
+        for name in ("start", "nested"):
             one_of(name, getattr(self, name), ("none",))
         self._check_mixture()
+        self._check_guide()
         if not 0 <= self.seed < MOST_SEED:
             raise UserError(f"seed = {self.seed} must lie in [0, {MOST_SEED})")
         if self.optim.batch_tokens % self.model.context:
@@ -128,6 +129,18 @@ class Science:
                 "model.biases=[], or moe=none"
             )
 
+    def _check_guide(self) -> None:
+        """A guide stands beside factors; a model without any has none, and so one identity."""
+        if self.guide.kind == "none":
+            return
+        if self.structure.theta == DENSE and self.moe.kind == "none":
+            object.__setattr__(self, "guide", GuideConfig())
+        elif self.moe.kind != "none":
+            raise UserError(
+                f"guide = {self.guide.kind} and moe = {self.moe.kind}: experts are not guided; use guide=none, or "
+                "moe=none"
+            )
+
     @property
     def structure_is_idle(self) -> bool:
         """Whether experts replace the structure in every linear that would take it; it then is dense by convention."""
@@ -156,6 +169,8 @@ class Science:
             options.append(f"{self.structure.contraction}-order")
         if self.optim.rate_rule != "structure":
             options.append(self.optim.rate_rule)
+        if self.guide.kind != "none":
+            options.append(self.guide.label)
         mixture = [] if self.moe.kind == "none" else [self.moe.label]
         structure = [] if mixture and self.structure.name == "dense" else [self.structure.name]
         if structure == ["dense"]:

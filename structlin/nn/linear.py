@@ -26,9 +26,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from structlin.kernels.products.face import structured_product
+from structlin.nn.guide import Guide
 from structlin.nn.normalisation import cap_rms
 from structlin.nn.spec import Module, ParamSpec
-from structlin.structure import LinearPlan, Sizes
+from structlin.structure import CATALOG, LinearPlan, Sizes, Theta, plan_theta
 from structlin.structure.index import Index
 from structlin.structure.plan import factor_axes, input_axes, output_axes
 
@@ -115,6 +116,7 @@ class Linear(Factored, ABC):
         self.register_parameter("bias", nn.Parameter(torch.empty(plan.sizes.d_out)) if options.bias else None)
         if options.bias:
             self._specs["bias"] = ParamSpec("bias", 0.0)
+        self.guide: Guide | None = None
         self.reset_parameters()
 
     @abstractmethod
@@ -125,11 +127,32 @@ class Linear(Factored, ABC):
     def equation_factors(self) -> tuple[Tensor, ...]:
         """The factors as the equation names them: outputs, ranks, inputs, as in A (f, d, r, g, a)."""
 
+    @abstractmethod
+    def mapped(self, x: Tensor, *, gelu: bool = False) -> Tensor:
+        """The factors' map of x (..., d_in), or of its GELU: (..., d_out), without guide and bias."""
+
+    def forward(self, x: Tensor, *, gelu: bool = False) -> Tensor:
+        """x (..., d_in), or its GELU, -> (..., d_out)."""
+        y = self.mapped(x, gelu=gelu)
+        if self.guide is not None:
+            y = self.guide(functional.gelu(x) if gelu else x, y)
+        return y if self.bias is None else y + self.bias.to(y.dtype)
+
+    @torch.no_grad()
+    def take_guide(self) -> None:
+        """Hold a dense matrix beside the factors that is their map, and learns as a dense layer does."""
+        fan_in, rule = self.options.base_d_in, self.options.rate_rule
+        dense = plan_theta(Theta.parse(CATALOG["dense"]), self.d_in, self.d_out)
+        self.guide = Guide(self.to_dense().contiguous(), dense.factors[0].adam_multiplier(fan_in, rule))
+
+    @abstractmethod
+    def take_factors(self, factors: Sequence[Tensor]) -> None:
+        """Hold these factors, whose axes are those of ``equation_factors``, as the raw weights."""
+
     def to_dense(self) -> Tensor:
-        """The matrix W with y = W x (+ bias), of shape (d_out, d_in)."""
+        """The matrix W with y = W x (+ bias) of the factors, of shape (d_out, d_in)."""
         weights = self.factor(self.plan.factors[0].name)
-        identity = torch.eye(self.sizes.d_in, dtype=weights.dtype, device=weights.device)
-        return (self(identity) if self.bias is None else self(identity) - self.bias).T
+        return self.mapped(torch.eye(self.sizes.d_in, dtype=weights.dtype, device=weights.device)).T
 
     @abstractmethod
     def from_dense(self, weight: Tensor) -> Tensor:
@@ -144,13 +167,22 @@ class DenseLinear(Linear):
     def _shapes(self) -> Sequence[tuple[int, ...]]:
         return [(self.sizes.d_out, self.sizes.d_in)]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (..., d_in) -> (..., d_out)."""
-        return functional.linear(x, self.weight, self.bias)
+    def mapped(self, x: Tensor, *, gelu: bool = False) -> Tensor:
+        """x (..., d_in), or its GELU, -> (..., d_out)."""
+        return functional.linear(functional.gelu(x) if gelu else x, self.weight)
+
+    def forward(self, x: Tensor, *, gelu: bool = False) -> Tensor:
+        """The same with the bias, in one product."""
+        return functional.linear(functional.gelu(x) if gelu else x, self.weight, self.bias)
 
     def equation_factors(self) -> tuple[Tensor, ...]:
         """The weight."""
         return (self.weight,)
+
+    @torch.no_grad()
+    def take_factors(self, factors: Sequence[Tensor]) -> None:
+        """Copy the weight."""
+        self.weight.copy_(factors[0])
 
     @torch.no_grad()
     def from_dense(self, weight: Tensor) -> Tensor:
@@ -174,15 +206,14 @@ class EinsumLinear(Linear):
         shape_A, shape_B = product_shapes(self.plan)
         return (shape_A, shape_B) if self.plan.a_first else (shape_B, shape_A)
 
-    def forward(self, x: Tensor, *, gelu: bool = False) -> Tensor:
+    def mapped(self, x: Tensor, *, gelu: bool = False) -> Tensor:
         """x (..., d_in), or its GELU, -> (..., d_out)."""
         x_TG = fit_features(x.reshape(-1, self.d_in), self.used_in)
         first, second = (self.factor(name) for name in self._order)
         y_TF = structured_product(x_TG, first, second, self._order[0] == "A", gelu)
         if self._reordered is not None:
             y_TF = y_TF.reshape(-1, *self._reordered).transpose(1, 2).reshape(-1, self.used_out)
-        y = fit_features(y_TF, self.d_out).reshape(*x.shape[:-1], self.d_out)
-        return y if self.bias is None else y + self.bias.to(y.dtype)
+        return fit_features(y_TF, self.d_out).reshape(*x.shape[:-1], self.d_out)
 
     def equation_factors(self) -> tuple[Tensor, ...]:
         """A (f, d, r, g, a) and B (f, e, r, g, b)."""
@@ -190,6 +221,12 @@ class EinsumLinear(Linear):
         if self.plan.a_first:
             return A.permute(2, 3, 1, 0, 4), B.permute(0, 1, 4, 2, 3)
         return A.permute(0, 1, 4, 2, 3), B.permute(2, 3, 1, 0, 4)
+
+    @torch.no_grad()
+    def take_factors(self, factors: Sequence[Tensor]) -> None:
+        """Copy A (f, d, r, g, a) and B (f, e, r, g, b)."""
+        A, B = factors
+        self._set_factors(A.permute(0, 3, 4, 1, 2), B.permute(0, 3, 4, 1, 2))
 
     @torch.no_grad()
     def from_dense(self, weight: Tensor) -> Tensor:
@@ -250,8 +287,9 @@ class ChainLinear(Linear):
         steps = [factor.step for factor in self.plan.factors]
         return [self._lengths((*step.batch, *step.new, *step.contracted)) for step in steps]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (..., d_in) -> (..., d_out)."""
+    def mapped(self, x: Tensor, *, gelu: bool = False) -> Tensor:
+        """x (..., d_in), or its GELU, -> (..., d_out)."""
+        x = functional.gelu(x) if gelu else x
         x_TX = fit_features(x.reshape(-1, self.d_in), self.used_in)
         rows = x_TX.shape[0]
         z = x_TX.t().reshape(*self._split, rows)
@@ -259,8 +297,7 @@ class ChainLinear(Linear):
             z_BCP = z.permute(turn).reshape(B, C, -1)
             z = torch.bmm(self.factor(name).reshape(B, N, C), z_BCP).view(*left, rows)
         y_TF = z.permute(self._last_turn).reshape(self.used_out, rows).t()
-        y = fit_features(y_TF, self.d_out).reshape(*x.shape[:-1], self.d_out)
-        return y if self.bias is None else y + self.bias.to(y.dtype)
+        return fit_features(y_TF, self.d_out).reshape(*x.shape[:-1], self.d_out)
 
     def equation_factors(self) -> tuple[Tensor, ...]:
         """G1, G2, ...: each with its outputs, ranks and inputs (structure/plan.py, ``factor_axes``)."""
@@ -271,6 +308,15 @@ class ChainLinear(Linear):
             order = [own.index(axis) for axis in factor_axes(self.sizes.num_factors, step.number)]
             found[step.number] = self.factor(factor.name).permute(order)
         return tuple(found[number] for number in sorted(found))
+
+    @torch.no_grad()
+    def take_factors(self, factors: Sequence[Tensor]) -> None:
+        """Copy G1, G2, ... of the equation."""
+        for factor in self.plan.factors:
+            step = factor.step
+            named = factor_axes(self.sizes.num_factors, step.number)
+            order = [named.index(axis) for axis in (*step.batch, *step.new, *step.contracted)]
+            getattr(self, factor.name).copy_(factors[step.number - 1].permute(order))
 
     def from_dense(self, weight: Tensor) -> Tensor:
         """ValueError: no closed form is known for the nearest map of three factors and more."""
@@ -297,7 +343,7 @@ def product_shapes(plan: LinearPlan) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def of_gelu(layer: nn.Module, x: Tensor) -> Tensor:
     """layer(GELU(x)), by a kernel that never writes GELU(x) where the layer has one."""
-    y: Tensor = layer(x, gelu=True) if isinstance(layer, EinsumLinear) else layer(functional.gelu(x))
+    y: Tensor = layer(x, gelu=True) if isinstance(layer, Linear) else layer(functional.gelu(x))
     return y
 
 

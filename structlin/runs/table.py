@@ -21,6 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from structlin.anatomy.compute import flops_until, is_even, step_flops
+from structlin.anatomy.guide import guide_steps
 from structlin.anatomy.ledger import alike, ledger
 from structlin.config.identity import run_id, science_from, to_mapping
 from structlin.config.science import SCHEMA, Science
@@ -167,6 +169,10 @@ class _Shared:
     """Forward MACs per token that its steps spend again."""
     batch_tokens: int
     warmup_steps: int
+    guide_steps: int
+    """Steps in which a dense matrix guides the factors."""
+    is_even: bool
+    """Whether every update costs alike."""
     machine: str
     shape: str
     """With the machine: what its speed depends on."""
@@ -212,6 +218,7 @@ def _record(run: Measured) -> tuple[_Record, str, str]:
     columns = own | {f"config.{name}": value for name, value in config} | dict.fromkeys(_OF_RUN)
     recomputed = ledger(science).recomputed_macs_per_token if recompute else 0
     others: list[Any] = [recomputed, science.optim.batch_tokens, science.schedule.warmup_steps]
+    others += [guide_steps(science), is_even(science)]
     others += [str(run.origin.get("machine")), shape_key(science), run.torn]
     names = json.dumps([len(own), *columns])
     values = json.dumps([*others, list(columns.values())])
@@ -291,7 +298,7 @@ class _Rows:
         """What differs from row to row."""
         own = {
             name: np.asarray([getattr(shared, name) for shared in self._shared])[of_group]
-            for name in ("batch_tokens", "warmup_steps", "recomputed_macs")
+            for name in ("batch_tokens", "warmup_steps", "guide_steps", "recomputed_macs")
         }
         costs = {
             name: columns[name].values.to_numpy(dtype=float)[of_group]
@@ -299,19 +306,30 @@ class _Rows:
         }
         steps = np.concatenate([self._steps[run] for run in order])
         tokens = steps * own["batch_tokens"]
+        beyond = np.concatenate([self._beyond(run) for run in order])
         return pd.DataFrame(
             {
                 "step": steps,
                 "tokens": tokens,
                 "in_warmup": steps <= own["warmup_steps"],
                 "val_loss": np.concatenate([self._losses[run] for run in order]),
-                "training_flops": 6.0 * costs["macs_per_token"] * tokens,
-                "paper_flops": costs["macs_per_token"] * tokens,
+                "in_guide": steps < own["guide_steps"],
+                "training_flops": 6.0 * costs["macs_per_token"] * tokens + beyond,
+                "paper_flops": costs["macs_per_token"] * tokens + beyond / 6.0,
                 "epochs": tokens / costs["train_tokens"],
-                "logged_flops": costs["logged_macs_per_token"] * tokens,
+                "logged_flops": costs["logged_macs_per_token"] * tokens + beyond / 6.0,
                 "recomputed_flops": 2.0 * own["recomputed_macs"] * tokens,
             }
         )
+
+    def _beyond(self, run: int) -> Floats:
+        """Training FLOPs of a run's rows beyond 6 N D; most runs have none."""
+        shared, steps = self._shared[self._group_of[run]], self._steps[run]
+        if shared.is_even:
+            return np.zeros(len(steps))
+        config = config_of(shared.columns) | {"seed": self._seeds[run]}
+        science = science_from(config)
+        return np.array([flops_until(science, int(step)) - step_flops(science) * int(step) for step in steps], float)
 
 
 @dataclass(frozen=True)

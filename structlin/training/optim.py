@@ -35,6 +35,12 @@ def make_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
     )
 
 
+def names_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
+    """Names of the parameters in the optimizer's order, by which its state dict numbers them."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+
+
 def set_rates(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Give every group its multiple of the rate of this step."""
     for group in optimizer.param_groups:

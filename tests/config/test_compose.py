@@ -291,6 +291,8 @@ _NEEDS = {
     ("data", "cifar5m"): ["task=pixels", "scale=pixels", _IMAGES],
     ("data", "digits"): ["task=pixels", "scale=pixels_small"],
     ("data", "teacher"): ["task=regression", "scale=regression"],
+    ("guide", "full"): ["grid=isoflop", "schedule=cosine"],
+    ("guide", "stochastic"): ["guide.steps=100"],
     ("model", "mlp"): ["task=regression", "scale=regression"],
     ("scale", "pixels"): ["task=pixels", _IMAGES],
     ("scale", "pixels_small"): ["task=pixels"],

@@ -381,6 +381,10 @@ def _fit_isoflop(laws: Laws, variant: str) -> None:
 def _fit_parametric(laws: Laws, variant: str) -> None:
     """Approach 3 of one variant."""
     frame, choices = laws.points.of(variant), laws.choices
+    if "uneven" in frame and (other := int(frame["uneven"].sum())):
+        text = f"{other} of {len(frame)} rows took other training FLOPs than 6 N D; L(N, D) is left out"
+        laws.warn("uneven_compute", text, variant)
+        return
     size, tokens, loss = (frame[name].to_numpy(dtype=float) for name in ("N", "D", "L"))
     sizes = len(np.unique(np.round(np.log(size), 4)))
     if len(frame) < MIN_PARAMETRIC_ROWS or sizes < 2 or np.ptp(np.log(tokens)) < 1e-3:
