@@ -124,6 +124,7 @@ TEXTS = (
     "data.path",
     "data.column",
     "grid.laws",
+    "search.arms",
     "tracking.project",
     "status",
     "start.run",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from structlin.config import structured_ffn
+from structlin.config.arms import is_search, search_lines
 from structlin.config.checks import LARGEST
 from structlin.config.compose import composed_configs, group_options, schedule_of
 from structlin.config.files import CONFIG_DIR
@@ -23,6 +24,7 @@ from structlin.config.placement import Placement
 from structlin.config.ranks import NONE
 from structlin.config.request import Site, SweepRequest, Template, TrainRequest
 from structlin.config.science import Science
+from structlin.config.search import Sampled, SearchConfig
 from structlin.config.start import started
 from structlin.config.study import expand_study
 from structlin.data.recipe import SOURCES, UNKNOWN
@@ -74,7 +76,10 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
     budgets: dict[float, None] = {}
     plain: list[dict[str, Any]] = []
     arguments = [f"launch={automatic()}" if argument == "launch=auto" else argument for argument in arguments]
-    lines, study = expand_study(arguments, CONFIG_DIR / "study")
+    asked, study = expand_study(arguments, CONFIG_DIR / "study")
+    searched = any(map(is_search, asked))
+    lines = [one for line in asked for one in search_lines(line)] if searched else asked
+    sampled: dict[Sampled, None] = {}
     for line in lines:
         configs = _beside_dense(list(composed_configs("sweep", _with_design(line))))
         of_line = _of_whole_sweep(configs)
@@ -87,9 +92,10 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
             if config["dry_run"] is True:
                 _plan_without_files(config["data"])
             budgets.update(dict.fromkeys(_numbers("budget", config["budget"])))
-            own = build(GridConfig, config["grid"], "grid").widths if len(lines) > 1 else None
+            own = build(GridConfig, config["grid"], "grid").widths if len(asked) > 1 and not searched else None
             if own is None and size is not None and config["grid"]["widths"] is None:
                 own = (size.d_model,)
+            sampled.update(dict.fromkeys(_sampled_by(config["structure"])))
             found = _templates(config, size, own)
             if config["dry_run"] is not True:
                 _check_tokens(found[0])
@@ -113,10 +119,38 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
         name=None if config["name"] is None else str(config["name"]),
         dry_run=_flag("dry_run", config["dry_run"]),
         format=str(config["format"]),
-        command=shlex.join(["python", "sweep.py", *(lines[0] if len(lines) == 1 else arguments)]),
+        command=shlex.join(["python", "sweep.py", *(asked[0] if len(asked) == 1 else arguments)]),
         study=study,
         words=words,
+        search=_search(config, searched, arguments, tuple(sampled)),
     )
+
+
+def _search(
+    config: Mapping[str, Any], searched: bool, arguments: Sequence[str], sampled: tuple[Sampled, ...]
+) -> SearchConfig | None:
+    """The keys of a search; None where none is asked for. UserError for keys of a search without one."""
+    target = _numbers("target", config["target"])
+    if not searched:
+        keys = [word.partition("=")[0] for word in arguments if word.startswith(("search.", "target="))]
+        if keys:
+            raise UserError(f"{keys[0]} is a key of a search; add grid=search")
+        return None
+    if len(target) != 1:
+        raise UserError("grid=search compares arms at one compute, in training FLOPs of a run: target=1e18")
+    values = {key: value for key, value in config["search"].items() if key != "arms"}
+    return replace(build(SearchConfig, {**values, "target": target[0]}, "search"), sampled=sampled)
+
+
+def _sampled_by(structure: Mapping[str, Any]) -> Iterator[Sampled]:
+    """What structure=sample draws by; nothing of another structure."""
+    if structure["name"] == "sample":
+        bounds = tuple(
+            (key, _pair(f"structure.{key}", structure[key])) for key in ("nu", "omega", "psi") if structure[key]
+        )
+        factors = 2 if structure["factors"] is None else _whole("structure.factors", structure["factors"])
+        count, seed = _whole("structure.count", structure["count"]), _whole("structure.seed", structure["seed"], 0)
+        yield Sampled(count, seed, factors, bounds)
 
 
 def _beside_dense(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -143,7 +177,7 @@ def _of_whole_sweep(configs: Sequence[dict[str, Any]], free: tuple[str, ...] = (
     first = configs[0]
     for config in configs[1:]:
         pairs = [("data.", key, config["data"], first["data"]) for key in ("max_epochs", "root")]
-        for group in ("grid", "launch", "tracking"):
+        for group in ("grid", "launch", "tracking", "search"):
             pairs += [(f"{group}.", key, config[group], first[group]) for key in first[group]]
         pairs += [("", key, config, first) for key in first if not isinstance(first[key], Mapping)]
         for group, key, here, there in pairs:

@@ -10,10 +10,13 @@ from structlin.config.grid import GridConfig
 from structlin.config.launch import Action, LaunchConfig
 from structlin.config.placement import Placement
 from structlin.config.science import Science
+from structlin.config.search import SearchConfig
 from structlin.errors import UserError, suggest
 from structlin.host.umask import umask_of
 
 MOST_NAME_LETTERS = 100
+LEAST_EVALUATIONS = 10
+"""Evaluations per decade that a search needs: its rungs end at them."""
 
 
 def check_name(name: str) -> None:
@@ -151,6 +154,8 @@ class SweepRequest:
     """The study that the command stands for, such as study=regression study.size=small."""
     words: tuple[str, ...] = ()
     """The command line as it was typed."""
+    search: SearchConfig | None = None
+    """Under grid=search: what is searched for."""
 
     def __post_init__(self) -> None:
         if self.format not in ("table", "json"):
@@ -163,6 +168,16 @@ class SweepRequest:
             raise UserError("no budget: give training FLOPs as budget=1e15, or grid.widths=[..] and grid.tokens=[..]")
         if self.budgets and self.grid.tokens is not None:
             raise UserError("grid.tokens and budget both say how long to train; give one of them")
+        if self.search is not None and len(self.budgets) != 1:
+            raise UserError(
+                "grid=search has one budget, the training FLOPs of all its runs: budget=3e17"
+                + (" in place of grid.tokens" if self.grid.tokens is not None else "")
+            )
+        if self.search is not None and self.site.evals_per_decade < LEAST_EVALUATIONS:
+            raise UserError(
+                f"evals_per_decade = {self.site.evals_per_decade}: grid=search reads its rungs off the evaluations of "
+                f"runs and wants at least {LEAST_EVALUATIONS} a decade"
+            )
         for budget in self.budgets:
             if not 0 < budget < 1e30:
                 raise UserError(f"budget = {budget} must be training FLOPs between 0 and 1e30, such as 1e15")

@@ -35,6 +35,10 @@ from structlin.runs.store import Store
 def run_sweep(request: SweepRequest) -> int:
     """python sweep.py: 0 when every cell is done, 1 when some are not."""
     apply_umask(request.site.umask, request.site.runs)
+    if request.search is not None:
+        from structlin.launch.search import run_search  # which imports this
+
+        return run_search(request)
     plan = plan_sweep(request)
     name = request.name or _name(plan)
     console = terminal()

@@ -77,11 +77,7 @@ class Plan:
 def plan_sweep(request: SweepRequest) -> Plan:
     """Expand templates x budgets. UserError for a width that no head divides or a budget below one step."""
     grid = request.grid
-    for template in request.templates:
-        if template.schedule not in DESIGNS[grid.design]:
-            raise UserError(
-                f"grid={grid.design} trains under schedule={'|'.join(DESIGNS[grid.design])}, not {template.schedule}"
-            )
+    check_schedules(request)
     cells = tuple(
         dict.fromkeys(
             replace(cell, asked=template.asked)
@@ -90,6 +86,14 @@ def plan_sweep(request: SweepRequest) -> Plan:
         )
     )
     return Plan(cells, tuple(_jobs(cells, grid.design, request.site.evals_per_decade)))
+
+
+def check_schedules(request: SweepRequest) -> None:
+    """UserError for a schedule that the design of the sweep does not train under."""
+    design = request.grid.design
+    for template in request.templates:
+        if template.schedule not in DESIGNS[design]:
+            raise UserError(f"grid={design} trains under schedule={'|'.join(DESIGNS[design])}, not {template.schedule}")
 
 
 def plan_run(template: Template, d_model: int, tokens: int, per_decade: int) -> Plan:
