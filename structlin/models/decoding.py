@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from structlin.models.gpt2 import GPT2, Attention, Block
+from structlin.models.attention import Attention
+from structlin.models.gpt2 import GPT2, Block
 
 
 class Decoder:
