@@ -9,6 +9,7 @@ from structlin.config.identity import to_mapping
 from structlin.config.science import Science
 
 _NEW: dict[int, tuple[str, ...]] = {
+    5: ("augment", "model.input_rate"),
     4: ("moe.router_start", "model.biases", "model.zero_start", "model.weight_norm_experts"),
     3: ("guide", "start", "nested", "structure.output_order", "structure.contraction", "structure.ranks"),
     2: ("moe", "structure.head_layout", "model.num_heads"),
@@ -25,7 +26,7 @@ def stored_by(schema: int, science: Science) -> dict[str, Any]:
             group = stored
             for step in groups:
                 group = group[step]
-            del group[name]
+            group.pop(name, None)  # not every model has it
     return {**stored, "schema": schema}
 
 

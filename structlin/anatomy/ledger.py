@@ -115,7 +115,7 @@ def alike(science: Science) -> Science:
 def _ledger(science: Science) -> Ledger:
     body = anatomy(science)
     params_by_linear = {shape.name: shape.params for shape in body.linears}
-    macs_by_linear = {shape.name: shape.active_experts * shape.plan.macs for shape in body.linears}
+    macs_by_linear = {shape.name: shape.uses * shape.active_experts * shape.plan.macs for shape in body.linears}
     routing = sum(router.d_in * router.num_experts for router in body.routers)
     params = {
         **dict.fromkeys(GROUPS, 0),
@@ -157,7 +157,7 @@ def _scales(science: Science, shape: LinearShape) -> int:
 
 def _logged_macs(body: Anatomy) -> int:
     """All but the routers, by the released count."""
-    linears = sum(shape.active_experts * plan_linear(shape.sizes, "first").macs for shape in body.linears)
+    linears = sum(shape.uses * shape.active_experts * plan_linear(shape.sizes, "first").macs for shape in body.linears)
     return linears + body.attention_macs + _LOGGED_PER_NORMED * body.normed_elements
 
 
@@ -180,14 +180,14 @@ def _activation_bytes(science: Science, body: Anatomy, *, fused: bool, recompute
     by_block: dict[str, int] = {}
     outside = body.kept_outside
     for shape in body.linears:
-        kept = _inputs(shape, fused=fused) + _middles(shape, fused=fused)
+        kept = shape.uses * (_inputs(shape, fused=fused) + _middles(shape, fused=fused))
         if shape.name in science.model.OUTER_LINEARS:
             outside += kept
         else:
             block = ".".join(shape.name.split(".")[:2])
             by_block[block] = by_block.get(block, body.kept_by_block) + kept
     if recompute:
-        elements = outside + len(by_block) * science.model.d_model + max(by_block.values())
+        elements = outside + len(by_block) * body.positions * science.model.d_model + max(by_block.values())
     else:
         elements = outside + sum(by_block.values())
     return elements * science.optim.batch_tokens * BYTES[science.model.dtype]

@@ -20,9 +20,9 @@ from structlin.config.launch import Action, LaunchConfig, SlurmLaunch, automatic
 from structlin.config.model import MODELS
 from structlin.config.placement import Placement
 from structlin.config.request import Site, SweepRequest, Template, TrainRequest
-from structlin.config.science import Science
+from structlin.config.science import TASKS, Science
 from structlin.config.study import expand_study
-from structlin.data.recipe import SOURCES, UNKNOWN
+from structlin.data.recipe import LABELS, SOURCES, UNKNOWN
 from structlin.errors import UserError
 from structlin.structure import Theta, theta_of
 from structlin.structure.families import ARGUMENTS, output_order_of
@@ -132,6 +132,8 @@ def _templates(config: Mapping[str, Any], widths: tuple[int, ...] | None = None)
     schedule = dict(config["schedule"])
     kind = schedule.pop("kind")
     data = {key: value for key, value in config["data"].items() if key not in ("root", "max_epochs")}
+    if TASKS.get(config["task"]) == "classification":
+        data.setdefault("tokenizer", LABELS)
     templates = []
     for structure in _structures(config["structure"]):
         science = build(
@@ -144,6 +146,7 @@ def _templates(config: Mapping[str, Any], widths: tuple[int, ...] | None = None)
                 "optim": config["optim"],
                 "schedule": {**schedule, "kind": "constant"},
                 "evaluation": config["evaluation"],
+                "augment": config["augment"],
                 "seed": config["seed"],
                 "task": config["task"],
             },

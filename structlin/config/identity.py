@@ -112,7 +112,14 @@ def _from_3(stored: dict[str, Any]) -> dict[str, Any]:
     return {**stored, "schema": 4, "model": {**model, **own.get(model.get("name"), {})}, "moe": moe}
 
 
-_UPGRADES = {1: _from_1, 2: _from_2, 3: _from_3}
+def _from_4(stored: dict[str, Any]) -> dict[str, Any]:
+    """Schema 4 had no labelled images to augment, and an MLP whose input learnt at its own rate."""
+    own: dict[str, dict[str, Any]] = {"mlp": {"input_rate": 1.0}}
+    model = stored["model"]
+    return {**stored, "schema": 5, "augment": {}, "model": {**model, **own.get(model.get("name"), {})}}
+
+
+_UPGRADES = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4}
 """Schema -> how a config of it becomes one of the next."""
 
 

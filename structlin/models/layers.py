@@ -108,5 +108,5 @@ def linear_layer(shape: LinearShape, science: Science) -> Linear | Experts:
     if norm == "learned" and not shape.learned_scale:
         norm = "fixed"
     rule, shares = science.optim.rate_rule, shape.shares_cap
-    options = LinearOptions(shape.base_d_in, shape.starts_at_zero, rule, norm, shape.bias, shares)
+    options = LinearOptions(shape.base_d_in, shape.starts_at_zero, rule, norm, shape.bias, shape.rate, shares)
     return Experts(shape.plan, shape.num_experts, options) if shape.router else make_linear(shape.plan, options)

@@ -258,7 +258,7 @@ def pilot_of(science: Science, flops: float, laws: Mapping[str, Any]) -> Pilot:
     if own is not None:
         return own
     known = kept()
-    kind = science.data.spec.task
+    kind = science.data.kind
     entry = known[kind]
     if flops > BEYOND * entry["flops"] and kind == "language":
         entry = known["large"]

@@ -21,7 +21,7 @@ from structlin.errors import UserError, one_line
 from structlin.host.speech import say
 from structlin.host.storage import storage_error
 from structlin.nn.blocks import recompute
-from structlin.runs import checkpoints
+from structlin.runs import checkpoints, measures
 from structlin.runs.attempt import Attempt, Superseded
 from structlin.runs.claim import Claim
 from structlin.runs.job import Job
@@ -320,7 +320,7 @@ def _candidates(job: Job, attempt: Attempt, store: Store, latest: int) -> Iterat
 def make_result(job: Job, folder: RunFolder, costs: Ledger, state: str) -> dict[str, Any]:
     """What came out, for result.json. It holds no time and no machine, so equal runs have equal bytes."""
     evaluations = [
-        {"step": row["step"], "tokens": row["tokens"], "val_loss": row["val_loss"]}
+        {"step": row["step"], "tokens": row["tokens"], "val_loss": row["val_loss"], **measures.of_row(row)}
         for row in folder.journal.evaluations()
     ]
     step = evaluations[-1]["step"] if evaluations else 0

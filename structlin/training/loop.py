@@ -23,7 +23,7 @@ from structlin.runs import checkpoints
 from structlin.runs.attempt import BEAT_SECONDS, Attempt
 from structlin.runs.job import Job
 from structlin.runs.journal import Journal
-from structlin.tasks.protocol import Batch, Task
+from structlin.tasks.protocol import Batch, Task, evaluated
 from structlin.training import checkpoint
 from structlin.training.background import Background, may_run_beside, on_host
 from structlin.training.compiling import compiled
@@ -153,10 +153,10 @@ class Trainer:
     def _evaluate(self) -> None:
         began = time.monotonic()
         self.model.eval()
-        loss = self.task.validation_loss(self._forward, self.device, self.world)
+        found = evaluated(self.task, self._forward, self.device, self.world)
         self.model.train()
-        self._check(loss)
-        self._record("eval", val_loss=loss, seconds=time.monotonic() - began)
+        self._check(found["val_loss"])
+        self._record("eval", **found, seconds=time.monotonic() - began)
         # Time spent in evaluation is not training time.
         self._clock = (self._clock[0] + time.monotonic() - began, self._clock[1])
 
