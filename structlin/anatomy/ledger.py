@@ -62,6 +62,9 @@ class Ledger:
     """``activation_bytes`` under recompute=true: the inputs of all blocks, all of one block, and what lies outside."""
     recomputed_fused_activation_bytes: int
     """Under both."""
+    xi: float
+    """Compute per dimension: forward MACs of the structured linears over the mean of their features in and out, summed
+    over all of them; d for a dense square layer, 2 R for rank R [arXiv 2406.06248]."""
     recomputed_macs_per_token: int
     """Forward MACs per token that recompute=true spends again: those of the blocks. No useful work, so in no other
     count."""
@@ -145,6 +148,7 @@ def _ledger(science: Science) -> Ledger:
         fused_activation_bytes=_activation_bytes(science, body, fused=True, recompute=False),
         recomputed_activation_bytes=_activation_bytes(science, body, fused=False, recompute=True),
         recomputed_fused_activation_bytes=_activation_bytes(science, body, fused=True, recompute=True),
+        xi=_compute_per_dimension(science, body),
         recomputed_macs_per_token=sum(macs.values()) - outside,
     )
 
@@ -153,6 +157,12 @@ def _scales(science: Science, shape: LinearShape) -> int:
     """Learnable scales of the RMS caps in one linear or expert: one a factor, where it has them."""
     learns = science.model.weight_norm == "learned" and shape.learned_scale
     return len(shape.plan.factors) if learns and not shape.plan.dense else 0
+
+
+def _compute_per_dimension(science: Science, body: Anatomy) -> float:
+    """xi of all structured linears; experts count as the layers that they are."""
+    chosen = [shape for shape in body.linears if science.model.is_structured(shape.name)]
+    return sum(shape.plan.macs for shape in chosen) / sum((shape.d_in + shape.d_out) / 2 for shape in chosen)
 
 
 def _logged_macs(body: Anatomy) -> int:

@@ -63,10 +63,10 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
             if config["dry_run"] is True:
                 _plan_without_files(config["data"])
             budgets.update(dict.fromkeys(_numbers("budget", config["budget"])))
-            own = build(GridConfig, config["grid"], "grid").widths if len(lines) > 1 else None
-            templates.update(dict.fromkeys(_templates(config, own)))
+            own = build(GridConfig, config["grid"], "grid") if len(lines) > 1 else GridConfig()
+            templates.update(dict.fromkeys(_templates(config, own.widths, own.tokens)))
         plain.append(of_line)
-    config = _of_whole_sweep(plain, free=("widths",))
+    config = _of_whole_sweep(plain, free=("widths", "tokens"))
     if config["dry_run"] is True and config["watch"] is True:
         raise UserError("watch=true follows runs, and dry_run=true starts none; leave out one of them")
     launch = _launch(config["launch"])
@@ -126,8 +126,10 @@ def _of_whole_sweep(configs: Sequence[dict[str, Any]], free: tuple[str, ...] = (
     return first
 
 
-def _templates(config: Mapping[str, Any], widths: tuple[int, ...] | None = None) -> list[Template]:
-    """The Sciences a config stands for: one, or one per sampled theta; ``widths`` of their own."""
+def _templates(
+    config: Mapping[str, Any], widths: tuple[int, ...] | None = None, tokens: tuple[int, ...] | None = None
+) -> list[Template]:
+    """The Sciences a config stands for: one, or one per sampled theta; ``widths`` and ``tokens`` of their own."""
     _check_model(config)
     schedule = dict(config["schedule"])
     kind = schedule.pop("kind")
@@ -152,7 +154,7 @@ def _templates(config: Mapping[str, Any], widths: tuple[int, ...] | None = None)
             },
             "config",
         )
-        templates.append(Template(science, str(kind), str(config["structure"]["name"]), widths))
+        templates.append(Template(science, str(kind), str(config["structure"]["name"]), widths, tokens))
     return templates
 
 

@@ -44,6 +44,8 @@ class Template:
     """The name that its structure was asked for by: monarch, whose theta is that of btt."""
     widths: tuple[int, ...] | None = None
     """Widths of its own in place of the grid's: a study may give each structure others."""
+    tokens: tuple[int, ...] | None = None
+    """Lengths of its own, where the grid has lengths by hand."""
 
     def trunk(self, d_model: int) -> Science:
         """The constant-rate run at a width."""

@@ -109,7 +109,7 @@ def _cells(template: Template, request: SweepRequest) -> Iterator[Cell]:
     grid = request.grid
     if grid.tokens is not None:
         for width in _given_widths(template, grid):
-            for tokens in grid.tokens:
+            for tokens in template.tokens or grid.tokens:
                 steps = steps_for_tokens(template.trunk(width), tokens)
                 yield Cell(template.run(width, steps), steps, None)
         return

@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-MORE = ("val_error", "train_loss", "train_error", "clean_loss", "clean_error")
-"""What some tasks say besides val_loss: of training images as augmented (train) and as they are (clean)."""
+MORE = ("val_error", "train_loss", "train_error", "clean_loss", "clean_error", "feature_update")
+"""What some tasks say besides val_loss: of training images as augmented (train) and as they are (clean); and how far
+the features have moved since the first weights, RMS."""
 
 
 def of_row(row: Mapping[str, Any]) -> dict[str, float]:

@@ -430,6 +430,7 @@ def _costs_of(science: Science, fused: bool, recompute: bool) -> dict[str, Any]:
         "params_total": costs.params_total,
         "params_active": costs.params_active,
         **params,
+        "xi": costs.xi,
         "weight_bytes": costs.weight_bytes,
         "activation_bytes": costs.kept_bytes(fused=fused, recompute=recompute),
         "nu": place.nu,

@@ -7,6 +7,8 @@ A token is an image. A step trains on augmented images (data/augmentation.py); a
                               mixup an error is another class than that of the image with the larger share
     clean_loss, clean_error   of the same training images as they are
 
+    feature_update            how far what the head reads has moved since the first weights, RMS
+
 all of them on fixed images, errors in 0..1 and losses in nats per image; targets of validation and clean images are
 their labels alone, those of augmented ones smoothed and mixed as in training.
 """
@@ -101,6 +103,7 @@ class ClassificationTask(ClassificationLearner):
         self.held_out = LabelledImages.open(place, "validation")
         self.manifest_hash = self.train.manifest_hash
         self.corpus = corpus_facts(place)
+        self._first_features: Tensor | None = None
         self._order = pixel_order(int(np.prod(science.data.shape))) if self._flat else None
 
     def train_batch(self, step: int, ranks: Ranks = ALONE) -> Batch:
@@ -125,7 +128,27 @@ class ClassificationTask(ClassificationLearner):
             loss, error = self._measured(model, self._batches(images, how), device, ranks)
             found |= {f"{name}_loss": loss, f"{name}_error": error}
         alike = {"train_loss": found["clean_loss"], "train_error": found["clean_error"]}
-        return {**alike, **found}
+        return {**alike, **found, "feature_update": self._feature_update(model, device)}
+
+    @torch.no_grad()
+    def _feature_update(self, model: nn.Module, device: torch.device) -> float:
+        """RMS over held-out images and features of what the head reads now less what it read at first."""
+        inputs, _ = self._tensors(next(iter(self._batches(self.held_out, NONE))))
+        if self._first_features is None:
+            self._first_features = self._features(self.build_model().to(device).eval(), inputs.to(device))
+        moved = self._features(model, inputs.to(device)) - self._first_features
+        return float(moved.double().square().mean().sqrt())
+
+    def _features(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """What the head of a model reads, (N, width)."""
+        head = next(module for name, module in model.named_modules() if name.split(".")[-1] == "head")
+        read: list[Tensor] = []
+        hook = head.register_forward_pre_hook(lambda _, given: read.append(given[0].detach()))
+        try:
+            self._logits(model, inputs)
+        finally:
+            hook.remove()
+        return read[0]
 
     def _measured(
         self, model: nn.Module, batches: Iterator[Arrays], device: torch.device, ranks: Ranks

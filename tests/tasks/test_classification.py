@@ -121,7 +121,9 @@ def test_an_evaluation_says_losses_and_errors_of_both_splits(root: Path) -> None
     task = ClassificationTask(digits(augment=Augmentation()), root)
 
     class Half(torch.nn.Module):
-        calls = 0
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = torch.nn.Identity()
 
         def forward(self, inputs: Tensor) -> Tensor:
             raise NotImplementedError
@@ -131,7 +133,7 @@ def test_an_evaluation_says_losses_and_errors_of_both_splits(root: Path) -> None
 
     def forward(inputs: Tensor) -> Tensor:
         probabilities = targets_of[len(seen)]
-        seen.append(inputs)
+        seen.append(model.head(inputs))
         logits = torch.log(probabilities.clamp(min=1e-9)).float()
         logits[::2] = logits[::2].roll(1, dims=1)
         return logits
@@ -139,6 +141,7 @@ def test_an_evaluation_says_losses_and_errors_of_both_splits(root: Path) -> None
     model.forward = forward  # type: ignore[method-assign]
     targets_of = [torch.from_numpy(batch[1]) for images in (task.held_out, task.train)
                   for batch in task._batches(images, Augmentation())]  # fmt: skip
+    task._feature_update = lambda *_: 0.0  # type: ignore[method-assign]
     found = task.measures(model, torch.device("cpu"))
     assert found["val_error"] == 0.5
     assert found["train_error"] == found["clean_error"] == 0.5
@@ -155,10 +158,30 @@ def test_an_evaluation_is_the_same_each_time_and_under_augmentation_another(root
             parameter.add_(torch.empty_like(parameter).normal_(0, 0.2, generator=generator))
     first, again = (task.measures(model, torch.device("cpu")) for _ in range(2))
     assert first == again
-    assert set(first) == {"val_loss", "val_error", "train_loss", "train_error", "clean_loss", "clean_error"}
+    assert set(first) == {
+        "val_loss", "val_error", "train_loss", "train_error", "clean_loss", "clean_error", "feature_update"
+    }  # fmt: skip
     assert first["train_loss"] != first["clean_loss"]
     assert all(0 <= first[name] <= 1 for name in first if name.endswith("error"))
     assert task.validation_loss(model, torch.device("cpu")) == first["val_loss"]
+
+
+@pytest.mark.parametrize("model", ["vit", "mlp"])
+def test_features_have_moved_by_what_the_head_reads_now_less_at_first(model: str, root: Path) -> None:
+    task = ClassificationTask(digits(model), root)
+    trained = task.build_model()
+    assert task.measures(trained, torch.device("cpu"))["feature_update"] == 0.0
+    inputs = torch.from_numpy(next(iter(task._batches(task.held_out, Augmentation())))[0])
+    read: list[Tensor] = []
+    trained.head.register_forward_pre_hook(lambda _, given: read.append(given[0].detach()))
+    trained(inputs)
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.mul_(1.1)
+    trained(inputs)
+    expected = float((read[1] - read[0]).square().mean().sqrt())
+    assert task.measures(trained, torch.device("cpu"))["feature_update"] == pytest.approx(expected, rel=1e-5)
+    assert expected > 0
 
 
 @pytest.mark.parametrize("model", ["vit", "mlp"])
