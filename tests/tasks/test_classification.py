@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from structlin.config.doors import train_request
+from structlin.config.doors import sweep_request, train_request
 from structlin.config.model import MlpConfig, VitConfig
 from structlin.config.optim import OptimConfig, ScheduleConfig
 from structlin.config.science import EvaluationConfig, Science
@@ -17,6 +17,7 @@ from structlin.config.structure import StructureConfig
 from structlin.data import DataRecipe, prepare
 from structlin.data.augmentation import Augmentation
 from structlin.data.recipe import LABELS
+from structlin.launch.carry_out import run_sweep
 from structlin.planning.bill import make_bill
 from structlin.planning.grid import plan_run
 from structlin.runs.store import Store, digest_of
@@ -240,3 +241,13 @@ def test_cifar_trains(kind: str, tmp_path: Path) -> None:
     prepare(recipe, tmp_path / "data")
     science = replace(digits(), data=recipe, model=VitConfig(d_model=16, num_layers=1, patch=8, num_heads=2))
     assert train(science, (0, 2), tmp_path / "runs", tmp_path / "data")[0] == "done"
+
+
+def test_a_sweep_is_billed_though_no_laws_of_its_task_are_kept(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ["task=classification", "structure=dense,btt", "budget=1e11", "dry_run=true", f"runs={tmp_path}"]
+    for more in ([], ["format=json"]):
+        run_sweep(sweep_request([*words, *more]))
+        said = capsys.readouterr().out
+        assert "not foretold" in said if not more else json.loads(said)["decides"] == []
