@@ -378,9 +378,7 @@ def from_runs(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dict
     if choices.where:
         table = select(table, choices.where)
     if choices.metric not in table:
-        raise UserError(
-            f"metric={choices.metric}: these runs lack that column; runs of task=classification have it, others val_loss"
-        )
+        raise UserError(f"metric={choices.metric}: these runs lack that column; runs of task=classification have it")
     frame = pd.DataFrame(
         {
             "run": table["run_id"], "variant": table["variant"], "seed": table["seed"].astype(str),

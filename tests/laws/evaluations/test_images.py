@@ -66,7 +66,7 @@ def test_epochs_that_no_run_has_are_told() -> None:
         laws_of_runs(images(), epochs=1e9, **QUICK)
     with pytest.raises(UserError, match="how often these runs read their data is not known"):
         laws_of_runs(own(), epochs=2.0, **QUICK)
-    with pytest.raises(UserError, match="epochs=0.0 must be a positive number"):
+    with pytest.raises(UserError, match=r"epochs=0\.0 must be a positive number"):
         parse(["epochs=0"])
 
 
