@@ -95,6 +95,9 @@ class ClassificationLearner:
 class ClassificationTask(ClassificationLearner):
     """Augmented images in a fresh order every epoch."""
 
+    readers = 4
+    """Threads that read ahead of a GPU: augmentation takes longer than a small model's step (bench/loader.py)."""
+
     def __init__(self, science: Science, data_root: Path) -> None:
         """UserError where the images are not prepared below ``data_root``."""
         super().__init__(science)
@@ -176,8 +179,10 @@ class ClassificationTask(ClassificationLearner):
         if not how.mixup:
             return inputs, labels
         weight = weight_of_step(step, seed, how.mixup)
-        opposite = len(indices) - 1 - mine
-        others, theirs = self._augmented(images, indices, opposite, first, seed, how)
+        if len(mine) == len(indices):
+            others, theirs = inputs[::-1], labels[::-1]
+        else:
+            others, theirs = self._augmented(images, indices, len(indices) - 1 - mine, first, seed, how)
         return mixed(inputs, others, weight), mixed(labels, theirs, weight)
 
     def _augmented(
@@ -189,10 +194,14 @@ class ClassificationTask(ClassificationLearner):
 
     def _standard(self, pixels: Images) -> Floats:
         """Standardised by the training images' mean and deviation, and for an MLP in the order of its pixels."""
-        standard = (pixels - self.train.mean) / self.train.std
+        mean, std = self.train.mean, self.train.std
         if self._order is not None:
-            standard = standard.reshape(len(standard), -1)[:, self._order]
-        return np.asarray(standard, np.float32)
+            pixels = pixels.reshape(len(pixels), -1).take(self._order, axis=1)
+            mean, std = (np.resize(values, len(self._order))[self._order] for values in (mean, std))
+        standard = pixels.astype(np.float32)
+        standard -= mean
+        standard /= std
+        return standard
 
     def _tensors(self, batch: Arrays) -> Batch:
         inputs, probabilities = batch

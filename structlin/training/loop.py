@@ -113,7 +113,8 @@ class Trainer:
             return self.task.train_batch(step, self.world)
 
         try:
-            with batches(read, self.device, self.job.target_step) as batch_of:
+            readers = getattr(self.task, "readers", 1)
+            with batches(read, self.device, self.job.target_step, readers) as batch_of:
                 self._train(batch_of)
         finally:
             self._background.wait()

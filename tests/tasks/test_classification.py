@@ -24,6 +24,7 @@ from structlin.runs.store import Store, digest_of
 from structlin.runs.table import load
 from structlin.structure import lookup
 from structlin.tasks.classification import ClassificationTask, pixel_order
+from structlin.training.feed import read_ahead
 from tests.data.pictures import make_folder
 from tests.tiny import train
 
@@ -251,3 +252,11 @@ def test_a_sweep_is_billed_though_no_laws_of_its_task_are_kept(
         run_sweep(sweep_request([*words, *more]))
         said = capsys.readouterr().out
         assert "not foretold" in said if not more else json.loads(said)["decides"] == []
+
+
+@pytest.mark.parametrize("readers", [1, 4])
+def test_threads_that_read_ahead_give_the_batches_of_their_steps(readers: int, root: Path) -> None:
+    task = ClassificationTask(digits(), root)
+    with read_ahead(task.train_batch, 12, readers) as ahead:
+        for step in range(12):
+            assert all(torch.equal(a, b) for a, b in zip(ahead(step), task.train_batch(step), strict=True))
