@@ -1,9 +1,9 @@
 """When is the batch of a step read? On a GPU while the steps before it train, on a CPU when its turn has come.
 
 A batch is a pure function of its step, so reading ahead changes nothing but the waiting. On a GPU a thread (of images
-that are augmented a few) reads the next few batches while this one trains, and the copy from pinned memory makes the host wait for nothing. On a CPU the
-reader would take the cores from the training: reading is below 1% of a step, and a thread makes no step faster
-(docs/lab-book.md), so there is none.
+that are augmented a few) reads the next few batches while this one trains, and the copy from pinned memory makes the
+host wait for nothing. On a CPU the reader would take the cores from the training: reading is below 1% of a step (of
+augmented images more: bench/loader.py), and a thread makes no step faster (docs/lab-book.md), so there is none.
 """
 
 from __future__ import annotations
