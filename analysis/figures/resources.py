@@ -29,7 +29,8 @@ def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
         title="Multipliers in four resources",
         caption=(
             f"What {base} needs over what a structure needs for the same loss, by training FLOPs, by seconds of one "
-            "worker alone on the machine of training, by parameters, and by bytes of weights and activations, on "
+            "worker alone on the machine of training, by parameters, and by the bytes of training (16 a parameter, and "
+            "the activations that a step keeps), on "
             f"task={runs['task'].iloc[0]} ({runs_said(laws)}). Parameters and memory do not grow along a run: their "
             "frontier is the best loss that each size reached here."
         ),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from structlin.config.model import Gpt2Config
+from structlin.config.model import Gpt2Config, VitConfig
 from structlin.kernels.attention.attention import causal_attention
 from structlin.models.layers import LayerNorm, layer_norm
 from structlin.nn.linear import EinsumLinear
@@ -35,12 +35,19 @@ class Attention(nn.Module):
     k_norm: LayerNorm | None
 
     def __init__(
-        self, model: Gpt2Config, layers: Mapping[str, nn.Module], name: str, layout: str, *, causal: bool = True
+        self,
+        model: Gpt2Config | VitConfig,
+        layers: Mapping[str, nn.Module],
+        name: str,
+        layout: str,
+        *,
+        causal: bool = True,
     ) -> None:
         super().__init__()
         self.causal = causal
         self.d_head, self.scale = model.head_size, model.logits
-        self.rotates, self.is_grouped = model.positions == "rope", model.kv_features != model.features
+        self.rotates = isinstance(model, Gpt2Config) and model.positions == "rope"
+        self.is_grouped = model.kv_features != model.features
         self.q, self.k, self.v, self.o = (layers[f"{name}.{part}"] for part in "qkvo")
         norms = [layer_norm(model, f"{name}.{part}_norm", model.head_size) if model.qk_norm else None for part in "qk"]
         self.q_norm, self.k_norm = norms

@@ -1,10 +1,10 @@
 """Is a structure still better by the clock, by its parameters, by its memory? Multipliers in four resources.
 
 The papers rank low rank oppositely by FLOPs and by parameters, so the same multiplier is computed with another
-resource where FLOPs stand: seconds of one worker alone (tokens over measured tokens per second), parameters, and
-bytes of weights and activations. A resource that does not grow along a run (parameters, memory) has a frontier of
-the best loss each size reached in this sweep, which depends on how long it was trained. A mean that is uniform in
-log C is here uniform in the logarithm of the resource.
+resource where FLOPs stand: seconds of one worker alone (tokens over measured tokens per second), parameters, and the
+bytes of training: 16 a parameter (weight, gradient, two moments) and kept activations. A resource that does not grow
+along a run (parameters, memory) has a frontier of the best loss each size reached in this sweep, which depends on how
+long it was trained. A mean that is uniform in log C is here uniform in the logarithm of the resource.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ UNITS = {
     "C": "FLOPs",
     "seconds": "seconds, one worker alone",
     "params": "parameters",
-    "memory": "bytes of weights and activations",
+    "memory": "bytes of training: 16 a parameter, and activations",
 }
 _REPLICATES = 200
 
