@@ -41,5 +41,5 @@ def _linears(science: Science, model: MlpConfig) -> Iterator[LinearShape]:
     yield linear_shape(science, "input", INPUT_FEATURES, width, INPUT_FEATURES)
     for layer in range(model.num_layers):
         yield linear_shape(science, f"blocks.{layer}.up", width, hidden, base)
-        yield linear_shape(science, f"blocks.{layer}.down", hidden, width, base_hidden, zero=True, reads_gelu=True)
-    yield linear_shape(science, "head", width, OUTPUT_FEATURES, base, zero=True)
+        yield linear_shape(science, f"blocks.{layer}.down", hidden, width, base_hidden, is_last=True, reads_gelu=True)
+    yield linear_shape(science, "head", width, OUTPUT_FEATURES, base, is_last=True)

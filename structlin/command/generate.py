@@ -11,7 +11,7 @@ Keys:
   seed          of its choices (0)
   step          of the checkpoint; newest: the last there is (newest)
   runs          the store (runs)
-  data.root     where gpt2's vocabulary is kept (data)
+  data.root     where vocabularies are kept: gpt2's, and those of tokenizers' files (data)
   device        auto, cpu or cuda (auto)
   merged        the dense matrix of structured layers beside their factors. true: it always serves; auto: where a
                 measurement finds it quicker, so that the same seed may choose another word; false: never (false)
@@ -29,6 +29,7 @@ from pathlib import Path
 from structlin.command.trained import NEWEST, found, loaded
 from structlin.config.placement import Placement
 from structlin.config.science import Science
+from structlin.data import vocab_size
 from structlin.errors import UserError, asks_help, key_values, one_line, suggest, whole_number
 
 DEFAULTS = {
@@ -120,7 +121,7 @@ def _write(prompt: str, tokens: Iterator[int], count: int, text: Text) -> None:
 def text_of(science: Science, data_root: Path) -> Text:
     """How its tokens are text. UserError for a model that writes none."""
     tokenizer = science.data.tokenizer
-    if science.task != "language" or tokenizer not in ("char96", "gpt2"):
+    if science.task != "language":
         raise UserError(f"a run of task={science.task}, tokenizer={tokenizer} writes no text; give one of language")
     if tokenizer == "char96":
         from structlin.data import char96
@@ -132,6 +133,11 @@ def text_of(science: Science, data_root: Path) -> Text:
                 raise UserError(f"prompt: {one_line(error)} of char96 (newline and printable ASCII)") from None
 
         return Text(ids, char96.decode, 96)
+    if tokenizer != "gpt2":
+        from structlin.data.vocabulary import load
+
+        found = load(tokenizer, data_root)
+        return Text(found.ids, found.written, vocab_size(tokenizer))
     from structlin.data.bpe import END_OF_TEXT, load_encoding
 
     encoding = load_encoding(data_root)

@@ -13,6 +13,7 @@ DESIGNS = {
     "isoflop": ("cosine", "cooldown"),
     "cooldown": ("cooldown",),
     "design": ("constant",),
+    "search": ("constant",),
 }
 """Design of a sweep -> the schedules it can train under."""
 
@@ -22,7 +23,7 @@ class GridConfig:
     """Which widths and tokens a budget is spent on."""
 
     design: str = "frontier"
-    """frontier, isoflop, cooldown or design (DESIGNS)."""
+    """frontier, isoflop, cooldown, design or search (DESIGNS)."""
     points: int = 6
     """Widths per structure and budget."""
     tokens_per_param: tuple[float, ...] = (5.0, 200.0)

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from structlin.data import documents as files
-from structlin.data import images, labels, openwebtext, sotu, teacher
+from structlin.data import images, labels, openwebtext, sotu, teacher, vocabulary
 from structlin.data.manifest import MANIFEST_NAME, Manifest
-from structlin.data.tokenizers import tokenizer_spec
+from structlin.data.tokenizers import TOKENIZERS, has_file, tokenizer_spec
 from structlin.errors import UserError, suggest
 
 UNKNOWN = "?"
@@ -83,7 +83,11 @@ class DataRecipe:
     """Source: sotu, openwebtext, text (language), cifar5m, digits (pixels) or teacher (regression)."""
 
     tokenizer: str = ""
-    """char96 or gpt2; pixels for images, none for a teacher; empty becomes the first that fits."""
+    """char96 or gpt2; pixels for images, none for a teacher; empty becomes the first that fits. A tokenizer's file
+    becomes its name, such as vocab32000-1a2b3c4d; vocab32000 is a size alone, of which runs have no identity yet."""
+
+    tokenizer_path: str = ""
+    """The file that ``tokenizer`` was given as. Not part of the identity."""
 
     path: str = ""
     """Local files (file, folder or glob) of text, of openwebtext or of cifar5m. Not part of the identity."""
@@ -134,8 +138,8 @@ class DataRecipe:
 
     @property
     def is_known(self) -> bool:
-        """Whether its content is known, so that runs on it have an identity."""
-        return self.content != UNKNOWN
+        """Whether its content and its tokens are known, so that runs on it have an identity."""
+        return self.content != UNKNOWN and (self.spec.task != "language" or has_file(self.tokenizer))
 
     @property
     def is_endless(self) -> bool:
@@ -157,7 +161,12 @@ class DataRecipe:
         if not self.tokenizer:
             object.__setattr__(self, "tokenizer", valid[0])
         if self.spec.task == "language":
-            tokenizer_spec(self.tokenizer)
+            if vocabulary.is_file(self.tokenizer):
+                path = Path(os.path.abspath(os.path.expanduser(self.tokenizer)))
+                object.__setattr__(self, "tokenizer", vocabulary.name_of_file(path))
+                object.__setattr__(self, "tokenizer_path", str(path))
+            if tokenizer_spec(self.tokenizer).name not in TOKENIZERS:
+                return
         if self.tokenizer not in valid:
             raise UserError(
                 f"data.tokenizer={self.tokenizer}: data={self.name} has tokenizer={' or '.join(valid)}; leave it out"
@@ -198,7 +207,8 @@ class DataRecipe:
     def command(self, root: Path) -> str:
         """The command line that prepares this recipe."""
         default = SOURCES[self.name].validation_every
-        tokenizer = f" tokenizer={self.tokenizer}" if self.spec.task == "language" else ""
+        named = shlex.quote(self.tokenizer_path) if self.tokenizer_path else self.tokenizer
+        tokenizer = f" tokenizer={named}" if self.spec.task == "language" else ""
         words = [f"python -m structlin.data data={self.name}{tokenizer} root={root}"]
         if self.is_endless:
             return " ".join([*words, f"seed={self.seed} width={self.width} depth={self.depth} samples=..."])
@@ -254,7 +264,7 @@ def train_tokens(recipe: DataRecipe, root: Path | str) -> float | None:
     if manifest is not None:
         return manifest.splits["train"].num_tokens
     if recipe.name == "sotu" and recipe == DataRecipe("sotu", recipe.tokenizer):
-        return sotu.TRAIN_TOKENS[recipe.tokenizer]
+        return sotu.TRAIN_TOKENS.get(recipe.tokenizer)
     if recipe == DataRecipe("digits"):
         return images.DIGITS_TRAIN_TOKENS
     return None

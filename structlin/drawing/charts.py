@@ -23,7 +23,7 @@ import numpy as np
 from structlin.drawing.drawing import Array, Drawing, Panel, Series
 from structlin.drawing.names import readable
 from structlin.drawing.paint import render
-from structlin.drawing.sheet import sheet, toggles
+from structlin.drawing.sheet import AND, sheet, toggles
 from structlin.drawing.style import STAR
 
 Chart = dict[str, Any]
@@ -83,8 +83,8 @@ def boxes(drawings: Sequence[Drawing]) -> str:
     called = {variant: name for drawing in drawings for variant, name in drawing.called.items()}
     for variant in dict.fromkeys(series.variant for series in every):
         named.setdefault(called.get(variant, readable(variant)), []).append(variant)
-    together = {"|".join(variants): name for name, variants in named.items()}
-    return toggles({key: colours[key.split("|")[0]] for key in together}, together)
+    together = {AND.join(variants): name for name, variants in named.items()}
+    return toggles({key: colours[key.split(AND)[0]] for key in together}, together)
 
 
 def stills(drawing: Drawing) -> str:

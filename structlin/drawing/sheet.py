@@ -60,6 +60,10 @@ def facts(about: Mapping[str, str]) -> str:
     return f'<dl class="about">{rows}</dl>' if rows else ""
 
 
+AND = "\N{SECTION SIGN}"
+"""Between the variants of one check box: a theta has bars and commas. report.js divides by the same."""
+
+
 def toggles(colours: Mapping[str, str], names: Mapping[str, str] | None = None) -> str:
     """A check box for every variant, which hides its series in all charts and its rows in all tables."""
     return "".join(
@@ -72,7 +76,7 @@ def toggles(colours: Mapping[str, str], names: Mapping[str, str] | None = None) 
 
 def boxes_of(colours: Mapping[str, str], called: Mapping[str, str]) -> str:
     """Check boxes of variants under the names that they have here: each hides series of the one, rows of the other."""
-    keys = {variant: "|".join(dict.fromkeys((variant, called[variant]))) for variant in colours}
+    keys = {variant: AND.join(dict.fromkeys((variant, called[variant]))) for variant in colours}
     return toggles({keys[v]: colour for v, colour in colours.items()}, {keys[v]: called[v] for v in colours})
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from structlin.config.guide import GuideConfig
 from structlin.config.moe import MoeConfig
 from structlin.config.science import EvaluationConfig, Science
 from structlin.nn.ranks import ALONE, Ranks
@@ -47,6 +48,17 @@ def science(dtype: str, **changes: Any) -> Science:
 
 EXACT, ROUNDED = science("float64"), science("float32")
 EXPERTS = science("float64", moe=MoeConfig(kind="btt", num_experts=4))
+GUIDED = science("float64", guide=GuideConfig("stochastic", steps=8))
+"""Guides that are not drawn take no part in a step; from step 8 on there are none."""
+RECIPE = replace(
+    EXACT,
+    model=replace(
+        EXACT.model, weight_norm="none", positions="rope", tied=True, kv_heads=1, qk_norm=False, init="orthonormal",
+        biases=("blocks.*", "norm"),
+    ),
+    optim=replace(EXACT.optim, rate_rule="plain", weight_decay=0.1, decayed=("factor", "embedding", "gain", "bias")),
+)  # fmt: skip
+"""One table is read by both ends of the model."""
 BEGUN, STOPPED, FULL = (science("float64", seed=seed) for seed in (1, 2, 3))
 """BEGUN has been trained by one process; STOPPED is stopped half-way by the last rank; FULL finds its disk full."""
 
@@ -54,6 +66,8 @@ EVALUATIONS = {
     EXACT: (0, 5, 20, 50),
     ROUNDED: (0, 5, 20),
     EXPERTS: (0, 5, 12),
+    GUIDED: (0, 5, 12),
+    RECIPE: (0, 5, 12),
     BEGUN: (0, 8, 16),
     STOPPED: (0, 5, 16),
     FULL: (0, 8),
@@ -62,7 +76,7 @@ EVALUATIONS = {
 
 NUMBERS = ("exact", "experts", "mixture", "parts", "evaluation", "mean")
 """The cases that say whether so many ranks compute what one process does; the others are about one run's way."""
-KINDS = (*NUMBERS, "rounded", "recomputed", "begun", "stopped", "full")
+KINDS = (*NUMBERS, "guided", "recipe", "rounded", "recomputed", "begun", "stopped", "full")
 
 
 def cases(out: Path, data_root: Path, group: Callable[[str], World]) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -87,6 +101,8 @@ def cases(out: Path, data_root: Path, group: Callable[[str], World]) -> Iterator
         yield trained("exact", EXACT, sharding)
         yield trained("rounded", ROUNDED, sharding)
         yield trained("experts", EXPERTS, sharding)
+        yield trained("guided", GUIDED, sharding)
+        yield trained("recipe", RECIPE, sharding)
         yield trained("recomputed", EXPERTS, sharding, recompute=True)
         yield trained("begun", BEGUN, sharding)
         yield trained("stopped", STOPPED, sharding, should_stop=LastRankStops())

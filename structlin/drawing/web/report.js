@@ -324,7 +324,7 @@
   }
 
   document.querySelectorAll("#toggles input").forEach((box) => box.addEventListener("change", () => {
-    for (const name of box.dataset.variant.split("|")) {
+    for (const name of box.dataset.variant.split("\u00a7")) {
       if (box.checked) hidden.delete(name); else hidden.add(name);
     }
     document.querySelectorAll("tr[data-variant]").forEach((row) => {

@@ -1,0 +1,168 @@
+"""How does grid=search become trained runs? Decide what can be decided, train the next rung, and look again.
+
+The store is all that a search remembers (structlin/search/course.py). On this machine one rung follows the other; on a
+cluster a rung is submitted, and the same command later submits the next one, or this one stays with search.wait=true.
+
+    runs/searches/<name>.json     the record (structlin/search/report.py), written after every look
+    runs/searches/<name>.html     its charts
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from structlin.config.identity import run_id
+from structlin.config.launch import LocalLaunch, SlurmLaunch
+from structlin.config.request import SweepRequest
+from structlin.drawing.terminal import terminal
+from structlin.errors import UserError
+from structlin.host.files import write_atomically
+from structlin.launch import carry_out, status
+from structlin.launch.reconcile import job_state, reconcile
+from structlin.planning import bill as bills
+from structlin.planning.grid import Plan
+from structlin.runs.job import Job
+from structlin.runs.store import Store
+from structlin.search import report
+from structlin.search.arms import Arm
+from structlin.search.course import Course, Seen, course
+
+LOOK_SECONDS = 30.0
+"""Between two looks at a cluster under search.wait=true."""
+FOLDER = "searches"
+
+
+def run_search(request: SweepRequest) -> int:
+    """python sweep.py grid=search: 0 when it is over, or on its way on a cluster; 1 when runs have not ended well."""
+    console = terminal()
+    now = look(request)
+    name = request.name or name_of(now)
+    if not request.action.trains:
+        return _act(now, request, console)
+    if request.dry_run:
+        return _dry_run(now, request, console)
+    while (rung := now.underway) is not None:
+        _say(report.bill(now), console)
+        carry_out.write_manifest(now.plan(), request, name)
+        plan = Plan(rung.cells, rung.jobs)
+        if isinstance(request.launch, SlurmLaunch):
+            code = _submit(plan, request, name, console)
+            if code or not request.search or not request.search.wait:
+                return code
+        else:
+            assert isinstance(request.launch, LocalLaunch)
+            if code := carry_out.launch(plan, request.site.grouped(name), request.launch, console):
+                return code
+        now = look(request)
+        keep(now, request.site.runs, name)
+        if not now.is_over:
+            _say(report.said(report.record(now)), console)
+    carry_out.write_manifest(now.plan(), request, name)
+    keep(now, request.site.runs, name)
+    _say(report.said(report.record(now)), console)
+    console.print(f"{request.site.runs / FOLDER / name}.html has every rung", highlight=False, markup=False)
+    return 0
+
+
+def look(request: SweepRequest) -> Course:
+    """The search as the store has it."""
+    store = Store(request.site.runs)
+
+    def read(job: Job) -> Seen:
+        state = job_state(job, store)
+        if not state.is_final:
+            return Seen(False, ())
+        rows = state.folder.published()
+        found = state.folder.journal.evaluations() if rows is None else rows
+        return Seen(True, tuple((int(row["step"]), float(row["val_loss"])) for row in found))
+
+    return course(request, read)
+
+
+def keep(now: Course, runs: Path, name: str) -> None:
+    """Write the record and its page."""
+    from structlin.search.pages import page
+
+    found = report.record(now)
+    text = json.dumps(found, indent=1, allow_nan=False) + "\n"
+    write_atomically(runs / FOLDER / f"{name}.json", text.encode())
+    write_atomically(runs / FOLDER / f"{name}.html", page(found).encode())
+
+
+def name_of(now: Course) -> str:
+    """A name for an unnamed search: by what is compared and where, so that more budget goes on under the same name."""
+    asked = [arm for arm in now.arms if arm.origin != "proposed"]
+    text = f"{now.search.target!r}" + "".join(_identity(arm) for arm in asked)
+    return f"search-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _identity(arm: Arm) -> str:
+    return run_id(arm.template.science)
+
+
+def _act(now: Course, request: SweepRequest, console: Console) -> int:
+    """Whatever is wished of a search but training."""
+    if request.action.cancel:
+        if isinstance(request.launch, LocalLaunch):
+            raise UserError("cancel=true is for launch=slurm; a local search is stopped by Ctrl-C")
+        from structlin.launch.slurm.carry_out import cancel
+
+        return cancel(now.plan(), request, console)
+    show = status.watch if request.action.watch else status.show
+    return show(now.plan().jobs, request.site, console, request.format)
+
+
+def _dry_run(now: Course, request: SweepRequest, console: Console) -> int:
+    rung = now.underway
+    plan = Plan(rung.cells, rung.jobs) if rung is not None else Plan((), ())
+    bills.check_epochs(plan, request.site)
+    if request.format == "json":
+        found = report.record(now)
+        print(
+            json.dumps(
+                {"search": found, "total": {"training_flops": found["total"], "everything": found["everything"]}}
+            )
+        )
+        return 0
+    _say(report.bill(now), console)
+    if now.is_over:
+        _say(report.said(report.record(now)), console)
+    elif plan.cells:
+        workers = 1
+        if isinstance(request.launch, LocalLaunch):
+            from structlin.launch.local import num_workers
+
+            workers = num_workers(request.launch.workers, request.site)
+        bill = bills.make_bill(plan, request.site, workers)
+        console.print(f"rung {now.rungs[-1].number}, the next: {bills.total_said(bill)}", highlight=False)
+    return 0
+
+
+def _submit(plan: Plan, request: SweepRequest, name: str, console: Console) -> int:
+    """Submit a rung; under search.wait=true until all of it is trained. 1 where it never will be."""
+    from structlin.launch.slurm.carry_out import launch
+
+    code = launch(plan, request, name, console)
+    if code or request.search is None or not request.search.wait:
+        if not code:
+            console.print("the same command submits the next rung when this one has ended", highlight=False)
+        return code
+    while not all(state.is_final for state in reconcile(plan.jobs, Store(request.site.runs))):
+        time.sleep(LOOK_SECONDS)
+        if all(state.is_final for state in reconcile(plan.jobs, Store(request.site.runs))):
+            break
+        # What has crashed or run out of time is submitted again, as the same command would.
+        if code := launch(plan, request, name, Console(quiet=True)):
+            return code
+    return 0
+
+
+def _say(lines: Iterator[str], console: Console) -> None:
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Which structure will be best at a compute? Arms, rungs, predictors, promotion, proposals, report; without torch."""
