@@ -9,6 +9,7 @@ vocabulary.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import torch
@@ -69,6 +70,32 @@ def _attend(
     grouped = q.shape[1] != k.shape[1]
     mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=sees, scale=attention.scale, enable_gqa=grouped)
     return attention.joined(mixed.transpose(1, 2)), (k, v)
+
+
+def milliseconds(model: GPT2, rows: int, looks: int = 30) -> float:
+    """Milliseconds a token where so many texts are read side by side, a token of each at a time, in mid-context.
+
+    The least of some steps, which other work on the machine lengthens least, divided by the texts.
+    """
+    decoder, device = Decoder(model), model.tokens.device
+    token_N1 = torch.zeros(rows, 1, dtype=torch.int64, device=device)
+    read = min(decoder.context - 1, decoder.context // 2)
+    if read:
+        decoder.read(token_N1.expand(rows, read))
+    kept, seconds = decoder._kept, []
+    for _ in range(2 + looks):
+        decoder._kept = kept
+        _wait(device)
+        began = time.perf_counter()
+        decoder.read(token_N1)
+        _wait(device)
+        seconds.append(time.perf_counter() - began)
+    return 1e3 * min(seconds[2:]) / rows
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def continued(

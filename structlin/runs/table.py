@@ -32,7 +32,7 @@ from structlin.host.files import write_atomically
 from structlin.host.passed_over import pass_over, summary
 from structlin.runs import cache, measures
 from structlin.runs.machine import BACKEND
-from structlin.runs.speeds import Throughputs, shape_key
+from structlin.runs.speeds import Decodings, Throughputs, shape_key
 from structlin.runs.store import RunFolder, Store
 from structlin.structure import Theta, factorise
 from structlin.tracker.history import flat
@@ -50,8 +50,11 @@ def load(runs: Path) -> pd.DataFrame:
     """
     if not runs.is_dir():
         raise UserError(f"no run store at {runs}; train something first (python sweep.py ...), or name it: runs=...")
-    throughputs = Throughputs(runs)
-    rows = _Rows(lambda shared: throughputs.of_shape(shared.machine, shared.shape))
+    throughputs, decodings = Throughputs(runs), Decodings(runs)
+    rows = _Rows(
+        lambda shared: throughputs.of_shape(shared.machine, shared.shape),
+        lambda shared: decodings.of_shape(shared.machine, shared.shape),
+    )
     for record in _records(runs):
         if record.shared.torn:
             pass_over(runs / record.run_id, f"{record.shared.torn} torn or changed line(s) of its journal")
@@ -95,7 +98,12 @@ def _read(folder: RunFolder, known: cache.Entry | None) -> tuple[cache.Entry | N
 def load_some(runs: Path, identities: Iterable[str]) -> pd.DataFrame:
     """The same of some runs alone, by their ids; those that are not there are passed over."""
     folders = [RunFolder(runs / identity) for identity in sorted(set(identities))]
-    return table_of([one for one in folders if one.path.exists()], _measured, Throughputs(runs).of_machine)
+    return table_of(
+        [one for one in folders if one.path.exists()],
+        _measured,
+        Throughputs(runs).of_machine,
+        Decodings(runs).of_machine,
+    )
 
 
 def export(table: pd.DataFrame, path: Path) -> None:
@@ -127,14 +135,21 @@ class Measured:
 
 
 def table_of(
-    runs: Iterable[T], read: Callable[[T], Measured], speed: Callable[[str, Science], float | None]
+    runs: Iterable[T],
+    read: Callable[[T], Measured],
+    speed: Callable[[str, Science], float | None],
+    decoding: Callable[[str, Science], Mapping[str, float]],
 ) -> pd.DataFrame:
     """The table of runs of any origin; ``speed`` says tokens a second on a machine, None where it was not measured.
 
+    ``decoding``: milliseconds a token by column, NaN where not measured.
     A run that ``read`` refuses with a UserError is passed over with one line on stderr.
     """
     sciences: dict[str, Science] = {}
-    rows = _Rows(lambda shared: speed(shared.machine, sciences[shared.shape]))
+    rows = _Rows(
+        lambda shared: speed(shared.machine, sciences[shared.shape]),
+        lambda shared: decoding(shared.machine, sciences[shared.shape]),
+    )
     for run in runs:
         try:
             measured = read(run)
@@ -260,9 +275,11 @@ class _Rows:
     them.
     """
 
-    def __init__(self, speed: Callable[[_Shared], float | None]) -> None:
-        """``speed``: tokens a second of what runs share; None where it was not measured."""
-        self._speed = speed
+    def __init__(
+        self, speed: Callable[[_Shared], float | None], decoding: Callable[[_Shared], Mapping[str, float]]
+    ) -> None:
+        """``speed``: tokens a second of what runs share, None where it was not measured; ``decoding``: its columns."""
+        self._speed, self._decoding = speed, decoding
         self._groups: dict[int, int] = {}
         """Number of each group by the identity of what it shares."""
         self._shared: list[_Shared] = []
@@ -308,7 +325,8 @@ class _Rows:
         for number, shared in enumerate(self._shared):
             items = list(shared.columns.items())
             speed = self._speed(shared)
-            items.insert(shared.num_own, ("tokens_per_second", float("nan") if speed is None else speed))
+            speeds = {"tokens_per_second": float("nan") if speed is None else speed, **self._decoding(shared)}
+            items[shared.num_own : shared.num_own] = speeds.items()
             for name, value in items:
                 if name not in columns:
                     columns[name] = [float("nan")] * len(self._shared)

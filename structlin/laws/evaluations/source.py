@@ -5,7 +5,7 @@ Every fit reads one frame, one row per evaluation, with these columns (NaN or ab
     run str | variant str | pair str (runs of different variants with one pair share seed and size) | seed
     N (model size) | D tokens | C FLOPs | L nats per token | width | step
     kind str (constant | decayed | unknown) | final bool | in_warmup bool
-    seconds, params, memory (resources beside FLOPs) | other columns of the source under their own names
+    seconds, params, memory, decode (resources beside FLOPs) | other columns of the source under their own names
 
 ``from_runs`` reads the table of this project's runs, ``from_table`` a foreign one.
 """
@@ -413,6 +413,8 @@ def from_runs(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dict
     frame["memory"] = (4.0 * table["weight_bytes"] + table["activation_bytes"]).astype(float)
     speed = table["tokens_per_second"].astype(float)
     frame["seconds"] = frame["D"] / speed.where(speed > 0)
+    if "decode_ms_1" in table:
+        frame["decode"] = table["decode_ms_1"].astype(float)
     cautions = []
     started = frame["D"] > 0
     guided = table["in_guide"].astype(bool) if "in_guide" in table else pd.Series(False, index=table.index)
