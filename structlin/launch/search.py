@@ -31,7 +31,7 @@ from structlin.runs.job import Job
 from structlin.runs.store import Store
 from structlin.search import report
 from structlin.search.arms import Arm
-from structlin.search.course import Course, Seen, course
+from structlin.search.course import Course, Seen, cells_at_top, course
 
 LOOK_SECONDS = 30.0
 """Between two looks at a cluster under search.wait=true."""
@@ -45,6 +45,9 @@ def run_search(request: SweepRequest) -> int:
     name = request.name or name_of(now)
     if not request.action.trains:
         return _act(now, request, console)
+    if not now.is_over:
+        # What the top would read too often is said now, not hours later.
+        bills.check_epochs(Plan(cells_at_top(now), ()), request.site)
     if request.dry_run:
         return _dry_run(now, request, console)
     while (rung := now.underway) is not None:
@@ -121,7 +124,6 @@ def _act(now: Course, request: SweepRequest, console: Console) -> int:
 def _dry_run(now: Course, request: SweepRequest, console: Console) -> int:
     rung = now.underway
     plan = Plan(rung.cells, rung.jobs) if rung is not None else Plan((), ())
-    bills.check_epochs(plan, request.site)
     if request.format == "json":
         found = report.record(now)
         print(
