@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.fake_cuda import all_fused, case
-from structlin.anatomy.ledger import ledger
+from structlin.anatomy.compute import step_flops
 from structlin.anatomy.memory import GB, peak
 from structlin.config.model import Gpt2Config
 from structlin.config.moe import MoeConfig
@@ -389,7 +389,7 @@ def steps(check: Check, found: dict[str, Any]) -> None:
             start = time.perf_counter()
             step()
             host = 1e3 * (time.perf_counter() - start)
-            flops = 6 * ledger(one).macs_per_token * one.optim.batch_tokens
+            flops = step_flops(one)
             found[key] = {
                 "milliseconds": milliseconds,
                 "host_milliseconds": host,

@@ -9,13 +9,31 @@ from importlib import import_module
 from typing import Any
 
 from structlin.anatomy.shapes import Anatomy, realised_sizes
+from structlin.config.ranks import ranks_of
 from structlin.config.science import Science
+from structlin.errors import UserError, suggest
 from structlin.structure import Theta
 
 
 def anatomy(science: Science) -> Anatomy:
-    """The anatomy of a run's model."""
-    return _of(science.model.ANATOMY)(science, science.model)
+    """The anatomy of a run's model. UserError where structure.ranks does not fit it."""
+    found = _of(science.model.ANATOMY)(science, science.model)
+    _check_ranks(science, found)
+    return found
+
+
+def _check_ranks(science: Science, body: Anatomy) -> None:
+    """Linears with ranks of their own are there, and no experts."""
+    own = ranks_of(science.structure.ranks)
+    if own and science.moe.kind != "none":
+        raise UserError(
+            f"structure.ranks gives single linears a rank, and moe = {science.moe.kind} makes them experts; use "
+            "moe=none, or structure.ranks=none"
+        )
+    names = [shape.name for shape in body.linears]
+    for name in own:
+        if name not in names:
+            raise UserError(f"structure.ranks: the model has no linear {name}; {suggest(name, names)}")
 
 
 @cache
@@ -36,4 +54,6 @@ def rounding_of(science: Science) -> dict[str, dict[str, list[float]]]:
 def _rounding_of(science: Science) -> dict[str, dict[str, list[float]]]:
     if science.structure.head_layout != "none":
         return {}
-    return realised_sizes(anatomy(science).linears, Theta.parse(science.structure.theta))
+    own = ranks_of(science.structure.ranks)
+    linears = [shape for shape in anatomy(science).linears if shape.name not in own]
+    return realised_sizes(linears, Theta.parse(science.structure.theta))

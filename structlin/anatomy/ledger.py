@@ -1,12 +1,15 @@
 """What does a model cost? One exact ledger of parameters and forward MACs per token, by group.
 
     group       parameters                      forward MACs per token
-    embedding   (vocab + context) d_model       0 (a look-up)
-    attention   0                               2 T d_model a layer (scores and mixing), half of it counted causally
+    embedding   (vocab + context) d_model;      0 (a look-up)
+                vocab d_model where rotated
+    attention   0                               2 T d_model a layer (scores and mixing; of attention_width where it
+                                                is given), half of it counted causally
     linear      every structured or dense one,  its plan's, of the experts chosen in training
                 those of all experts; biases
     norm        layer norms, learnable scales   0
-    head        d_model vocab, and its bias     d_model vocab
+    head        d_model vocab, and its bias;    d_model vocab
+                none where it is the table of tokens
     router      d_in num_experts each           the same; sorting and weighing tokens are counted as nothing
 
 FLOP conventions by name: ``training`` = 6 per MAC (2 for a multiply-add, 3 for forward and backward), ``paper`` = 1
@@ -23,8 +26,9 @@ from functools import lru_cache
 from structlin.anatomy.experts import kept_by_experts
 from structlin.anatomy.kinds import anatomy
 from structlin.anatomy.shapes import Anatomy, LinearShape
+from structlin.config.guide import GuideConfig
 from structlin.config.optim import OptimConfig, ScheduleConfig
-from structlin.config.science import EvaluationConfig, Science
+from structlin.config.science import EvaluationConfig, Science, StartConfig
 from structlin.errors import UserError, suggest
 from structlin.kernels.limits import is_fusible
 from structlin.structure import plan_linear
@@ -104,13 +108,15 @@ def ledger(science: Science) -> Ledger:
 
 
 def alike(science: Science) -> Science:
-    """The one Science for all runs of a model and a batch, of whatever seed, rate and length: they cost alike."""
+    """The one Science for all runs of a model and a batch, of any seed, rate, length, guide and start."""
     return replace(
         science,
         seed=0,
         optim=OptimConfig(batch_tokens=science.optim.batch_tokens),
         schedule=ScheduleConfig(),
         evaluation=EvaluationConfig(),
+        guide=GuideConfig(),
+        start=StartConfig(),
     )
 
 

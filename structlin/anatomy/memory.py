@@ -21,6 +21,7 @@ from functools import lru_cache
 from itertools import groupby
 from types import SimpleNamespace
 
+from structlin.anatomy.guide import guided_linears
 from structlin.anatomy.kinds import anatomy
 from structlin.anatomy.ledger import BYTES, ledger
 from structlin.anatomy.shapes import Anatomy, LinearShape
@@ -76,8 +77,9 @@ def _costly(science: Science) -> Science:
 def _peak(science: Science, recompute: bool, parts: int, ranks: int) -> Peak:
     step = _Step(science, anatomy(science))
     tokens = science.optim.batch_tokens / ranks / parts
-    weights = 3.0 * ledger(science).weight_bytes
-    gradients = float(ledger(science).weight_bytes)
+    stored = ledger(science).weight_bytes + _guide_bytes(science)
+    weights = 3.0 * stored
+    gradients = float(stored)
     blocks = step.blocks()
     state = step.body.positions * step.stream * science.model.d_model
     inputs = len(blocks) * state
@@ -98,6 +100,13 @@ def _peak(science: Science, recompute: bool, parts: int, ranks: int) -> Peak:
         Peak(weights, gradients, 0.0, 0.0, 0.0, 0.0),
     )
     return max(moments, key=lambda moment: moment.total)
+
+
+def _guide_bytes(science: Science) -> int:
+    """Of the dense matrices beside the factors, where a run is guided."""
+    if science.guide.kind == "none":
+        return 0
+    return BYTES["float32"] * sum(shape.d_in * shape.d_out for shape in guided_linears(science))
 
 
 # ---- fitting ---------------------------------------------------------------------------------------------------------
@@ -205,8 +214,8 @@ class _Step:
 
     @property
     def head_params(self) -> int:
-        """Of the last linear."""
-        return self.body.linears[-1].params
+        """Of the last linear, tied or not: its gradient is whole in either case."""
+        return replace(self.body.linears[-1], tied=False).params
 
     def blocks(self) -> list[float]:
         """What each block keeps."""
@@ -217,9 +226,12 @@ class _Step:
         model, w, s = self.science.model, self.product, self.stream
         width = model.d_model
         if isinstance(model, Gpt2Config | VitConfig):
-            # Two states of the stream with their norms' moments; two normed inputs; q and k before their norms, q, k
-            # and v as attention reads them, and its output; its log sums and the moments of the norms a head.
-            kept = float(2 * s * width + 2 * w * width + 6 * w * width + 5 * 4 * model.heads + 16)
+            # Two states of the stream with their norms' moments; two normed inputs; q, k and v as attention reads
+            # them, and its output; its log sums. Where there are norms, q and k before these, and their moments a head.
+            both, heads = model.features + model.kv_features, model.features // model.head_size
+            kept = float(2 * s * width + 2 * w * width + 2 * w * both + 4 * heads + 16)
+            if model.qk_norm:
+                kept += w * both + 8 * (both // model.head_size)
             kept *= self.body.positions
         else:
             kept = float(s * width + w * width)

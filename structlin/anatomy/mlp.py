@@ -51,5 +51,5 @@ def _linears(science: Science, model: MlpConfig) -> Iterator[LinearShape]:
     yield replace(linear_shape(science, "input", inputs, width, inputs), rate=model.input_rate)
     for layer in range(model.num_layers):
         yield linear_shape(science, f"blocks.{layer}.up", width, hidden, base)
-        yield linear_shape(science, f"blocks.{layer}.down", hidden, width, base_hidden, zero=True, reads_gelu=True)
-    yield linear_shape(science, "head", width, outputs, base, zero=True)
+        yield linear_shape(science, f"blocks.{layer}.down", hidden, width, base_hidden, is_last=True, reads_gelu=True)
+    yield linear_shape(science, "head", width, outputs, base, is_last=True)

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from structlin.config.ranks import ranks_of
 from structlin.config.science import DENSE, Science
-from structlin.structure import LinearPlan, Sizes, Theta
+from structlin.errors import UserError
+from structlin.structure import LinearPlan, Sizes, Theta, plan_linear
 from structlin.structure.served import plan_served
 from structlin.structure.sizes import rounded
 
@@ -28,7 +30,7 @@ class LinearShape:
     base_d_in: int
     """Fan-in of this layer in the base shape, where its muP multiplier is 1."""
     starts_at_zero: bool
-    """The last linear of a residual branch, and the head, start as the zero map."""
+    """Whether it is the zero map at first, as the last linear of a residual branch and the head mostly are."""
     plan: LinearPlan
     """Its factors, sizes and costs (dense where the structure does not apply)."""
     learned_scale: bool = True
@@ -49,6 +51,8 @@ class LinearShape:
     """Learning rate over that of its rule."""
     shares_cap: bool = False
     """Whether one RMS cap a factor, and one scale where it is learned, serves all of its experts."""
+    tied: bool = False
+    """Whether its weight is the table of tokens, among whose parameters it is counted."""
 
     @property
     def sizes(self) -> Sizes:
@@ -57,8 +61,8 @@ class LinearShape:
 
     @property
     def params(self) -> int:
-        """Its weights and its bias, those of all its experts."""
-        return self.num_experts * self.plan.params + (self.d_out if self.bias else 0)
+        """Its own weights and its bias, those of all its experts."""
+        return 0 if self.tied else self.num_experts * self.plan.params + (self.d_out if self.bias else 0)
 
     @property
     def has_own_router(self) -> bool:
@@ -123,21 +127,38 @@ def linear_shape(
     d_out: int,
     base_d_in: int,
     *,
-    zero: bool = False,
+    is_last: bool = False,
     learned_scale: bool = True,
     reads_gelu: bool = False,
 ) -> LinearShape:
-    """A linear of these features, structured where the model's patterns say so."""
+    """A linear of these features, structured where the model's patterns say so; ``is_last`` of its branch or of all."""
     structure = science.structure
+    own = ranks_of(structure.ranks)
     theta = Theta.parse(structure.theta if science.model.is_structured(name) else DENSE)
-    plan = plan_served(
-        theta,
-        d_in,
-        d_out,
-        rounding=structure.rounding,
-        contraction=structure.contraction,
-        output_order=structure.output_order,
+    plan = (
+        _of_own_rank(science, name, d_in, d_out, own[name])
+        if name in own
+        else plan_served(
+            theta,
+            d_in,
+            d_out,
+            rounding=structure.rounding,
+            contraction=structure.contraction,
+            output_order=structure.output_order,
+        )
     )
     group = "head" if name == "head" else "linear"
-    bias = science.model.has_bias(name)
+    bias, zero = science.model.has_bias(name), science.model.starts_at_zero(name, is_last=is_last)
     return LinearShape(name, group, d_in, d_out, base_d_in, zero, plan, learned_scale, reads_gelu, bias)
+
+
+def _of_own_rank(science: Science, name: str, d_in: int, d_out: int, rank: int | None) -> LinearPlan:
+    """A low-rank plan of a linear in structure.ranks; dense where it has no rank. UserError for a rank too high."""
+    if rank is None:
+        return plan_linear(Sizes.dense_layer(d_in, d_out))
+    if rank > min(d_in, d_out):
+        raise UserError(
+            f"structure.ranks: {name} = {rank}, but a layer of {d_in} x {d_out} has rank {min(d_in, d_out)} at most; "
+            "are these the ranks of a wider model? give those of this one"
+        )
+    return plan_linear(Sizes.of_two(d_in, d_out, a=d_in, e=d_out, r=rank), science.structure.contraction)

@@ -15,7 +15,7 @@ from structlin.structure.heads import head_aware_sizes
 def vit_anatomy(science: Science, model: VitConfig) -> Anatomy:
     """The linears, positions and norms of a vision transformer on the images of a run."""
     shape, width, depth = science.data.shape, model.d_model, model.num_layers
-    positions = model.positions(shape)
+    positions = model.rows_of(shape)
     patches = positions - (model.pool == "class")
     sizes = _norm_sizes(science, model)
     # Of the patches before and after their linear, of both norms a block and the last, of all heads of q and k.
@@ -50,22 +50,21 @@ def _linears(science: Science, model: VitConfig, positions: int, patches: int) -
     base, base_hidden = model.base_width, model.base_ffn_expansion * model.base_width
     features = _patch_features(science, model)
     # The patches' fan-in does not grow with the width: its rate is lr0 at every width.
-    first = linear_shape(science, "input", features, width, features, zero=model.starts_at_zero("input"))
+    first = linear_shape(science, "input", features, width, features)
     yield replace(first, uses=patches, rate=model.input_rate)
     for layer in range(model.num_layers):
         block = f"blocks.{layer}"
         for part in "qkvo":
             name, learned = f"{block}.attention.{part}", part in "vo"
-            zero = part == "o" or model.starts_at_zero(name)
-            shape = linear_shape(science, name, width, width, base, zero=zero, learned_scale=learned)
+            shape = linear_shape(science, name, width, width, base, is_last=part == "o", learned_scale=learned)
             yield replace(_head_aware(shape, science, model), uses=positions)
         up, down = f"{block}.ffn.up", f"{block}.ffn.down"
-        shape = linear_shape(science, up, width, hidden, base, zero=model.starts_at_zero(up))
+        shape = linear_shape(science, up, width, hidden, base)
         yield replace(shape, uses=positions)
         yield replace(
-            linear_shape(science, down, hidden, width, base_hidden, zero=True, reads_gelu=True), uses=positions
+            linear_shape(science, down, hidden, width, base_hidden, is_last=True, reads_gelu=True), uses=positions
         )
-    yield linear_shape(science, "head", width, science.data.classes, base, zero=True)
+    yield linear_shape(science, "head", width, science.data.classes, base, is_last=True)
 
 
 def _head_aware(shape: LinearShape, science: Science, model: VitConfig) -> LinearShape:

@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
 
 def words() -> dict[str, list[str]]:
     """Command -> what can follow it: key= for every key, and group=option where a group is chosen from a list."""
-    from structlin.command import explain, generate, help, status
+    from structlin.command import convert, explain, generate, help, status
     from structlin.config.compose import group_options
     from structlin.config.files import CONFIG_DIR
     from structlin.config.study import studies
@@ -95,6 +95,7 @@ def words() -> dict[str, list[str]]:
         "completion": list(SHELLS),
         "table": ["runs=", "out="],
         "generate": [f"{key}=" for key in generate.DEFAULTS],
+        "convert": [*convert.ACTIONS, *(f"{key}=" for key in convert.DEFAULTS)],
         "sync": ["runs="],
         "demo": ["out="],
     }

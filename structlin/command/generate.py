@@ -11,7 +11,7 @@ Keys:
   seed          of its choices (0)
   step          of the checkpoint; newest: the last there is (newest)
   runs          the store (runs)
-  data.root     where gpt2's vocabulary is kept (data)
+  data.root     where vocabularies are kept: gpt2's, and those of tokenizers' files (data)
   device        auto, cpu or cuda (auto)
 """
 
@@ -23,15 +23,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from structlin.command.trained import NEWEST, found, loaded
 from structlin.config.placement import Placement
 from structlin.config.science import Science
+from structlin.data import vocab_size
 from structlin.errors import UserError, asks_help, key_values, one_line, whole_number
-from structlin.runs.store import RunFolder, Store
-
-if TYPE_CHECKING:
-    from structlin.models.gpt2 import GPT2
 
 DEFAULTS = {
     "run": "",
@@ -40,7 +37,7 @@ DEFAULTS = {
     "temperature": "0.8",
     "top_k": "0",
     "seed": "0",
-    "step": "newest",
+    "step": NEWEST,
     "runs": "runs",
     "data.root": "data",
     "device": "auto",
@@ -75,6 +72,7 @@ def main(arguments: list[str]) -> int:
     import torch
 
     from structlin.models.decoding import Decoder, continued
+    from structlin.models.gpt2 import GPT2
     from structlin.tasks.shared import autocast
     from structlin.training.device import pick_device, settle
 
@@ -82,6 +80,7 @@ def main(arguments: list[str]) -> int:
     device = pick_device(placement)
     settle(device, placement, science)
     model, step = loaded(folder, science, values["step"])
+    assert isinstance(model, GPT2), "what writes text is a GPT-2"
     generator = torch.Generator().manual_seed(whole_number("seed", values["seed"], 0))
     decoder = Decoder(model.to(device))
     start = torch.tensor(ids)
@@ -109,35 +108,10 @@ def _write(prompt: str, tokens: Iterator[int], count: int, text: Text) -> None:
     print(f"{count} tokens, {1e3 * took / count:.1f} ms each", file=sys.stderr)
 
 
-def found(runs: Path, run: str) -> RunFolder:
-    """The run of an id, the beginning of one, or a folder. UserError where it is none, or several."""
-    if not run:
-        raise UserError(f"run=ID says which run; {_some(Store(runs))}")
-    if (Path(run).expanduser() / "config.json").is_file():
-        return RunFolder(Path(run).expanduser())
-    store = Store(runs)
-    folder = store.by_id(run)
-    if folder.exists():
-        return folder
-    begin = [one for one in store.folders() if one.run_id.startswith(run)]
-    if len(begin) == 1:
-        return begin[0]
-    if begin:
-        raise UserError(f"run={run} begins {len(begin)} ids: {', '.join(one.run_id for one in begin[:5])}, ...")
-    raise UserError(f"run={run}: no such run; {_some(store)}")
-
-
-def _some(store: Store) -> str:
-    ids = [folder.run_id for folder in store.folders()]
-    if not ids:
-        return f"{store.root} has none; runs=FOLDER names another store"
-    return f"{store.root} has {', '.join(ids[:5])}{f' and {len(ids) - 5} more' if len(ids) > 5 else ''}"
-
-
 def text_of(science: Science, data_root: Path) -> Text:
     """How its tokens are text. UserError for a model that writes none."""
     tokenizer = science.data.tokenizer
-    if science.task != "language" or tokenizer not in ("char96", "gpt2"):
+    if science.task != "language":
         raise UserError(f"a run of task={science.task}, tokenizer={tokenizer} writes no text; give one of language")
     if tokenizer == "char96":
         from structlin.data import char96
@@ -149,33 +123,15 @@ def text_of(science: Science, data_root: Path) -> Text:
                 raise UserError(f"prompt: {one_line(error)} of char96 (newline and printable ASCII)") from None
 
         return Text(ids, char96.decode, 96)
+    if tokenizer != "gpt2":
+        from structlin.data.vocabulary import load
+
+        found = load(tokenizer, data_root)
+        return Text(found.ids, found.written, vocab_size(tokenizer))
     from structlin.data.bpe import END_OF_TEXT, load_encoding
 
     encoding = load_encoding(data_root)
     return Text(encoding.encode_ordinary, encoding.decode, END_OF_TEXT + 1)
-
-
-def loaded(folder: RunFolder, science: Science, wanted: str) -> tuple[GPT2, int]:
-    """The model of a checkpoint, and its step. UserError where there is none."""
-    from structlin.models.build import build_model
-    from structlin.models.gpt2 import GPT2
-    from structlin.training.checkpoint import read
-
-    checkpoints = folder.checkpoints
-    if not checkpoints:
-        raise UserError(f"run {folder.run_id} has no checkpoint to read; train it first")
-    step = max(checkpoints) if wanted == "newest" else whole_number("step", wanted, 0)
-    if step not in checkpoints:
-        kept = ", ".join(map(str, checkpoints))
-        raise UserError(f"run {folder.run_id} keeps no checkpoint of step {step}; it has {kept}")
-    model = build_model(science)
-    if not isinstance(model, GPT2):
-        raise UserError(f"run {folder.run_id} is of model={type(model).__name__}, which writes no text")
-    try:
-        model.load_state_dict(read(checkpoints[step])["model"])
-    except (ValueError, RuntimeError) as error:
-        raise UserError(f"{checkpoints[step]} cannot be used: {one_line(error)[:200]}") from None
-    return model, step
 
 
 def _prompt(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from structlin.config.checks import one_of
+from structlin.config.ranks import NONE, canonical, label
 from structlin.errors import UserError
 from structlin.structure import ROUNDINGS, Theta, name_of
 from structlin.structure.heads import HEAD_LAYOUTS
@@ -26,7 +27,7 @@ class StructureConfig:
     contraction: str = "cheapest"
     """Order in which the factors meet the input: cheapest, or first (factor 1 first, as the released code does)."""
     ranks: str = "none"
-    """Ranks of single linears in place of theta's; none: all have theta's."""
+    """Ranks of single linears in place of theta's, as canonical JSON (config/ranks.py); none: all have theta's."""
 
     def __post_init__(self) -> None:
         try:
@@ -39,12 +40,13 @@ class StructureConfig:
         one_of("structure.head_layout", self.head_layout, HEAD_LAYOUTS)
         one_of("structure.output_order", self.output_order, OUTPUT_ORDERS)
         one_of("structure.contraction", self.contraction, CONTRACTIONS)
-        one_of("structure.ranks", self.ranks, ("none",))
+        object.__setattr__(self, "ranks", canonical(self.ranks))
         self._check_layout(theta)
         if theta.is_dense:
             # A dense layer has neither axes nor an order: one way to say it, so that it has one identity.
             object.__setattr__(self, "output_order", "fed")
-            object.__setattr__(self, "contraction", "cheapest")
+            if self.ranks == NONE:
+                object.__setattr__(self, "contraction", "cheapest")
 
     def _check_layout(self, theta: Theta) -> None:
         if self.head_layout != "none" and not theta.is_btt:
@@ -62,10 +64,21 @@ class StructureConfig:
                 f"structure.head_layout = {self.head_layout} orders the output's axes itself; use output_order=fed"
             )
 
+        if self.head_layout != "none" and self.ranks != NONE:
+            raise UserError(
+                f"structure.head_layout = {self.head_layout} lays out the features of structured layers, and "
+                "structure.ranks makes others of some; use head_layout=none, or ranks=none"
+            )
+
     @property
     def num_factors(self) -> int:
         """Factors of theta."""
         return Theta.parse(self.theta).num_factors
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether it is no structure at all."""
+        return Theta.parse(self.theta).is_dense
 
     @property
     def plain_name(self) -> str:
@@ -74,9 +87,10 @@ class StructureConfig:
 
     @property
     def name(self) -> str:
-        """``plain_name``; then @ a head layout, and /paper under the paper's rounding."""
+        """``plain_name``; then @ a head layout or ranks of single linears, and /paper under the paper's rounding."""
         plain = self.plain_name
         if plain == "dense":
-            return plain
+            return plain if self.ranks == NONE else label(self.ranks)
         layout = "" if self.head_layout == "none" else f"@{self.head_layout}"
+        layout += "" if self.ranks == NONE else f"@{label(self.ranks)}"
         return plain + layout + ("" if self.rounding == "exact" else f"/{self.rounding}")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from structlin.data import documents as files
-from structlin.data import images, labelled, labels, openwebtext, sotu
+from structlin.data import images, labelled, labels, openwebtext, sotu, vocabulary
 from structlin.data.manifest import MANIFEST_NAME, SPLITS, Manifest
 from structlin.data.plateau import plateau
 from structlin.data.recipe import SOURCES, VERSIONS, DataRecipe, folder, is_prepared
@@ -125,6 +125,8 @@ def _clear(place: Path) -> None:
 
 def _write_shards(recipe: DataRecipe, partial: Path, root: Path, tell: Progress) -> Manifest:
     spec = tokenizer_spec(recipe.tokenizer)
+    if recipe.tokenizer_path:
+        vocabulary.keep(Path(recipe.tokenizer_path), recipe.tokenizer, root)
     encoder = make_encoder(recipe.tokenizer, whole_documents=SOURCES[recipe.name].whole_documents, root=root)
     provenance: dict[str, Any] = {"path": recipe.path}
     writers = {split: SplitWriter(partial, split, spec.dtype) for split in SPLITS}

@@ -16,10 +16,10 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from structlin.data import cifar, images, labels, openwebtext, pictures, sotu, teacher
+from structlin.data import cifar, images, labels, openwebtext, pictures, sotu, teacher, vocabulary
 from structlin.data import documents as files
 from structlin.data.manifest import MANIFEST_NAME, Manifest
-from structlin.data.tokenizers import tokenizer_spec
+from structlin.data.tokenizers import TOKENIZERS, has_file, tokenizer_spec
 from structlin.errors import UserError, suggest
 
 UNKNOWN = "?"
@@ -105,7 +105,11 @@ class DataRecipe:
     cifar100 and images (classification)."""
 
     tokenizer: str = ""
-    """char96 or gpt2; pixels or labels for images, none for a teacher; empty becomes the first that fits."""
+    """char96 or gpt2; pixels or labels for images, none for a teacher; empty becomes the first that fits. A file of a
+    tokenizer becomes its name: vocab32000-1a2b3c4d; vocab32000 is a size alone, of which runs have no identity yet."""
+
+    tokenizer_path: str = ""
+    """The file that ``tokenizer`` was given as. Not part of the identity."""
 
     path: str = ""
     """Local files (file, folder or glob) of text, of openwebtext or of images. Not part of the identity."""
@@ -174,8 +178,8 @@ class DataRecipe:
 
     @property
     def is_known(self) -> bool:
-        """Whether its content is known, so that runs on it have an identity."""
-        return self.content != UNKNOWN
+        """Whether its content and its tokens are known, so that runs on it have an identity."""
+        return self.content != UNKNOWN and (self.spec.task != "language" or has_file(self.tokenizer))
 
     @property
     def is_endless(self) -> bool:
@@ -218,7 +222,12 @@ class DataRecipe:
         if not self.tokenizer:
             object.__setattr__(self, "tokenizer", valid[0])
         if self.spec.task == "language":
-            tokenizer_spec(self.tokenizer)
+            if vocabulary.is_file(self.tokenizer):
+                path = Path(os.path.abspath(os.path.expanduser(self.tokenizer)))
+                object.__setattr__(self, "tokenizer", vocabulary.name_of_file(path))
+                object.__setattr__(self, "tokenizer_path", str(path))
+            if tokenizer_spec(self.tokenizer).name not in TOKENIZERS:
+                return
         if self.tokenizer not in valid:
             raise UserError(
                 f"data.tokenizer={self.tokenizer}: data={self.name} has tokenizer={' or '.join(valid)}; leave it out"
@@ -304,8 +313,9 @@ class DataRecipe:
     def command(self, root: Path) -> str:
         """The command line that prepares this recipe."""
         default = SOURCES[self.name].validation_every
+        named = shlex.quote(self.tokenizer_path) if self.tokenizer_path else self.tokenizer
         labelled = self.kind == "classification" and self.spec.task == "pixels"
-        tokenizer = f" tokenizer={self.tokenizer}" if self.spec.task == "language" or labelled else ""
+        tokenizer = f" tokenizer={named}" if self.spec.task == "language" or labelled else ""
         words = [f"python -m structlin.data data={self.name}{tokenizer} root={root}"]
         if self.is_endless:
             return " ".join([*words, f"seed={self.seed} width={self.width} depth={self.depth} samples=..."])
@@ -371,7 +381,7 @@ def train_tokens(recipe: DataRecipe, root: Path | str) -> float | None:
         train = manifest.splits["train"]
         return train.num_documents if recipe.kind == "classification" else train.num_tokens
     if recipe.name == "sotu" and recipe == DataRecipe("sotu", recipe.tokenizer):
-        return sotu.TRAIN_TOKENS[recipe.tokenizer]
+        return sotu.TRAIN_TOKENS.get(recipe.tokenizer)
     if recipe == DataRecipe("digits"):
         return images.DIGITS_TRAIN_TOKENS
     if recipe == DataRecipe("digits", LABELS):

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from structlin.anatomy.compute import flops_between
 from structlin.config.identity import run_id
 from structlin.config.launch import LocalLaunch, SlurmLaunch
 from structlin.config.request import Site, StatusRequest, SweepRequest, TrainRequest
@@ -26,7 +27,6 @@ from structlin.launch.same_code import refuse_other_code
 from structlin.planning import bill as bills
 from structlin.planning import decide, missing
 from structlin.planning.grid import Cell, Plan, plan_run, plan_sweep
-from structlin.planning.horizon import flops_per_step
 from structlin.runs.job import Job
 from structlin.runs.machine import gpu_memory_gb
 from structlin.runs.store import Store
@@ -160,7 +160,7 @@ def _publish(site: Site) -> None:
 
 
 def _flops_of(job: Job) -> float:
-    return flops_per_step(job.science) * job.target_step
+    return flops_between(job.science, 0, job.target_step)
 
 
 def on_this_gpu(site: Site) -> Site:

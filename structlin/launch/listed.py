@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from structlin.anatomy.compute import step_flops
 from structlin.config.identity import run_id
 from structlin.errors import UserError, suggest
 from structlin.host.code import own_hash
 from structlin.host.files import read_json, write_atomically
 from structlin.host.passed_over import pass_over
 from structlin.planning.grid import Plan
-from structlin.planning.horizon import flops_per_step
 from structlin.runs.job import Job
 from structlin.runs.speeds import shape_key
 
@@ -40,6 +40,7 @@ class Listed:
     evaluations: tuple[int, ...]
     batch_tokens: int
     flops_per_step: float
+    """Training FLOPs of one of its steps, on average."""
 
     @property
     def target_step(self) -> int:
@@ -53,7 +54,7 @@ def listed(jobs: Iterable[Job]) -> Iterator[Listed]:
     for job in jobs:
         shape = shape_key(job.science)
         if shape not in known:
-            known[shape] = flops_per_step(job.science)
+            known[shape] = step_flops(job.science)
         yield Listed(job.run_id, job.title, job.evaluations, job.science.optim.batch_tokens, known[shape])
 
 

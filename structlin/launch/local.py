@@ -1,7 +1,7 @@
 """How are jobs trained on this machine? A pool of warm workers, one per GPU or sharing the CPU's cores.
 
-Longest jobs first; a cooldown's branch waits for its trunk. Ctrl-C asks every worker to save a checkpoint; the same
-command goes on from there.
+Longest jobs first; a cooldown's branch waits for its trunk, a run that starts from another one for that. Ctrl-C asks
+every worker to save a checkpoint; the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from structlin.anatomy.compute import flops_between
 from structlin.config.identity import run_id
 from structlin.config.request import Site
 from structlin.config.science import Science
 from structlin.errors import UserError
 from structlin.launch.reconcile import JobState, job_state, reconcile
 from structlin.launch.worker_process import Worker, WorkerDied
-from structlin.planning.horizon import flops_per_step
 from structlin.runs import devices
 from structlin.runs.job import Job
 from structlin.runs.machine import cores, gpu_names
@@ -161,15 +161,15 @@ class Pool:
         task.outcome, task.reason = outcome, reason
 
     def _next(self) -> Task | None:
-        """The next task whose trunk is not being trained, waiting for one; None when there is nothing more."""
+        """The next task whose trunk or parent is not being trained, waiting for one; None when there is none."""
         with self._changed:
             while not self._stopping:
                 if not self._queue:
                     return None
                 busy = {task.state.job.run_id for task in self.tasks if not task.outcome}
                 for task in self._queue:
-                    trunk = task.state.job.trunk
-                    if trunk is None or run_id(trunk) not in busy:
+                    before = task.state.job.follows
+                    if before is None or run_id(before) not in busy:
                         self._queue.remove(task)
                         return task
                 self._changed.wait()
@@ -189,4 +189,4 @@ def _worker(index: int, site: Site) -> Worker:
 
 def _remaining_flops(task: Task) -> float:
     job = task.state.job
-    return flops_per_step(job.science) * (job.target_step - task.state.step)
+    return flops_between(job.science, task.state.step, job.target_step)

@@ -14,9 +14,9 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from structlin.anatomy.compute import flops_between
 from structlin.launch.local import Pool, Task
 from structlin.planning.bill import count, duration
-from structlin.planning.horizon import flops_per_step
 
 REFRESH_SECONDS = 0.5
 HEARTBEAT_SECONDS = 60.0
@@ -118,9 +118,10 @@ def flops_of(tasks: Sequence[Task]) -> tuple[float, float]:
     """FLOPs that are done, and those of everything."""
     done = total = 0.0
     for task in tasks:
-        per_step = flops_per_step(task.state.job.science)
-        total += per_step * task.state.job.target_step
-        done += per_step * (_step(task) if task.began and not task.outcome else task.state.step)
+        job = task.state.job
+        step = _step(task) if task.began and not task.outcome else task.state.step
+        total += flops_between(job.science, 0, job.target_step)
+        done += flops_between(job.science, 0, step)
     return done, total
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from structlin.anatomy.ledger import ledger
+from structlin.anatomy.compute import flops_at, flops_between, step_flops
 from structlin.config.science import Science
 from structlin.drawing.charts import charts_in, section
 from structlin.drawing.drawing import Drawing, Panel, Series
@@ -33,7 +33,6 @@ FINAL = ("done", "diverged")
 WAITING = "waiting"
 MOST_FAILED = 40
 MOST_ROWS = 200
-TRAINING_FLOPS = 6
 
 
 @dataclass(frozen=True)
@@ -59,12 +58,14 @@ class Seen:
         """Training FLOPs of all of it; by its budget where nobody has begun it."""
         if self.science is None:
             return self.budget or 0.0
-        return TRAINING_FLOPS * ledger(self.science).macs_per_token * self.science.optim.batch_tokens * self.target
+        return flops_between(self.science, 0, self.target)
 
     @property
     def done_flops(self) -> float:
         """Of what is trained."""
-        return self.flops * min(1.0, self.step / max(1, self.target))
+        if self.science is None:
+            return 0.0
+        return flops_between(self.science, 0, min(self.step, self.target))
 
     @property
     def title(self) -> str:
@@ -160,7 +161,7 @@ def _flops_a_second(one: Seen) -> float:
     speed = one.last.get("tokens_per_second")
     if one.science is None or not isinstance(speed, int | float) or not np.isfinite(speed):
         return 0.0
-    return TRAINING_FLOPS * ledger(one.science).macs_per_token * float(speed)
+    return step_flops(one.science) / one.science.optim.batch_tokens * float(speed)
 
 
 # --- the page -----------------------------------------------------------------------------------------------------
@@ -203,7 +204,7 @@ def curves(seen: Sequence[Seen]) -> Drawing:
         if one.science is None or not rows:
             continue
         variant = one.science.variant
-        flops = np.array([TRAINING_FLOPS * ledger(one.science).macs_per_token * row["tokens"] for row in rows], float)
+        flops = np.array([flops_at(one.science, row["tokens"]) for row in rows], float)
         loss = np.array([row["val_loss"] for row in rows], float)
         label = "" if variant in named else readable(variant, variants)
         named.add(variant)

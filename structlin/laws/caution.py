@@ -38,6 +38,7 @@ CAUTIONS = {
     "rows_share_runs": "rows of one size share their luck as those of one run do: intervals are withheld",
     "short_range": "less than two decades of compute: multipliers alone mean something",
     "uneven_noise": "the noise of runs changes with their size: intervals are withheld",
+    "uneven_compute": "runs that took other training FLOPs than 6 N D (a guide, another run before) have no L(N, D)",
     "assumed_flops": "FLOPs were not in the table: C = 6 N D",
     "left_out": "rows that cannot enter a fit were left out",
     "thinned": "evaluations of long runs were thinned to keep the fit fast",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,12 @@ class Choices:
     """Write figures as PNG and PDF."""
     report: bool = True
     """Write report.html."""
+
+    def baseline_among(self, variants: Sequence[str]) -> str:
+        """The baseline; where all runs have an option that it does not name, the one variant that is it with options:
+        dense+structured-ffn for dense."""
+        named = [variant for variant in variants if variant.startswith(f"{self.baseline}+")]
+        return named[0] if self.baseline not in variants and len(named) == 1 else self.baseline
 
     def __post_init__(self) -> None:
         for name, allowed in ALLOWED.items():

@@ -1,9 +1,10 @@
 """How does a trained GPT-2 go on with a text, token by token? With the keys and values of what it has read kept.
 
-A step reads the new tokens alone: their queries meet the kept keys, normed once. The logits are those of the whole text
-but for rounding. Where a text has filled the model's context its last half is read again.
+A step reads the new tokens alone: their queries meet the kept keys, normed and rotated once. The logits are those of
+the whole text but for rounding. Where a text has filled the model's context its last half is read again.
 
-Letters: N sequences, T new tokens, S tokens kept, H heads, K d_head, V vocabulary.
+Letters: N sequences, T new tokens, S tokens kept, H heads (of keys and values there may be fewer), K d_head, V
+vocabulary.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Decoder:
 
     def __init__(self, model: GPT2) -> None:
         self.model = model.eval()
-        self.context = model.positions.shape[0]
+        self.context = model.context
         self._kept: list[tuple[Tensor, Tensor]] = []
 
     @property
@@ -41,7 +42,7 @@ class Decoder:
         begin, end = self.length, self.length + tokens_NT.shape[1]
         if end > self.context:
             raise ValueError(f"{end} tokens are more than the model's context of {self.context}")
-        x = functional.embedding(tokens_NT, self.model.tokens) + self.model.positions[begin:end]
+        x = self.model.embedded(tokens_NT, begin)
         kept = []
         for index, block in enumerate(self.model.blocks):
             assert isinstance(block, Block)
@@ -50,23 +51,23 @@ class Decoder:
             x = torch.add(x, block.ffn(block.ffn_norm(x)), alpha=block.branch_scale)
             kept.append(keys_and_values)
         self._kept = kept
-        logits: Tensor = self.model.head(self.model.norm(x))
-        return logits
+        return self.model.last_map()(self.model.norm(x))
 
 
 def _attend(
     attention: Attention, x: Tensor, before: list[tuple[Tensor, Tensor]]
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """What new tokens mix of all so far; and keys (normed) and values, (N, H, S + T, K) each."""
-    q, k, v = (attention.heads(part, x).transpose(1, 2) for part in "qkv")
-    q, k = attention.q_norm(q), attention.k_norm(k)
-    v = v.to(q.dtype)
+    """What new tokens mix of all so far; and keys (normed, rotated) and values, (N, H, S + T, K) each."""
+    begin = before[0][0].shape[2] if before else 0
+    q, k, v = (attention.heads(part, x) for part in "qkv")
+    q, k, v = attention.ready(q, k, v, begin)
     for keys, values in before:
         k, v = torch.cat([keys, k], 2), torch.cat([values, v], 2)
     new, every = q.shape[2], k.shape[2]
     # A query sees what lies at or before its own place, which is the last of all for the last of them.
     sees = torch.ones(new, every, dtype=torch.bool, device=x.device).tril(every - new)
-    mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=sees, scale=attention.scale)
+    grouped = q.shape[1] != k.shape[1]
+    mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=sees, scale=attention.scale, enable_gqa=grouped)
     return attention.joined(mixed.transpose(1, 2)), (k, v)
 
 

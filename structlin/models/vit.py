@@ -43,14 +43,14 @@ class ViT(Module):
         self.input = layers["input"]
         self.input_norm = layer_norm(model, "input_norm", model.d_model)
         self.register_parameter("token", nn.Parameter(torch.zeros(model.d_model)) if model.pool == "class" else None)
-        self.positions = nn.Parameter(torch.zeros(model.positions(shape), model.d_model))
+        self.positions = nn.Parameter(torch.zeros(model.rows_of(shape), model.d_model))
         self.blocks = Blocks(Block(model, layers, f"blocks.{i}", layout) for i in range(model.num_layers))
         self.norm = layer_norm(model, "norm", model.d_model)
         self.head = layers["head"]
 
     def param_specs(self) -> Mapping[str, ParamSpec]:
         """Class token and positions: N(0, 1) at the rate lr0."""
-        spec = ParamSpec("embedding", POSITION_STD, decay=True)
+        spec = ParamSpec("embedding", POSITION_STD)
         return {"positions": spec} if self.token is None else {"token": spec, "positions": spec}
 
     def forward(self, images: Tensor) -> Tensor:

@@ -26,9 +26,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from structlin.kernels.products.face import structured_product
+from structlin.nn.guide import Guide
 from structlin.nn.normalisation import cap_rms
-from structlin.nn.spec import Module, ParamSpec
-from structlin.structure import LinearPlan, Sizes
+from structlin.nn.spec import Draw, Module, ParamSpec
+from structlin.structure import CATALOG, LinearPlan, Sizes, Theta, plan_theta
 from structlin.structure.index import Index
 from structlin.structure.plan import factor_axes, input_axes, output_axes
 
@@ -42,15 +43,19 @@ class LinearOptions:
     starts_at_zero: bool = False
     """Whether the map is zero at first: the factor contracted last is."""
     rate_rule: str = "structure"
-    """structure: muP per factor; naive: the dense multiplier for every factor."""
+    """structure: muP per factor; naive: the dense multiplier for every factor; plain: the rate of everything else."""
     weight_norm: str = "none"
     """RMS cap of every factor: none, fixed or learned."""
     bias: bool = False
     """Whether a vector is added to the output."""
-    rate: float = 1.0
-    """Learning rate of all its parameters over that of their rules."""
     shares_cap: bool = False
     """Of stacked maps: whether all have one RMS cap a factor, and one scale where it is learned."""
+    init: str = "spectral"
+    """spectral: every factor by its own fans; fixed: all N(0, init_std); orthonormal: the blocks of every factor with
+    orthonormal rows or columns; svd: the two factors nearest to a weight N(0, init_std)."""
+    init_std: float = 0.02
+    rate: float = 1.0
+    """Learning rate of all its parameters over that of their rules."""
 
 
 class Factored(Module):
@@ -70,7 +75,10 @@ class Factored(Module):
         for factor in plan.factors:
             zero = options.starts_at_zero and factor.is_last
             rate = options.rate * factor.adam_multiplier(options.base_d_in, options.rate_rule)
-            self._specs[factor.name] = ParamSpec("factor", 0.0 if zero else factor.std, rate, decay=True)
+            std = factor.std if options.init == "spectral" else options.init_std
+            is_orthonormal = options.init == "orthonormal" and not plan.dense and not zero
+            blocks = (factor.fan_out, factor.fan_in) if is_orthonormal else None
+            self._specs[factor.name] = ParamSpec("factor", 0.0 if zero else std, rate, blocks=blocks)
             if self.weight_norm == "learned":
                 ones = torch.ones(()) if self._caps is None else torch.ones(self._caps)
                 self.register_parameter(f"scale_{factor.name}", nn.Parameter(ones))
@@ -89,7 +97,13 @@ class Factored(Module):
     def reset_parameters(self) -> None:
         """Draw every parameter from its spec by torch's own generator: a layer is never made without a start."""
         for name, spec in self._specs.items():
-            getattr(self, name).normal_(0.0, 1.0).mul_(spec.std).add_(spec.mean)
+            parameter = getattr(self, name)
+            if spec.blocks is None:
+                spec.start(parameter.normal_(0.0, 1.0))
+            elif not parameter.is_meta:
+                parameter.copy_(spec.start(torch.randn(parameter.shape, dtype=torch.float64)))
+        if not next(self.parameters()).is_meta:
+            self.start_together(lambda _, shape: torch.randn(tuple(shape), dtype=torch.float64))
 
     def factor(self, name: str) -> Tensor:
         """A factor as it is used: normalised, each copy on its own or all as one, where weight normalisation asks."""
@@ -117,6 +131,7 @@ class Linear(Factored, ABC):
         self.register_parameter("bias", nn.Parameter(torch.empty(plan.sizes.d_out)) if options.bias else None)
         if options.bias:
             self._specs["bias"] = ParamSpec("bias", 0.0, options.rate)
+        self.guide: Guide | None = None
         self.reset_parameters()
 
     @abstractmethod
@@ -127,11 +142,32 @@ class Linear(Factored, ABC):
     def equation_factors(self) -> tuple[Tensor, ...]:
         """The factors as the equation names them: outputs, ranks, inputs, as in A (f, d, r, g, a)."""
 
+    @abstractmethod
+    def mapped(self, x: Tensor, *, gelu: bool = False) -> Tensor:
+        """The factors' map of x (..., d_in), or of its GELU: (..., d_out), without guide and bias."""
+
+    def forward(self, x: Tensor, *, gelu: bool = False) -> Tensor:
+        """x (..., d_in), or its GELU, -> (..., d_out)."""
+        y = self.mapped(x, gelu=gelu)
+        if self.guide is not None:
+            y = self.guide(functional.gelu(x) if gelu else x, y)
+        return y if self.bias is None else y + self.bias.to(y.dtype)
+
+    @torch.no_grad()
+    def take_guide(self) -> None:
+        """Hold a dense matrix beside the factors that is their map, and learns as a dense layer does."""
+        fan_in, rule = self.options.base_d_in, self.options.rate_rule
+        dense = plan_theta(Theta.parse(CATALOG["dense"]), self.d_in, self.d_out)
+        self.guide = Guide(self.to_dense().contiguous(), dense.factors[0].adam_multiplier(fan_in, rule))
+
+    @abstractmethod
+    def take_factors(self, factors: Sequence[Tensor]) -> None:
+        """Hold these factors, whose axes are those of ``equation_factors``, as the raw weights."""
+
     def to_dense(self) -> Tensor:
-        """The matrix W with y = W x (+ bias), of shape (d_out, d_in)."""
+        """The matrix W with y = W x (+ bias) of the factors, of shape (d_out, d_in)."""
         weights = self.factor(self.plan.factors[0].name)
-        identity = torch.eye(self.sizes.d_in, dtype=weights.dtype, device=weights.device)
-        return (self(identity) if self.bias is None else self(identity) - self.bias).T
+        return self.mapped(torch.eye(self.sizes.d_in, dtype=weights.dtype, device=weights.device)).T
 
     @abstractmethod
     def from_dense(self, weight: Tensor) -> Tensor:
@@ -146,13 +182,22 @@ class DenseLinear(Linear):
     def _shapes(self) -> Sequence[tuple[int, ...]]:
         return [(self.sizes.d_out, self.sizes.d_in)]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (..., d_in) -> (..., d_out)."""
-        return functional.linear(x, self.weight, self.bias)
+    def mapped(self, x: Tensor, *, gelu: bool = False) -> Tensor:
+        """x (..., d_in), or its GELU, -> (..., d_out)."""
+        return functional.linear(functional.gelu(x) if gelu else x, self.weight)
+
+    def forward(self, x: Tensor, *, gelu: bool = False) -> Tensor:
+        """The same with the bias, in one product."""
+        return functional.linear(functional.gelu(x) if gelu else x, self.weight, self.bias)
 
     def equation_factors(self) -> tuple[Tensor, ...]:
         """The weight."""
         return (self.weight,)
+
+    @torch.no_grad()
+    def take_factors(self, factors: Sequence[Tensor]) -> None:
+        """Copy the weight."""
+        self.weight.copy_(factors[0])
 
     @torch.no_grad()
     def from_dense(self, weight: Tensor) -> Tensor:
@@ -176,15 +221,14 @@ class EinsumLinear(Linear):
         shape_A, shape_B = product_shapes(self.plan)
         return (shape_A, shape_B) if self.plan.a_first else (shape_B, shape_A)
 
-    def forward(self, x: Tensor, *, gelu: bool = False) -> Tensor:
+    def mapped(self, x: Tensor, *, gelu: bool = False) -> Tensor:
         """x (..., d_in), or its GELU, -> (..., d_out)."""
         x_TG = fit_features(x.reshape(-1, self.d_in), self.used_in)
         first, second = (self.factor(name) for name in self._order)
         y_TF = structured_product(x_TG, first, second, self._order[0] == "A", gelu)
         if self._reordered is not None:
             y_TF = y_TF.reshape(-1, *self._reordered).transpose(1, 2).reshape(-1, self.used_out)
-        y = fit_features(y_TF, self.d_out).reshape(*x.shape[:-1], self.d_out)
-        return y if self.bias is None else y + self.bias.to(y.dtype)
+        return fit_features(y_TF, self.d_out).reshape(*x.shape[:-1], self.d_out)
 
     def equation_factors(self) -> tuple[Tensor, ...]:
         """A (f, d, r, g, a) and B (f, e, r, g, b)."""
@@ -192,6 +236,12 @@ class EinsumLinear(Linear):
         if self.plan.a_first:
             return A.permute(2, 3, 1, 0, 4), B.permute(0, 1, 4, 2, 3)
         return A.permute(0, 1, 4, 2, 3), B.permute(2, 3, 1, 0, 4)
+
+    @torch.no_grad()
+    def take_factors(self, factors: Sequence[Tensor]) -> None:
+        """Copy A (f, d, r, g, a) and B (f, e, r, g, b)."""
+        A, B = factors
+        self._set_factors(A.permute(0, 3, 4, 1, 2), B.permute(0, 3, 4, 1, 2))
 
     @torch.no_grad()
     def from_dense(self, weight: Tensor) -> Tensor:
@@ -202,6 +252,20 @@ class EinsumLinear(Linear):
         that what is left is then near the best only. Monarch's analytic projection (arXiv 2204.00595) is r = 1. The
         spectral norm is shared evenly by the two factors.
         """
+        self._take(weight)
+        return (weight - self.to_dense()).square().sum()
+
+    @torch.no_grad()
+    def start_together(self, draw: Draw) -> None:
+        """Under init=svd: the factors nearest to the weight with which the dense layer of this name would start."""
+        if self.options.init != "svd":
+            return
+        self._take(draw("weight", (self.d_out, self.d_in)).mul_(self.options.init_std))
+        if self.options.starts_at_zero:
+            getattr(self, self.plan.factors[-1].name).zero_()
+
+    def _take(self, weight: Tensor) -> None:
+        """Set the factors to those nearest to a (d_out, d_in) matrix."""
         s = self.sizes
         used = fit_features(fit_features(weight, s.used_in).T, s.used_out).T
         if self.plan.output_order == "efd":
@@ -216,7 +280,6 @@ class EinsumLinear(Linear):
         A[..., :kept] = (U[..., :kept] * root[..., None, :]).reshape(s.f, s.g, s.a, s.d, kept)
         B[..., :kept] = (V[..., :kept, :].mT * root[..., None, :]).reshape(s.f, s.g, s.b, s.e, kept)
         self._set_factors(A, B)
-        return (weight - self.to_dense()).square().sum()
 
     def _set_factors(self, A: Tensor, B: Tensor) -> None:
         """Store A (f, g, a, d, r) and B (f, g, b, e, r) in the layout of the products."""
@@ -252,8 +315,9 @@ class ChainLinear(Linear):
         steps = [factor.step for factor in self.plan.factors]
         return [self._lengths((*step.batch, *step.new, *step.contracted)) for step in steps]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (..., d_in) -> (..., d_out)."""
+    def mapped(self, x: Tensor, *, gelu: bool = False) -> Tensor:
+        """x (..., d_in), or its GELU, -> (..., d_out)."""
+        x = functional.gelu(x) if gelu else x
         x_TX = fit_features(x.reshape(-1, self.d_in), self.used_in)
         rows = x_TX.shape[0]
         z = x_TX.t().reshape(*self._split, rows)
@@ -261,8 +325,7 @@ class ChainLinear(Linear):
             z_BCP = z.permute(turn).reshape(B, C, -1)
             z = torch.bmm(self.factor(name).reshape(B, N, C), z_BCP).view(*left, rows)
         y_TF = z.permute(self._last_turn).reshape(self.used_out, rows).t()
-        y = fit_features(y_TF, self.d_out).reshape(*x.shape[:-1], self.d_out)
-        return y if self.bias is None else y + self.bias.to(y.dtype)
+        return fit_features(y_TF, self.d_out).reshape(*x.shape[:-1], self.d_out)
 
     def equation_factors(self) -> tuple[Tensor, ...]:
         """G1, G2, ...: each with its outputs, ranks and inputs (structure/plan.py, ``factor_axes``)."""
@@ -273,6 +336,15 @@ class ChainLinear(Linear):
             order = [own.index(axis) for axis in factor_axes(self.sizes.num_factors, step.number)]
             found[step.number] = self.factor(factor.name).permute(order)
         return tuple(found[number] for number in sorted(found))
+
+    @torch.no_grad()
+    def take_factors(self, factors: Sequence[Tensor]) -> None:
+        """Copy G1, G2, ... of the equation."""
+        for factor in self.plan.factors:
+            step = factor.step
+            named = factor_axes(self.sizes.num_factors, step.number)
+            order = [named.index(axis) for axis in (*step.batch, *step.new, *step.contracted)]
+            getattr(self, factor.name).copy_(factors[step.number - 1].permute(order))
 
     def from_dense(self, weight: Tensor) -> Tensor:
         """ValueError: no closed form is known for the nearest map of three factors and more."""
@@ -299,7 +371,7 @@ def product_shapes(plan: LinearPlan) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def of_gelu(layer: nn.Module, x: Tensor) -> Tensor:
     """layer(GELU(x)), by a kernel that never writes GELU(x) where the layer has one."""
-    y: Tensor = layer(x, gelu=True) if isinstance(layer, EinsumLinear) else layer(functional.gelu(x))
+    y: Tensor = layer(x, gelu=True) if isinstance(layer, Linear) else layer(functional.gelu(x))
     return y
 
 

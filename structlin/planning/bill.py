@@ -9,8 +9,9 @@ from typing import Any
 
 from rich.console import Console
 
+from structlin.anatomy.compute import flops_between
 from structlin.anatomy.kinds import rounding_of
-from structlin.anatomy.ledger import Ledger, ledger
+from structlin.anatomy.ledger import FLOPS_PER_MAC, Ledger, ledger
 from structlin.anatomy.memory import GB, advice, fitted, peak
 from structlin.config.identity import run_id, to_mapping
 from structlin.config.request import Site
@@ -20,7 +21,7 @@ from structlin.drawing import terminal
 from structlin.errors import UserError
 from structlin.planning.grid import Cell, Plan
 from structlin.planning.guess import guessed_seconds
-from structlin.planning.horizon import LONG_WARMUP, flops_per_step, warmup_share
+from structlin.planning.horizon import LONG_WARMUP, warmup_share
 from structlin.runs.job import Job
 from structlin.runs.speeds import Throughputs
 
@@ -81,7 +82,7 @@ class Line:
             "budget_flops": cell.budget_flops,
             "macs_per_token": macs,
             "params": {**self.costs.params, "total": self.costs.params_total},
-            "flops": {"training": 6 * macs * cell.tokens, "paper": macs * cell.tokens},
+            "flops": {"training": cell.training_flops, "paper": cell.training_flops // FLOPS_PER_MAC["training"]},
             "rounding": rounding_of(science),
             "seconds": self.seconds,
             "guessed_seconds": self.guess,
@@ -120,8 +121,12 @@ def make_bill(plan: Plan, site: Site, workers: int, pending: Sequence[Job] | Non
     throughputs = Throughputs(site.runs, site.machine)
     lines = tuple(_line(cell, site, throughputs) for cell in plan.cells)
     planned = {job.run_id for job in plan.jobs}
-    steps = [(job.science, trained_steps(job, planned)) for job in (plan.jobs if pending is None else pending)]
-    total_flops = sum(flops_per_step(science) * count for science, count in steps)
+    jobs = plan.jobs if pending is None else pending
+    steps = [(job.science, trained_steps(job, planned)) for job in jobs]
+    total_flops = sum(
+        flops_between(job.science, job.target_step - count, job.target_step)
+        for job, (_, count) in zip(jobs, steps, strict=True)
+    )
     recomputed_flops = sum(_recomputed(science, site) * count for science, count in steps)
     seconds = [_seconds(science, count, site, throughputs) for science, count in steps]
     guesses = [

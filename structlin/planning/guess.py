@@ -8,9 +8,9 @@ the steps measured on an H200 (docs/gpu.md), on the slow side, since others move
 
 from __future__ import annotations
 
+from structlin.anatomy.compute import flops_between
 from structlin.config.placement import Placement
 from structlin.config.science import Science
-from structlin.planning.horizon import flops_per_step
 from structlin.runs.machine import gpu_names
 
 CORE_FLOPS, GPU_FLOPS = 1.4e10, 3e14
@@ -28,16 +28,16 @@ MIXTURE, WIDE = 8, 3
 def guessed_seconds(science: Science, steps: int, placement: Placement) -> float:
     """Seconds of training ``steps`` steps alone on this machine, evaluations and start left out."""
     if placement.device != "cpu" and gpu_names():
-        return steps * _gpu_step(science)
+        return _gpu_seconds(science, steps)
     speed = CORE_FLOPS * placement.threads
     if science.structure.name != "dense" or science.moe.kind != "none":
         speed *= STRUCTURED
-    return steps * (science.model.num_layers * CORE_LAYER_SECONDS + flops_per_step(science) / speed)
+    return steps * science.model.num_layers * CORE_LAYER_SECONDS + flops_between(science, 0, steps) / speed
 
 
-def _gpu_step(science: Science) -> float:
+def _gpu_seconds(science: Science, steps: int) -> float:
     model = science.model
     moved = GPU_PLACE_SECONDS * science.optim.batch_tokens * model.num_layers * model.d_model
     moved *= MIXTURE if science.moe.kind != "none" else 1
-    computed = flops_per_step(science) / GPU_FLOPS * (1 if model.dtype == "bfloat16" else WIDE)
-    return model.num_layers * GPU_LAYER_SECONDS + max(moved, computed)
+    computed = flops_between(science, 0, steps) / GPU_FLOPS * (1 if model.dtype == "bfloat16" else WIDE)
+    return steps * model.num_layers * GPU_LAYER_SECONDS + max(steps * moved, computed)

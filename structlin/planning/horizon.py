@@ -1,27 +1,16 @@
-"""How many steps does a budget buy, and at which steps is a run evaluated?"""
+"""How many steps do tokens take, and at which steps is a run evaluated?"""
 
 from __future__ import annotations
 
-from structlin.anatomy.ledger import ledger
 from structlin.config.science import Science
 
 LONG_WARMUP = 0.2
 """A cell whose warm-up is a larger share of its steps is flagged: it tells little about the constant rate."""
 
 
-def steps_for_flops(science: Science, training_flops: float) -> int:
-    """Whole steps whose training FLOPs (6 per MAC and token) are nearest to the budget; 0 if it buys less than half."""
-    return round(training_flops / flops_per_step(science))
-
-
 def steps_for_tokens(science: Science, tokens: float) -> int:
     """Whole steps that cover the tokens."""
     return -(-int(tokens) // science.optim.batch_tokens)
-
-
-def flops_per_step(science: Science) -> float:
-    """Training FLOPs of one optimizer step."""
-    return ledger(science).flops_per_token("training") * science.optim.batch_tokens
 
 
 def evaluation_steps(science: Science, last: int, per_decade: int) -> tuple[int, ...]:

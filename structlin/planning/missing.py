@@ -6,11 +6,11 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from structlin.anatomy.compute import flops_between
 from structlin.config.request import SweepRequest, Template
 from structlin.errors import UserError
 from structlin.planning.decide import BASELINE, Answer, answers, task_without_pilot
 from structlin.planning.grid import Plan, plan_sweep
-from structlin.planning.horizon import flops_per_step
 
 SEEDS = (2, 3, 4, 6, 8)
 WIDTHS = (2, 4, 6)
@@ -158,7 +158,7 @@ def _reached(request: SweepRequest, names: set[str]) -> float | None:
         return None
     if not all(answer.decides for answer in answers(plan, request) if answer.variant in names):
         return None
-    return sum(flops_per_step(job.science) * job.target_step for job in plan.jobs)
+    return sum(flops_between(job.science, 0, job.target_step) for job in plan.jobs)
 
 
 def _more(count: int, noun: str) -> str:

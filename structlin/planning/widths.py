@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
+from structlin.anatomy.compute import steps_for_flops
 from structlin.anatomy.ledger import ledger
 from structlin.config.grid import GridConfig
 from structlin.config.request import Template
 from structlin.config.science import Science
 from structlin.errors import UserError
-from structlin.planning.horizon import steps_for_flops, warmup_share
+from structlin.planning.beginning import run_of
+from structlin.planning.horizon import warmup_share
 from structlin.structure.sizes import UnservedWidth
 
 MOST_WIDTH = 1 << 20
@@ -69,8 +72,8 @@ def outlives_warmup(science: Science, steps: int) -> bool:
 
 
 def _affordable(template: Template, width: int, budget: float) -> bool:
-    trunk = template.trunk(width)
-    return outlives_warmup(trunk, steps_for_flops(trunk, budget))
+    steps = steps_for_flops(partial(run_of, template, width), budget)
+    return outlives_warmup(run_of(template, width, max(1, steps)), steps)
 
 
 def lattice(template: Template, fractions: tuple[int, ...] | None, high: float) -> Iterator[int]:

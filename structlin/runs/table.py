@@ -21,6 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from structlin.anatomy.compute import flops_until, inherited_flops, is_even, step_flops
+from structlin.anatomy.guide import guide_steps
 from structlin.anatomy.ledger import alike, ledger
 from structlin.config.identity import run_id, science_from, to_mapping
 from structlin.config.science import SCHEMA, Science
@@ -167,6 +169,12 @@ class _Shared:
     """Forward MACs per token that its steps spend again."""
     batch_tokens: int
     warmup_steps: int
+    guide_steps: int
+    """Steps in which a dense matrix guides the factors."""
+    is_even: bool
+    """Whether every update costs alike."""
+    inherited_flops: int
+    """Training FLOPs of the run that it starts from."""
     machine: str
     shape: str
     """With the machine: what its speed depends on."""
@@ -210,10 +218,11 @@ def _record(run: Measured) -> tuple[_Record, str, str]:
         | origin
         | _corpus_columns(run.origin.get("corpus") or {})
     )
-    config = flat(to_mapping(science) if run.config is None else run.config)
+    config = flat(_with_parent_as_text(to_mapping(science) if run.config is None else run.config))
     columns = own | {f"config.{name}": value for name, value in config} | dict.fromkeys(_OF_RUN)
     recomputed = ledger(science).recomputed_macs_per_token if recompute else 0
     others: list[Any] = [recomputed, science.optim.batch_tokens, science.schedule.warmup_steps]
+    others += [guide_steps(science), is_even(science), inherited_flops(science)]
     others += [str(run.origin.get("machine")), shape_key(science), run.torn]
     names = json.dumps([len(own), *columns])
     values = json.dumps([*others, list(columns.values())])
@@ -227,6 +236,14 @@ def _more(rows: Sequence[Mapping[str, float]]) -> str:
     """Errors and losses besides the first, a list a name, null where an evaluation lacks one."""
     names = [name for name in measures.MORE if any(name in row for row in rows)]
     return json.dumps({name: [row.get(name) for row in rows] for name in names})
+
+
+def _with_parent_as_text(config: dict[str, Any]) -> dict[str, Any]:
+    """A config whose parent, which has as many fields again, is one column of JSON."""
+    start = config.get("start")
+    if not isinstance(start, Mapping) or not start.get("parent"):
+        return config
+    return {**config, "start": {**start, "parent": json.dumps(start["parent"], sort_keys=True)}}
 
 
 def _corpus_columns(corpus: Mapping[str, Any]) -> dict[str, float]:
@@ -302,7 +319,7 @@ class _Rows:
         """What differs from row to row."""
         own = {
             name: np.asarray([getattr(shared, name) for shared in self._shared])[of_group]
-            for name in ("batch_tokens", "warmup_steps", "recomputed_macs")
+            for name in ("batch_tokens", "warmup_steps", "guide_steps", "recomputed_macs", "inherited_flops")
         }
         costs = {
             name: columns[name].values.to_numpy(dtype=float)[of_group]
@@ -310,6 +327,7 @@ class _Rows:
         }
         steps = np.concatenate([self._steps[run] for run in order])
         tokens = steps * own["batch_tokens"]
+        beyond = np.concatenate([self._beyond(run) for run in order])
         return pd.DataFrame(
             {
                 "step": steps,
@@ -317,10 +335,12 @@ class _Rows:
                 "in_warmup": steps <= own["warmup_steps"],
                 "val_loss": np.concatenate([self._losses[run] for run in order]),
                 **self._besides(order),
-                "training_flops": 6.0 * costs["macs_per_token"] * tokens,
-                "paper_flops": costs["macs_per_token"] * tokens,
+                "in_guide": steps < own["guide_steps"],
+                "training_flops": 6.0 * costs["macs_per_token"] * tokens + beyond,
+                "inherited_flops": own["inherited_flops"].astype(float),
+                "paper_flops": costs["macs_per_token"] * tokens + beyond / 6.0,
                 "epochs": tokens / costs["train_tokens"],
-                "logged_flops": costs["logged_macs_per_token"] * tokens,
+                "logged_flops": costs["logged_macs_per_token"] * tokens + beyond / 6.0,
                 "recomputed_flops": 2.0 * own["recomputed_macs"] * tokens,
             }
         )
@@ -334,6 +354,15 @@ class _Rows:
             )
             for name in names
         }
+
+    def _beyond(self, run: int) -> Floats:
+        """Training FLOPs of a run's rows beyond 6 N D; most runs have none."""
+        shared, steps = self._shared[self._group_of[run]], self._steps[run]
+        if shared.is_even:
+            return np.zeros(len(steps))
+        config = config_of(shared.columns) | {"seed": self._seeds[run]}
+        science = science_from(config)
+        return np.array([flops_until(science, int(step)) - step_flops(science) * int(step) for step in steps], float)
 
 
 @dataclass(frozen=True)
@@ -470,6 +499,8 @@ def _id_of_now(row: Mapping[Any, Any]) -> str:
 def _plain(value: Any) -> Any:
     """The JSON value that a cell stands for."""
     if isinstance(value, str):
+        if value.startswith("{"):
+            return json.loads(value)
         return ast.literal_eval(value) if value.startswith("[") else value
     value = value.item() if isinstance(value, np.generic) else value
     return None if value is None or value != value else value

@@ -22,11 +22,13 @@ from torch import nn
 
 from structlin.host.files import write_atomically
 from structlin.runs.checkpoints import path_of, step_of
-from structlin.training.optim import portable
+from structlin.training.optim import names_of, portable
 from structlin.training.world import World
 
 _MAGIC = b"structlin checkpoint 1 "
 _HEADER_BYTES = len(_MAGIC) + 64 + 1
+GUIDE = ".guide.weight"
+"""How the name of a guide ends (nn/guide.py)."""
 _ZIP = b"PK"
 """How a file begins that was written before there were checksums."""
 
@@ -44,6 +46,7 @@ def state_of(step: int, model: nn.Module, optimizer: torch.optim.Optimizer, worl
         "step": step,
         "model": world.whole(model.state_dict()),
         "optimizer": world.whole(portable(optimizer.state_dict())),
+        "names": names_of(model, optimizer),
         "random_state": torch.get_rng_state(),
     }
 
@@ -66,11 +69,38 @@ def restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> i
 
     Damaged as in ``read``; an exception of torch for a file that does not fit.
     """
-    state = read(path)
+    return load(read(path), model, optimizer)
+
+
+def load(state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """What ``read`` gave, into a model and its optimizer; returns the step.
+
+    Guides that the model has no more are left out, with their moments; all else has to fit.
+    """
+    names = names_of(model, optimizer)
+    held = state.get("names", names)
+    if held != names:
+        state = _without_guides(state, held, optimizer, names)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["random_state"])
     return int(state["step"])
+
+
+def _without_guides(
+    state: dict[str, Any], held: list[str], optimizer: torch.optim.Optimizer, names: list[str]
+) -> dict[str, Any]:
+    """The state of a guided model as that of the model alone. Damaged where they differ in more than guides."""
+    if unknown := [name for name in set(held) ^ set(names) if not name.endswith(GUIDE) or name in names]:
+        raise Damaged(f"it is of another model: {', '.join(sorted(unknown)[:3])}")
+    number = {name: place for place, name in enumerate(held)}
+    moments = state["optimizer"]["state"]
+    kept = {place: moments[number[name]] for place, name in enumerate(names) if number[name] in moments}
+    return {
+        **state,
+        "model": without_guides(state["model"]),
+        "optimizer": {**portable(optimizer.state_dict()), "state": kept},
+    }
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -106,6 +136,11 @@ def _verified(stream: io.FileIO) -> int:
         if (name := archive.testzip()) is not None:
             raise Damaged(f"the checksum of {name} is another")
     return 0
+
+
+def without_guides(weights: dict[str, Any]) -> dict[str, Any]:
+    """The weights of a model's state alone."""
+    return {name: value for name, value in weights.items() if not name.endswith(GUIDE)}
 
 
 class _Hashing:

@@ -24,6 +24,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from structlin.nn.guide import guides
 from structlin.nn.ranks import join
 from structlin.training.world import GO_ON, move
 
@@ -135,7 +136,12 @@ class Group:
             # torch 2.13 names the option anew; the new name is unknown to 2.11. A router's buffer differs by rank.
             warnings.simplefilter("ignore", FutureWarning)
             return DistributedDataParallel(
-                model, broadcast_buffers=False, gradient_as_bucket_view=True, init_sync=False
+                model,
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+                init_sync=False,
+                # A guide that is not drawn takes no part in a step.
+                find_unused_parameters=any(True for _ in guides(model)),
             )
 
     @contextmanager
@@ -197,7 +203,9 @@ class Group:
             assert parameter.grad is not None
             parameter.grad = self.mean(parameter.grad)
         # Sharded and whole gradients cannot be stacked; the norm of both norms is that of all.
-        norms = [_whole(nn.utils.get_total_norm([_gradient(p) for p in some])) for some in (sharded, whole) if some]
+        # A guide that was not drawn has no gradient.
+        with_one = ([p for p in some if p.grad is not None] for some in (sharded, whole))
+        norms = [_whole(nn.utils.get_total_norm([_gradient(p) for p in some])) for some in with_one if some]
         norm = torch.stack(norms).norm() if len(norms) > 1 else norms[0]
         for some in (sharded, whole):
             nn.utils.clip_grads_with_norm_(some, limit, norm)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
+from structlin.anatomy.compute import flops_until
+from structlin.anatomy.guide import guide_steps
 from structlin.anatomy.ledger import Ledger, ledger
 from structlin.anatomy.memory import advice, fitted, peak
 from structlin.config.placement import Placement
@@ -20,7 +21,6 @@ from structlin.config.science import Science
 from structlin.errors import UserError, one_line
 from structlin.host.speech import say
 from structlin.host.storage import storage_error
-from structlin.nn.blocks import recompute
 from structlin.runs import checkpoints, measures
 from structlin.runs.attempt import Attempt, Superseded
 from structlin.runs.claim import Claim
@@ -29,10 +29,11 @@ from structlin.runs.store import RunFolder, Store, digest_of
 from structlin.runs.tracking.mirror import open_mirror
 from structlin.tasks.catalogue import open_task
 from structlin.training import checkpoint
+from structlin.training.beginning import begin_from_parent
 from structlin.training.device import GB, gpu_bytes, pick_device, settle
 from structlin.training.failures import DeadGpu, is_dead, is_out_of_gpu_memory, reason_of
 from structlin.training.loop import Diverged, Interrupted, Trainer
-from structlin.training.optim import make_optimizer
+from structlin.training.made import Made
 from structlin.training.parts import parts_of
 from structlin.training.provenance import provenance, unbuilt_kernels
 from structlin.training.world import ONE_PROCESS, World
@@ -120,41 +121,54 @@ def _train(
     settle(device, placement, job.science)
     parts = parts_of(job.science, placement, world.world_size)
     task = open_task(job.science, data_root)
-    model = task.build_model()
-    if placement.recompute:
-        recompute(model)
-    unbuilt = unbuilt_kernels(task, model, device)
+    first = Made(job, task, placement)
+    unbuilt = unbuilt_kernels(task, first.model, device)
     corpus = getattr(task, "corpus", None)
     record = provenance(device, placement, job.science, task.manifest_hash, unbuilt, world, corpus)
     world.from_first(lambda: _record_provenance(folder, attempt, record))
-    optimizer = make_optimizer(model, job.science.optim)
     evaluated = world.from_first(lambda: _evaluated(folder))
-    start = world.from_first(lambda: _resume(job, attempt, store, model, optimizer, evaluated))
-    costs = ledger(job.science)
+    start = world.from_first(lambda: _resume(job, attempt, store, first, evaluated))
+    if start == 0 and job.science.start.parent is not None:
+        world.from_first(lambda: begin_from_parent(job, store, attempt, task, first))
     world.from_first(lambda: _tell_start(job, attempt, start))
-    forward = world.place(model, optimizer, device)
     with open_mirror(job.science, folder, placement) if world.is_first else contextlib.nullcontext(_ignore) as observe:
-        trainer = Trainer(
-            job=job,
-            attempt=attempt,
-            task=task,
-            model=model,
-            forward=forward,
-            optimizer=optimizer,
-            device=device,
-            placement=placement,
-            macs_per_token=costs.macs_per_token,
-            observe=observe,
-            should_stop=should_stop,
-            evaluations=_evaluations(job, evaluated, start),
-            world=world,
-            parts=parts,
-            step=start,
-        )
+
+        def trained(made: Made, step: int) -> Trainer:
+            """As far as this model goes."""
+            return Trainer(
+                job=job,
+                attempt=attempt,
+                task=task,
+                model=made.model,
+                forward=world.place(made.model, made.optimizer, device),
+                optimizer=made.optimizer,
+                device=device,
+                placement=placement,
+                observe=observe,
+                should_stop=should_stop,
+                evaluations=_evaluations(job, evaluated, start),
+                world=world,
+                parts=parts,
+                step=step,
+                is_guided=made.is_guided,
+            )
+
+        trainer = trained(first.at(start), start)
         state, reason = _outcome(trainer)
+        if state == "done" and first.is_guided and trainer.step >= guide_steps(job.science):
+            # The guides have gone: the model without them goes on from the checkpoint, as it would at another start.
+            step = trainer.step
+            del trainer
+            world.from_first(lambda: _restore(attempt, first.at(step), step))
+            trainer = trained(first.at(step), step)
+            state, reason = _outcome(trainer)
         # Before the mirror closes: a dead network may hold that up, and what was trained stands by then.
-        world.from_first(lambda: _tell_end(job, folder, attempt, costs, trainer.step, state, reason))
+        world.from_first(lambda: _tell_end(job, folder, attempt, trainer.step, state, reason))
     return state
+
+
+def _restore(attempt: Attempt, made: Made, step: int) -> None:
+    checkpoint.restore(checkpoints.path_of(attempt.checkpoints, step), made.model, made.optimizer)
 
 
 def _evaluated(folder: RunFolder) -> set[int]:
@@ -172,8 +186,8 @@ def _tell_start(job: Job, attempt: Attempt, step: int) -> None:
     attempt.set_status("running", step=step, target_step=job.target_step)
 
 
-def _tell_end(job: Job, folder: RunFolder, attempt: Attempt, costs: Ledger, step: int, state: str, reason: str) -> None:
-    attempt.publish(make_result(job, folder, costs, state))
+def _tell_end(job: Job, folder: RunFolder, attempt: Attempt, step: int, state: str, reason: str) -> None:
+    attempt.publish(make_result(job, folder, ledger(job.science), state))
     attempt.set_status(state, step=step, target_step=job.target_step, **({"reason": reason} if reason else {}))
 
 
@@ -278,8 +292,7 @@ def _resume(
     job: Job,
     attempt: Attempt,
     store: Store,
-    model: nn.Module,
-    optimizer: torch.optim.AdamW,
+    made: Made,
     evaluated: set[int],
 ) -> int:
     """Load the newest checkpoint that lies before every missing evaluation; returns its step, or 0."""
@@ -287,22 +300,17 @@ def _resume(
     latest = min(missing, default=job.target_step)
     for path in _candidates(job, attempt, store, latest):
         try:
-            step = checkpoint.restore(path, model, optimizer)
+            held = checkpoint.read(path)
+            made.at(int(held["step"]))
+            step = checkpoint.load(held, made.model, made.optimizer)
             if not checkpoint.has_checksum(path):
                 say(f"{attempt.run_id}: {path.name} was written without a checksum and is believed")
             return step
         except Exception as error:  # a torn file can raise anything; an older one, or a fresh start, gives the same run
             say(f"{attempt.run_id}: cannot use {path.name} ({one_line(error)[:200]}); going back further")
-            _start_afresh(job, model, optimizer)
+            made.at(0, afresh=True)
+            torch.manual_seed(job.science.seed)
     return 0
-
-
-def _start_afresh(job: Job, model: nn.Module, optimizer: torch.optim.AdamW) -> None:
-    from structlin.nn.spec import initialise
-
-    initialise(model, job.science.seed)
-    optimizer.state.clear()
-    torch.manual_seed(job.science.seed)
 
 
 def _candidates(job: Job, attempt: Attempt, store: Store, latest: int) -> Iterator[Path]:
@@ -320,7 +328,13 @@ def _candidates(job: Job, attempt: Attempt, store: Store, latest: int) -> Iterat
 def make_result(job: Job, folder: RunFolder, costs: Ledger, state: str) -> dict[str, Any]:
     """What came out, for result.json. It holds no time and no machine, so equal runs have equal bytes."""
     evaluations = [
-        {"step": row["step"], "tokens": row["tokens"], "val_loss": row["val_loss"], **measures.of_row(row)}
+        {
+            "step": row["step"],
+            "tokens": row["tokens"],
+            "val_loss": row["val_loss"],
+            **measures.of_row(row),
+            **({"in_guide": True} if row.get("in_guide") else {}),
+        }
         for row in folder.journal.evaluations()
     ]
     step = evaluations[-1]["step"] if evaluations else 0
@@ -333,6 +347,6 @@ def make_result(job: Job, folder: RunFolder, costs: Ledger, state: str) -> dict[
         "tokens": tokens,
         "macs_per_token": costs.macs_per_token,
         "params": costs.params,
-        "training_flops": 6 * costs.macs_per_token * tokens,
+        "training_flops": flops_until(job.science, step),
         "evaluations": evaluations,
     }

@@ -15,9 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from structlin.anatomy.compute import batch_number, flops_between
+from structlin.anatomy.guide import guide_share, guide_steps, guides_at
 from structlin.config.placement import Placement
 from structlin.config.science import Science
 from structlin.kernels.blocks import taken
+from structlin.nn.guide import set_guides
 from structlin.nn.router import router_record
 from structlin.runs import checkpoints
 from structlin.runs.attempt import BEAT_SECONDS, Attempt
@@ -58,7 +61,6 @@ class Trainer:
     optimizer: torch.optim.AdamW
     device: torch.device
     placement: Placement
-    macs_per_token: int
     observe: Observer
     """Is shown every journal row (the W&B mirror)."""
     should_stop: Callable[[], bool]
@@ -70,6 +72,8 @@ class Trainer:
     """Parts in which this process computes its share of a batch."""
     step: int = 0
     """Updates so far; at first those of the checkpoint that was loaded."""
+    is_guided: bool = False
+    """Whether the model holds guides (nn/guide.py)."""
     _journal: Journal = field(init=False)
     _saved_at: float = field(init=False)
     _saved_step: int = field(init=False)
@@ -82,7 +86,8 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self._journal = self.attempt.journal
-        self._forward = compiled(self.forward, self.placement, self.device)
+        # Guides are drawn anew at every step: nothing of it could be traced once and for all.
+        self._forward = self.forward if self.is_guided else compiled(self.forward, self.placement, self.device)
         self._updates = make_update(
             self.science,
             self.task,
@@ -93,10 +98,16 @@ class Trainer:
             self.device,
             self.parts,
             self.world,
+            is_guided=self.is_guided,
         )
         self._saved_at = self._beat_at = time.monotonic()
         self._saved_step = self.step
         self._clock = (time.monotonic(), self.step)
+
+    @property
+    def until(self) -> int:
+        """The step at which this model ends: the job's last one, or the last that guides are there for."""
+        return min(self.job.target_step, guide_steps(self.science)) if self.is_guided else self.job.target_step
 
     @property
     def science(self) -> Science:
@@ -110,11 +121,11 @@ class Trainer:
         """
 
         def read(step: int) -> Batch:
-            return self.task.train_batch(step, self.world)
+            return self.task.train_batch(batch_number(self.science, step), self.world)
 
         try:
             readers = getattr(self.task, "readers", 1)
-            with batches(read, self.device, self.job.target_step, readers) as batch_of:
+            with batches(read, self.device, self.until, readers) as batch_of:
                 self._train(batch_of)
         finally:
             self._background.wait()
@@ -122,6 +133,10 @@ class Trainer:
     def _train(self, batch_of: Read) -> None:
         while True:
             # ---- evaluate and save at the state after ``step`` updates
+            if self.is_guided and self.step >= guide_steps(self.science):
+                # What follows is another model's, the one without guides.
+                self._save()
+                return
             if self.step in self.evaluations:
                 self._evaluate()
             if self.step >= self.job.target_step:
@@ -145,6 +160,8 @@ class Trainer:
 
     def _update(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """One optimizer step on a batch of the device; loss and gradient norm stay there, until the next."""
+        if self.is_guided:
+            set_guides(self.model, guide_share(self.science, self.step), guides_at(self.science, self.step))
         return self._updates(batch, self._rate(self.step))
 
     def _rate(self, step: int) -> float:
@@ -154,10 +171,14 @@ class Trainer:
     def _evaluate(self) -> None:
         began = time.monotonic()
         self.model.eval()
+        if self.is_guided:
+            share = guide_share(self.science, self.step)
+            set_guides(self.model, share, dict.fromkeys(guides_at(self.science, self.step), True))
         found = evaluated(self.task, self._forward, self.device, self.world)
         self.model.train()
         self._check(found["val_loss"])
-        self._record("eval", **found, seconds=time.monotonic() - began)
+        phase = {"in_guide": True} if self.is_guided else {}
+        self._record("eval", **found, **phase, seconds=time.monotonic() - began)
         # Time spent in evaluation is not training time.
         self._clock = (self._clock[0] + time.monotonic() - began, self._clock[1])
 
@@ -167,15 +188,15 @@ class Trainer:
         self._check(value)
         now = time.monotonic()
         since, step = self._clock
-        tokens_per_second = (self.step - step) * self.science.optim.batch_tokens / max(1e-9, now - since)
+        seconds = max(1e-9, now - since)
         self._clock = (now, self.step)
         self._record(
             "train",
             loss=value,
             grad_norm=float(norm),
             lr=self._rate(self.step - 1),
-            tokens_per_second=tokens_per_second,
-            flops_per_second=6 * self.macs_per_token * tokens_per_second,
+            tokens_per_second=(self.step - step) * self.science.optim.batch_tokens / seconds,
+            flops_per_second=flops_between(self.science, step, self.step) / seconds,
         )
         routing = router_record(self.model)
         if routing is not None:

@@ -21,7 +21,8 @@ def make_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
     specs = collect_specs(model)
     groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
-        groups[specs[name].rate, specs[name].decay, parameter.dim() == 0].append(parameter)
+        spec = specs[name]
+        groups[spec.rate, spec.role in optim.decayed, parameter.dim() == 0].append(parameter)
     assert sum(map(len, groups.values())) == len(list(model.parameters()))
     return torch.optim.AdamW(
         [
@@ -33,6 +34,12 @@ def make_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
         eps=optim.eps,
         fused=True,
     )
+
+
+def names_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
+    """Names of the parameters in the optimizer's order, by which its state dict numbers them."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def set_rates(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -7,7 +7,7 @@ from statistics import median
 
 import torch
 
-from structlin.anatomy.ledger import ledger
+from structlin.anatomy.compute import step_flops
 from structlin.anatomy.memory import fitted
 from structlin.config.placement import Placement
 from structlin.config.science import Science
@@ -46,7 +46,7 @@ def tokens_per_second(science: Science, placement: Placement) -> float:
     update = make_update(science, learner, model, forward, optimizer, placement, device, parts, ONE_PROCESS)
     inputs, targets = learner.random_batch(rows, torch.Generator().manual_seed(0))
     batch = (inputs.to(device), targets.to(device))
-    flops = 6 * ledger(science).macs_per_token * rows * science.model.context
+    flops = step_flops(science) // science.rows * rows
     steps = int(min(MOST_STEPS, max(3, PROBE_FLOPS // flops)))
     seconds = []
     first = 1 if isinstance(update, Update) else WARM_UPS + 1
@@ -63,5 +63,5 @@ def rows_of(science: Science, placement: Placement, device: torch.device) -> int
     """Sequences of a measured step: all on a GPU, which a part would leave idle; on a CPU what takes a second."""
     if device.type == "cuda":
         return science.rows
-    a_row = 6 * ledger(science).macs_per_token * science.model.context
+    a_row = step_flops(science) / science.rows
     return max(1, min(science.rows, int(PROBE_FLOPS // (3 * a_row))))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from analysis.missing import NEEDED
+from structlin.anatomy.compute import step_flops
 from structlin.anatomy.ledger import ledger
 from structlin.command.help import page
 from structlin.config.compose import CONFIG_DIR
@@ -17,7 +18,6 @@ from structlin.data import DataRecipe, prepare
 from structlin.errors import UserError
 from structlin.launch.carry_out import run_sweep
 from structlin.planning.grid import plan_sweep
-from structlin.planning.horizon import flops_per_step
 from structlin.runs.job import Job
 from structlin.runs.store import Store
 from structlin.structure import Theta
@@ -76,7 +76,7 @@ def test_the_small_regression_study_is_what_it_says(tmp_path: Path) -> None:
         assert all(cell.science.optim.batch_tokens == 512 for cell in cells)
     for structure in by_structure:
         jobs = [job for job in plan.jobs if job.science.structure.theta == structure]
-        flops = [flops_per_step(job.science) * step for job in jobs for step in job.evaluations]
+        flops = [step_flops(job.science) * step for job in jobs for step in job.evaluations]
         assert max(flops) / min(flops) >= 10**1.5
     places = {Theta.parse(theta).taxonomy for theta in by_structure}
     assert len(places) >= 7

@@ -23,7 +23,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from structlin.anatomy.ledger import ledger
 from structlin.config.identity import build as build_config
 from structlin.config.identity import science_from, to_mapping
 from structlin.config.placement import Placement
@@ -37,7 +36,7 @@ from structlin.structure import lookup
 from structlin.tasks.catalogue import open_learner
 from structlin.tasks.protocol import Batch, Task
 from structlin.training.loop import Trainer
-from structlin.training.optim import make_optimizer
+from structlin.training.made import Made
 from structlin.training.world import ONE_PROCESS
 
 FILE = Path(__file__).with_name("losses.json")
@@ -135,17 +134,49 @@ _PUBLISHED: list[Case] = [
     ("language", "dense", "low_rank", "fixed", "cosine", {"model.weight_norm_experts": "shared"}),
     ("language", "dense", "ffn", "none", "constant", {"moe.layers": "ffn", "moe.router_start": "random"}),
 ]
+_RECIPE = {
+    "model.positions": "rope",
+    "model.tied": True,
+    "model.qk_norm": False,
+    "model.branch_scale": "one",
+    "model.logit_scale": "sqrt",
+    "model.init": "fixed",
+    "model.biases": ["blocks.*", "norm"],
+    "model.structured": ["blocks.[1-9]*.ffn.*"],
+    "optim.rate_rule": "plain",
+    "optim.weight_decay": 0.1,
+    "optim.decayed": ["factor", "embedding", "gain", "bias"],
+}
+_RECIPES: list[Case] = [
+    # The recipe of StructuredFFN and its options.
+    ("language", "dense", "none", "none", "cosine", _RECIPE),
+    ("language", "low_rank", "none", "none", "cosine", _RECIPE | {"model.init": "svd"}),
+    ("language", "btt", "none", "none", "constant", _RECIPE | {"model.init": "orthonormal", "model.kv_heads": 1}),
+    ("language", "btt", "none", "none", "constant", {"model.positions": "rope", "model.attention_width": 24}),
+    ("pixels", "low_rank", "none", "fixed", "constant", {"model.tied": True, "model.kv_heads": 1}),
+    ("regression", "low_rank", "none", "none", "constant", {"model.init": "svd", "optim.rate_rule": "plain"}),
+]
+
+
+_GUIDED: list[Case] = [
+    # A dense matrix beside the factors, all along or as it is drawn.
+    ("language", "btt", "none", "none", "constant", {"guide.kind": "full", "guide.steps": 40}),
+    ("regression", "low_rank", "none", "fixed", "cosine", {"guide.kind": "stochastic", "guide.share": 1.0}),
+]
 
 
 def cases() -> dict[str, Science]:
     """All cases by name."""
-    return {_name(case): _science(case) for case in (*_PLAIN, *_MIXTURES, *_OPTIONS, *_PUBLISHED)}
+    return {_name(case): _science(case) for case in (*_PLAIN, *_MIXTURES, *_OPTIONS, *_PUBLISHED, *_RECIPES, *_GUIDED)}
 
 
 def _name(case: Case) -> str:
     task, structure, mixture, norm, schedule, changes = case
     words = [task, structure, f"moe={mixture}", f"norm={norm}", schedule]
-    shown = changes.items() if changes is not _PIXELS else [("published", "yes")]
+    shown: Any = changes.items()
+    for name, recipe in (("published", _PIXELS), ("structured_ffn", _RECIPE)):
+        if changes.keys() >= recipe.keys():
+            shown = [(name, "yes"), *((key, value) for key, value in changes.items() if recipe.get(key) != value)]
     return " ".join(words + [f"{key.rpartition('.')[2]}={value}" for key, value in shown])
 
 
@@ -169,6 +200,7 @@ def _plain(task: str) -> dict[str, Any]:
     return {
         "task": task,
         "structure": {},
+        "guide": {},
         "model": ({"name": "mlp"} if task == "regression" else gpt2) | shape,
         "data": {"name": {"language": "sotu", "pixels": "digits", "regression": "teacher"}[task]},
         "optim": {"lr": RATE, "batch_tokens": 128 if task == "pixels" else 32},
@@ -207,22 +239,22 @@ def _losses(science: Science) -> list[float]:
 def _trainer(science: Science) -> Trainer:
     """A run without a folder and data, as training/entry.py puts it together."""
     learner, device = open_learner(science), torch.device("cpu")
-    model = learner.build_model()
-    optimizer = make_optimizer(model, science.optim)
+    job, placement = Job(science, (STEPS,)), Placement(device="cpu", tracking="journal")
+    made = Made(job, cast(Task, learner), placement)
     return Trainer(
-        job=Job(science, (STEPS,)),
+        job=job,
         attempt=cast(Attempt, SimpleNamespace(journal=None)),
         task=cast(Task, learner),
-        model=model,
-        forward=ONE_PROCESS.place(model, optimizer, device),
-        optimizer=optimizer,
+        model=made.model,
+        forward=ONE_PROCESS.place(made.model, made.optimizer, device),
+        optimizer=made.optimizer,
         device=device,
-        placement=Placement(device="cpu", tracking="journal"),
-        macs_per_token=ledger(science).macs_per_token,
+        placement=placement,
         observe=lambda row: None,
         should_stop=lambda: False,
         evaluations=frozenset(),
         world=ONE_PROCESS,
+        is_guided=made.is_guided,
     )
 
 

@@ -23,7 +23,8 @@ FOLDER = CONFIG_DIR / "study"
 LISTS = yaml.safe_load((CONFIG_DIR / "deviations.yaml").read_text())
 DEVIATIONS: list[dict[str, Any]] = LISTS["deviations"]
 SMALL_SCALES = {"small": ("language", "paper"), "pixels_small": ("pixels", "pixels"),
-                "regression_small": ("regression", "regression")}  # fmt: skip
+                "regression_small": ("regression", "regression"),
+                "structured_ffn_small": ("language", "structured_ffn")}  # fmt: skip
 SCALE_OF = {"language": "small", "pixels": "pixels_small", "regression": "regression_small"}
 DERIVED = {"schema", "numerics", "schedule.horizon_steps", "schedule.cooldown_fraction", "structure.theta"}
 """What says nothing of its own: versions, what steps and designs make of a schedule, and theta, which has a name."""
@@ -171,7 +172,7 @@ def gathered(study: str, size: str) -> dict[str, set[Any]]:
 @pytest.mark.parametrize("scale", SMALL_SCALES)
 def test_a_small_scale_changes_what_it_says_and_nothing_else(scale: str) -> None:
     task, large = SMALL_SCALES[scale]
-    more = ["moe=btt"] if task == "language" else []
+    more = ["moe=btt"] if large == "paper" else []
     pair = [{name: {str(value)} for name, value in values(scale_science(task, name_of_scale, *more)).items()}
             for name_of_scale in (scale, large)]  # fmt: skip
     assert differing(*pair) == set(LISTS["scales"][scale])

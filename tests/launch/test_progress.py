@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from structlin.anatomy.compute import step_flops
 from structlin.launch import progress
 from structlin.launch.local import Task
 from structlin.launch.progress import Clock, Reporter, flops_of, heartbeat
 from structlin.launch.reconcile import JobState
-from structlin.planning.horizon import flops_per_step
 from structlin.runs.job import Job
 from structlin.runs.store import RunFolder
 from tests.tiny import tiny
@@ -53,7 +53,7 @@ def task(tmp_path: Path, step: int, target: int = 100, outcome: str = "", began:
 def test_the_line_says_what_is_done_runs_and_is_left(tmp_path: Path) -> None:
     now = [0.0]
     tasks = [task(tmp_path, 100, outcome="done"), task(tmp_path, 50), task(tmp_path, 0), task(tmp_path, 0, began=0.0)]
-    per_step = flops_per_step(tiny())
+    per_step = step_flops(tiny())
     assert flops_of(tasks) == (150 * per_step, 400 * per_step)
     clock = Clock(0.0, 400 * per_step, now=lambda: now[0])
     assert clock.left(0.0) is None

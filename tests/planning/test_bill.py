@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from bench.fake_cuda import case
+from structlin.anatomy.compute import step_flops
 from structlin.anatomy.kinds import rounding_of
 from structlin.anatomy.ledger import ledger
 from structlin.config.doors import sweep_request
@@ -19,7 +20,6 @@ from structlin.planning import bill, guess
 from structlin.planning.bill import check_epochs, count, duration, make_bill, show, size, to_json
 from structlin.planning.grid import Plan, plan_sweep
 from structlin.planning.guess import guessed_seconds
-from structlin.planning.horizon import flops_per_step
 from structlin.runs.speeds import Throughputs
 from tests.planning.test_grid import request
 
@@ -52,7 +52,7 @@ def test_a_cooldown_pays_its_trunk_once_and_its_decays(site: Site) -> None:
     small, large = sorted(plan.cells, key=lambda cell: cell.step)
     decay = small.step - small.science.schedule.cooldown_start
     steps = large.step + decay  # the longest trunk and its own decay, and the decay that leaves it earlier
-    assert make_bill(plan, site, 1).total_flops == pytest.approx(steps * flops_per_step(large.science))
+    assert make_bill(plan, site, 1).total_flops == pytest.approx(steps * step_flops(large.science))
 
 
 def test_times_are_measured_or_said_not_to_be(site: Site) -> None:

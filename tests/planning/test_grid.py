@@ -8,6 +8,7 @@ from functools import cache
 
 import pytest
 
+from structlin.anatomy.compute import step_flops, steps_for_flops
 from structlin.anatomy.ledger import ledger
 from structlin.config.doors import sweep_request, train_request
 from structlin.config.grid import GridConfig
@@ -16,7 +17,7 @@ from structlin.config.request import SweepRequest, Template
 from structlin.config.science import Science
 from structlin.errors import UserError
 from structlin.planning.grid import Plan, plan_run, plan_sweep
-from structlin.planning.horizon import evaluation_steps, flops_per_step, steps_for_flops, steps_for_tokens
+from structlin.planning.horizon import evaluation_steps, steps_for_tokens
 from tests.tiny import tiny
 
 DESIGNS = ("frontier", "isoflop", "cooldown")
@@ -64,7 +65,7 @@ def test_a_cell_hits_its_budget_within_half_a_step(name: str, design: str) -> No
     assert {cell.budget_flops for cell in plan.cells} == {1e12, 1e13}
     for cell in plan.cells:
         assert cell.budget_flops is not None
-        assert abs(cell.training_flops - cell.budget_flops) <= 0.5 * flops_per_step(cell.science) * (1 + 1e-12)
+        assert abs(cell.training_flops - cell.budget_flops) <= 0.5 * step_flops(cell.science) * (1 + 1e-12)
         assert cell.tokens == cell.step * 1024
         assert cell.training_flops == 6 * ledger(cell.science).macs_per_token * cell.tokens
 
@@ -103,7 +104,7 @@ def test_widths_are_those_of_the_coarsest_lattice_that_holds_enough(
     for members in lattices:
         inside = [width for width in sizes if width in members and low <= sizes[width] <= high]
         warm = template.science.schedule.warmup_steps
-        lasting = [w for w in inside if steps_for_flops(template.trunk(w), budget) >= 2 * warm]
+        lasting = [w for w in inside if steps_for_flops(lambda _, w=w: template.trunk(w), budget) >= 2 * warm]
         found = lasting or found
         if len(found) >= min(points, 4):
             break
@@ -147,7 +148,7 @@ def test_a_budget_below_a_step_is_refused() -> None:
 
 def test_a_budget_of_one_step_is_one_step() -> None:
     trunk = request().templates[0].trunk(128)
-    (cell,) = plan_sweep(request(budgets=(flops_per_step(trunk),), widths=(128,))).cells
+    (cell,) = plan_sweep(request(budgets=(step_flops(trunk),), widths=(128,))).cells
     assert (cell.step, cell.training_flops) == (1, cell.budget_flops)
 
 
@@ -284,9 +285,9 @@ def test_a_run_within_its_warmup_is_evaluated_at_its_end() -> None:
 
 def test_steps_of_budgets_and_tokens() -> None:
     science = tiny()
-    step = flops_per_step(science)
+    step = step_flops(science)
     assert step == 6 * ledger(science).macs_per_token * 64
-    assert [steps_for_flops(science, share * step) for share in (0.4, 0.6, 10.4, 10.6)] == [0, 1, 10, 11]
+    assert [steps_for_flops(lambda _: science, share * step) for share in (0.4, 0.6, 10.4, 10.6)] == [0, 1, 10, 11]
     assert [steps_for_tokens(science, tokens) for tokens in (1, 64, 65, 640)] == [1, 1, 2, 10]
 
 
@@ -322,7 +323,7 @@ def test_a_family_is_planned_like_any_structure(arguments: list[str]) -> None:
     plan = plan_sweep(sweep_request(["scale=small", "budget=1e13", *arguments]))
     assert len(plan.cells) >= 3
     for cell in plan.cells:
-        assert abs(cell.training_flops - 1e13) <= 0.5 * flops_per_step(cell.science) * (1 + 1e-12)
+        assert abs(cell.training_flops - 1e13) <= 0.5 * step_flops(cell.science) * (1 + 1e-12)
 
 
 UNSERVED = {

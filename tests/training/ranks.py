@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from structlin.config.guide import GuideConfig
 from structlin.config.moe import MoeConfig
 from structlin.config.science import EvaluationConfig, Science
 from structlin.nn.ranks import ALONE, Ranks
@@ -47,6 +48,8 @@ def science(dtype: str, **changes: Any) -> Science:
 
 EXACT, ROUNDED = science("float64"), science("float32")
 EXPERTS = science("float64", moe=MoeConfig(kind="btt", num_experts=4))
+GUIDED = science("float64", guide=GuideConfig("stochastic", steps=8))
+"""Guides that are not drawn take no part in a step; from step 8 on there are none."""
 BEGUN, STOPPED, FULL = (science("float64", seed=seed) for seed in (1, 2, 3))
 """BEGUN has been trained by one process; STOPPED is stopped half-way by the last rank; FULL finds its disk full."""
 
@@ -54,13 +57,14 @@ EVALUATIONS = {
     EXACT: (0, 5, 20, 50),
     ROUNDED: (0, 5, 20),
     EXPERTS: (0, 5, 12),
+    GUIDED: (0, 5, 12),
     BEGUN: (0, 8, 16),
     STOPPED: (0, 5, 16),
     FULL: (0, 8),
 }
 """Where each run is evaluated; it ends with the last."""
 
-NUMBERS = ("exact", "experts", "mixture", "parts", "evaluation", "mean")
+NUMBERS = ("exact", "experts", "guided", "mixture", "parts", "evaluation", "mean")
 """The cases that say whether so many ranks compute what one process does; the others are about one run's way."""
 KINDS = (*NUMBERS, "rounded", "recomputed", "begun", "stopped", "full")
 
@@ -87,6 +91,7 @@ def cases(out: Path, data_root: Path, group: Callable[[str], World]) -> Iterator
         yield trained("exact", EXACT, sharding)
         yield trained("rounded", ROUNDED, sharding)
         yield trained("experts", EXPERTS, sharding)
+        yield trained("guided", GUIDED, sharding)
         yield trained("recomputed", EXPERTS, sharding, recompute=True)
         yield trained("begun", BEGUN, sharding)
         yield trained("stopped", STOPPED, sharding, should_stop=LastRankStops())

@@ -112,6 +112,12 @@ def test_a_mixture_of_experts_agrees_to_1e_8(sharding: str, ran: Ran, alone) -> 
 
 
 @pytest.mark.parametrize("sharding", SHARDINGS)
+def test_guides_are_drawn_alike_on_every_rank(sharding: str, ran: Ran, alone) -> None:
+    found = differences(ran.folder(f"guided-{sharding}", ranks.GUIDED), alone[ranks.GUIDED])
+    assert max(value for _, value in found) < 1e-8
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS)
 def test_recomputation_changes_no_bit_of_ranks(sharding: str, ran_all: Ran) -> None:
     plain, recomputed = (ran_all.folder(f"{name}-{sharding}", ranks.EXPERTS) for name in ("experts", "recomputed"))
     assert [record["recompute"] for record in recomputed.provenance()] == [True]

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from structlin.anatomy.compute import flops_between
 from structlin.anatomy.ledger import ledger
 from structlin.anatomy.memory import GB, fitted, peak
 from structlin.config.launch import SlurmLaunch
 from structlin.config.placement import Placement
 from structlin.config.science import Science
 from structlin.errors import UserError
-from structlin.planning.horizon import flops_per_step
 from structlin.runs.job import Job
 
 MOST_RUNS_PER_GPU = 4
@@ -81,7 +81,9 @@ def run_seconds(order: Order, launch: SlurmLaunch, placement: Placement) -> floa
         # Ranks share the work, runs on one GPU share the GPU.
         shared = runs_per_gpu(order.job.science, launch, placement)
         speed *= launch.gpus_per_run / shared if launch.gpus else launch.gpus_per_run
-        seconds = order.steps * max(ASSUMED_STEP_SECONDS, flops_per_step(order.job.science) / speed)
+        last = order.job.target_step
+        flops = flops_between(order.job.science, last - order.steps, last)
+        seconds = max(order.steps * ASSUMED_STEP_SECONDS, flops / speed)
     return seconds * TIME_MARGIN * order.more_time
 
 

@@ -381,6 +381,10 @@ def _fit_isoflop(laws: Laws, variant: str) -> None:
 def _fit_parametric(laws: Laws, variant: str) -> None:
     """Approach 3 of one variant."""
     frame, choices = laws.points.of(variant), laws.choices
+    if "uneven" in frame and (other := int(frame["uneven"].sum())):
+        text = f"{other} of {len(frame)} rows took other training FLOPs than 6 N D; L(N, D) is left out"
+        laws.warn("uneven_compute", text, variant)
+        return
     size, tokens, loss = (frame[name].to_numpy(dtype=float) for name in ("N", "D", "L"))
     sizes = len(np.unique(np.round(np.log(size), 4)))
     if len(frame) < MIN_PARAMETRIC_ROWS or sizes < 2 or np.ptp(np.log(tokens)) < 1e-3:
@@ -493,16 +497,15 @@ def _fit_multipliers(laws: Laws) -> None:
     variants = list(laws.frontiers)
     if len(laws.points.variants) < 2:
         return
-    if laws.choices.baseline not in laws.points.variants:
+    baseline = laws.choices.baseline_among(laws.points.variants)
+    if baseline not in laws.points.variants:
         names = ", ".join(laws.points.variants)
-        laws.warn(
-            "no_baseline", f"no runs of '{laws.choices.baseline}'; multipliers need a baseline: baseline=... of {names}"
-        )
+        laws.warn("no_baseline", f"no runs of '{baseline}'; multipliers need a baseline: baseline=... of {names}")
         return
-    if laws.choices.baseline not in laws.frontiers:
-        laws.warn("no_baseline", f"the baseline '{laws.choices.baseline}' has too few points for a frontier")
+    if baseline not in laws.frontiers:
+        laws.warn("no_baseline", f"the baseline '{baseline}' has too few points for a frontier")
         return
-    laws.baseline = laws.choices.baseline
+    laws.baseline = baseline
     base = laws.frontiers[laws.baseline]
     for variant in variants:
         if variant == laws.baseline:

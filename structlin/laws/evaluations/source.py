@@ -65,9 +65,11 @@ _FREE = tuple(
     f"config.{name}"
     for name in (
         "seed", "model.d_model", "model.num_layers", "model.structured", "model.weight_norm", "model.moe", "moe",
-        "optim.rate_rule", "optim.lr", "schedule.", "structure.",
+        "optim.rate_rule", "optim.lr", "schedule.", "structure.", "guide.",
     )
 )  # fmt: skip
+# Training FLOPs within this share of 6 N D are those of an even run.
+_EVEN = 0.01
 
 
 def from_table(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dict[str, object], list[Caution]]:
@@ -372,8 +374,9 @@ def with_corpus(table: pd.DataFrame, corpus: Mapping[str, Any]) -> pd.DataFrame:
 def from_runs(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dict[str, object], list[Caution]]:
     """The table of this project's runs -> evaluations, what was assumed, and cautions.
 
-    N is forward MACs per token, so that training FLOPs are exactly 6 N D. UserError where the chosen convention has no
-    column.
+    N is forward MACs per token, so that training FLOPs are 6 N D, but where a run was guided or began from another
+    (``uneven``). Losses while a dense matrix guides are none of the model that is left. UserError where the chosen
+    convention has no column.
     """
     if choices.where:
         table = select(table, choices.where)
@@ -400,6 +403,8 @@ def from_runs(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dict
     if "config.structure.rounding" in table:
         frame["rounding"] = table["config.structure.rounding"]
     decayed = table["schedule"] != "constant"
+    even = 6.0 * frame["N"] * frame["D"]
+    frame["uneven"] = (table["training_flops"].astype(float) - even).abs() > _EVEN * even
     frame["kind"] = np.where(decayed, "decayed", "constant")
     frame["final"] = ~decayed | (table["step"] >= table["horizon_steps"])
     frame["pair"] = frame["width"].map("{:g}".format) + "/" + frame["seed"]
@@ -410,6 +415,10 @@ def from_runs(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dict
     frame["seconds"] = frame["D"] / speed.where(speed > 0)
     cautions = []
     started = frame["D"] > 0
+    guided = table["in_guide"].astype(bool) if "in_guide" in table else pd.Series(False, index=table.index)
+    if guided.any():
+        cautions.append(Caution("left_out", f"{int(guided.sum())} evaluations while a dense matrix guides the factors"))
+    started &= ~guided
     bad = started & (~np.isfinite(frame["L"]) | (frame["L"] <= 0))
     diverged = frame["run"].isin(frame.loc[table["status"] == "diverged", "run"])
     if (bad | diverged).any():

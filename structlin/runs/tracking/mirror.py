@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from structlin.anatomy.ledger import ledger
 from structlin.config.identity import to_mapping
 from structlin.config.placement import Placement
 from structlin.config.science import Science
@@ -95,7 +94,6 @@ class Mirror(Copier):
     def __init__(self, science: Science, folder: RunFolder, target: Target, mode: Callable[[], Mode]) -> None:
         self._science, self._target, self._mode = science, target, mode
         self._is_online = False
-        self._macs = ledger(science).macs_per_token
         self._defined: set[str] = set()
         # Written first: `make sync` knows by it that the run is to be at W&B, however early the process dies.
         self._place = _own_folder(folder, target)
@@ -105,7 +103,7 @@ class Mirror(Copier):
         if row["kind"] not in self._defined:
             self._defined.add(row["kind"])
             _define(place, row["kind"])
-        place.log(payload(row, self._macs), step=number)
+        place.log(payload(row, self._science), step=number)
 
     def _end(self, place: Any) -> None:
         place.finish()
@@ -117,7 +115,7 @@ class Mirror(Copier):
         if mode != "online":
             run = self._init("offline")
             held = rows_in_files(self._folder)
-            _summarise(run, [payload(row, self._macs) for row in self._rows[:held]])
+            _summarise(run, [payload(row, self._science) for row in self._rows[:held]])
             return run, held
         self._is_online = True
         run = self._init("online")

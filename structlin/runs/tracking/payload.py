@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from structlin.anatomy.compute import flops_at
 from structlin.anatomy.ledger import ledger
 from structlin.config.science import Science
 from structlin.errors import UserError
@@ -12,7 +13,6 @@ from structlin.host.files import read_json
 from structlin.runs.store import RunFolder
 
 Row = dict[str, Any]
-TRAINING_FLOPS = 6
 """FLOPs a MAC and token."""
 ABOUT = ("variant", "parameters", "macs_per_token", "budget_flops", "budgets", "design", "sweep", "commit")
 """Keys of a tracker's config that the Science does not hold."""
@@ -25,13 +25,13 @@ def numbers(row: Row) -> dict[str, float]:
     return {key: value for key, value in row.items() if isinstance(value, int | float) and math.isfinite(value)}
 
 
-def payload(row: Row, macs_per_token: int) -> dict[str, float]:
+def payload(row: Row, science: Science) -> dict[str, float]:
     """A row as W&B gets it: numbers under its kind, tokens and training FLOPs so far, its loss over each of them."""
     found = numbers(row)
     times = {"_timestamp": found.pop("time")} if "time" in found else {}
     values = {f"{row['kind']}/{key}": value for key, value in found.items()}
     if "tokens" in found:
-        values |= {"tokens": found["tokens"], "flops": TRAINING_FLOPS * macs_per_token * found["tokens"]}
+        values |= {"tokens": found["tokens"], "flops": flops_at(science, int(found["tokens"]))}
         loss = CURVES.get(row["kind"], "")
         if loss in found:
             values |= {f"over_{axis}/{row['kind']}_loss": found[loss] for axis in ("flops", "tokens")}

@@ -14,12 +14,12 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
-from structlin.anatomy.ledger import ledger
+from structlin.anatomy.compute import flops_at
 from structlin.config.science import Science
 from structlin.runs.store import RunFolder
 from structlin.runs.tracking.copier import Copier, Row
 from structlin.runs.tracking.events import record, scalars_event, version_event
-from structlin.runs.tracking.payload import TRAINING_FLOPS, numbers
+from structlin.runs.tracking.payload import numbers
 
 GIGA = 1e9
 LEFT_OUT = ("step", "tokens", "time")
@@ -33,7 +33,7 @@ class Events(Copier):
 
     def __init__(self, science: Science, folder: RunFolder) -> None:
         self._name = f"{science.variant}-d{science.model.d_model}-s{science.seed}".replace("/", "_")
-        self._flops_per_token = TRAINING_FLOPS * ledger(science).macs_per_token
+        self._science = science
         super().__init__(folder)
 
     def _open(self) -> tuple[BinaryIO, int]:
@@ -53,7 +53,7 @@ class Events(Copier):
         loss, tokens = row.get("val_loss"), row.get("tokens")
         if isinstance(loss, float) and isinstance(tokens, int):
             place.write(record(scalars_event(when, tokens, {"over_tokens/val_loss": loss})))
-            flops = round(tokens * self._flops_per_token / GIGA)
+            flops = round(flops_at(self._science, tokens) / GIGA)
             place.write(record(scalars_event(when, flops, {"over_flops/val_loss": loss})))
         place.flush()
 

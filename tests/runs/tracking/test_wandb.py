@@ -83,8 +83,8 @@ def offline(monkeypatch: pytest.MonkeyPatch, on: bool = True) -> None:
 
 def assert_complete(run: RemoteRun, folder: RunFolder) -> None:
     """W&B holds every journal row exactly once, with its values (of speed, those of the first time)."""
-    macs = ledger(folder.science()).macs_per_token
-    written = [payload(row, macs) for row in folder.journal.written()]
+    science = folder.science()
+    written = [payload(row, science) for row in folder.journal.written()]
     assert [set(row) - {"_step", "_runtime"} for row in run.history] == [set(row) for row in written]
     assert [_lasting(row) for row in run.history] == [_lasting(row) for row in written]
     assert [row["_step"] for row in run.history] == list(range(len(written)))
