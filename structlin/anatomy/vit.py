@@ -15,7 +15,7 @@ from structlin.structure.heads import head_aware_sizes
 def vit_anatomy(science: Science, model: VitConfig) -> Anatomy:
     """The linears, positions and norms of a vision transformer on the images of a run."""
     shape, width, depth = science.data.shape, model.d_model, model.num_layers
-    positions = model.positions(shape)
+    positions = model.rows_of(shape)
     patches = positions - (model.pool == "class")
     sizes = _norm_sizes(science, model)
     # Of the patches before and after their linear, of both norms a block and the last, of all heads of q and k.

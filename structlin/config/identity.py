@@ -135,7 +135,7 @@ def _from_4(stored: dict[str, Any]) -> dict[str, Any]:
     }
     own = {"gpt2": start | plain, "mlp": {**start, "input_rate": 1.0}}
     model, optim = stored["model"], {**stored["optim"], "decayed": ["factor", "embedding", "router"]}
-    new = {
+    new: dict[str, Any] = {
         "guide": {"kind": "none", "share": None, "steps": None, "match": "none"},
         "start": {"parent": None, "step": 0, "share": None, "conversion": "nearest", "calibration_tokens": 0},
         "augment": {},

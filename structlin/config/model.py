@@ -101,6 +101,9 @@ class ModelConfig(ABC):
     def outer_norms(self) -> tuple[str, ...]:
         """Names of the layer norms outside of the blocks."""
 
+    def check_images(self, shape: tuple[int, int, int] | None) -> None:  # noqa: B027 (few models read images)
+        """UserError where the model cannot read images of this height, width and channels (None: no images)."""
+
     @property
     def block_norms(self) -> tuple[str, ...]:
         """Names of the layer norms that a block has."""
@@ -114,9 +117,6 @@ class ModelConfig(ABC):
     def recipe(self) -> tuple[str, ...]:
         """What makes it another kind of model than those of arXiv 2410.02117, a word an option, for its variant."""
         return ()
-
-    def check_images(self, shape: tuple[int, int, int] | None) -> None:  # noqa: B027 (few models read images)
-        """UserError where the model cannot read images of this height, width and channels (None: no images)."""
 
     def is_structured(self, linear: str) -> bool:
         """Whether the linear of this name takes the structure."""
@@ -389,6 +389,8 @@ class VitConfig(ModelConfig):
     input_rate: float = 1.0
     """Rate of the patches' linear and the norms beside it over that of their rules."""
 
+    positions: ClassVar[str] = "learned"
+    qk_norm: ClassVar[bool] = True
     LEARNS: ClassVar[tuple[str, ...]] = ("classification",)
     ANATOMY: ClassVar[str] = "structlin.anatomy.vit:vit_anatomy"
     BUILDER: ClassVar[str] = "structlin.models.vit:build_vit"
@@ -401,10 +403,10 @@ class VitConfig(ModelConfig):
         super().__post_init__()
         at_least("model.patch", self.patch, 1, LARGEST_SIZE)
         one_of("model.pool", self.pool, ("class", "mean"))
-        above_zero("model.input_rate", self.input_rate)
         if self.init == "spectral":
-            # Positions start as published: one value, so that it has one identity.
+            # Class token and positions have a start of their own, so it is never read: one value, one identity.
             object.__setattr__(self, "init_std", 0.02)
+        above_zero("model.input_rate", self.input_rate)
         self._check_names("zero_start", self.zero_start, "linear", self.OUTER_LINEARS, self.BLOCK_LINEARS)
         if self.d_model % self.num_heads:
             low = max(1, self.d_model // self.num_heads) * self.num_heads
@@ -462,16 +464,11 @@ class VitConfig(ModelConfig):
         return self.d_model
 
     @property
-    def qk_norm(self) -> bool:
-        """The queries and the keys of every head pass a layer norm."""
-        return True
-
-    @property
     def logits(self) -> float:
-        """What the products of queries and keys are multiplied by."""
+        """Scale of products of queries and keys."""
         return 8 / self.head_size
 
-    def positions(self, shape: tuple[int, int, int]) -> int:
+    def rows_of(self, shape: tuple[int, int, int]) -> int:
         """Patches of an image of this height, width and channels, and the class token where there is one."""
         return shape[0] // self.patch * (shape[1] // self.patch) + (self.pool == "class")
 

@@ -239,13 +239,14 @@ class Science:
         ``dense+rope+kv4`` (rotated positions, four heads of keys and values), ``dense+structured-ffn`` (a recipe),
         ``moe-btt8`` (a mixture of 8 experts; ``btt+moe-ffn8`` where attention or experts take the structure).
         """
-        recipe, structured = self._recipe, self.model.structured
+        recipe, (first, *more) = self._recipe, self.model.structured
         usual = FFN_BUT_FIRST if "structured-ffn" in recipe else ALL_BLOCKS
-        first, *more = structured
-        options = [] if structured == usual else [",".join(structured)]
-        if (first,) == ALL_BLOCKS and set(more) <= set(self.model.OUTER_LINEARS):
+        options = [",".join(self.model.structured)]
+        if self.model.structured == usual:
+            options = []
+        elif (first,) == ALL_BLOCKS and set(more) <= set(self.model.OUTER_LINEARS):
             options = more
-        elif structured == ("head",):
+        elif self.model.structured == ("head",):
             options = ["head-alone"]
         if self.model.weight_norm != "none":
             options.append(f"{self.model.weight_norm}-norm")

@@ -105,9 +105,8 @@ class DataRecipe:
     cifar100 and images (classification)."""
 
     tokenizer: str = ""
-    """char96 or gpt2; pixels or labels for images, none for a teacher; empty becomes the first that fits. A tokenizer's
-    file becomes its name, such as vocab32000-1a2b3c4d; vocab32000 is a size alone, of which runs have no identity
-    yet."""
+    """char96 or gpt2; pixels or labels for images, none for a teacher; empty becomes the first that fits. A file of a
+    tokenizer becomes its name: vocab32000-1a2b3c4d; vocab32000 is a size alone, of which runs have no identity yet."""
 
     tokenizer_path: str = ""
     """The file that ``tokenizer`` was given as. Not part of the identity."""

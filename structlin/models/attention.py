@@ -46,8 +46,7 @@ class Attention(nn.Module):
         super().__init__()
         self.causal = causal
         self.d_head, self.scale = model.head_size, model.logits
-        self.rotates = isinstance(model, Gpt2Config) and model.positions == "rope"
-        self.is_grouped = model.kv_features != model.features
+        self.rotates, self.is_grouped = model.positions == "rope", model.kv_features != model.features
         self.q, self.k, self.v, self.o = (layers[f"{name}.{part}"] for part in "qkvo")
         norms = [layer_norm(model, f"{name}.{part}_norm", model.head_size) if model.qk_norm else None for part in "qk"]
         self.q_norm, self.k_norm = norms

@@ -121,9 +121,9 @@ def linear_layer(shape: LinearShape, science: Science) -> Linear | Experts:
         rule,
         norm,
         shape.bias,
-        shape.rate,
         shares,
         model.init,
         model.init_std,
+        rate=shape.rate,
     )
     return Experts(shape.plan, shape.num_experts, options) if shape.router else make_linear(shape.plan, options)

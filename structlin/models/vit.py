@@ -43,7 +43,7 @@ class ViT(Module):
         self.input = layers["input"]
         self.input_norm = layer_norm(model, "input_norm", model.d_model)
         self.register_parameter("token", nn.Parameter(torch.zeros(model.d_model)) if model.pool == "class" else None)
-        self.positions = nn.Parameter(torch.zeros(model.positions(shape), model.d_model))
+        self.positions = nn.Parameter(torch.zeros(model.rows_of(shape), model.d_model))
         self.blocks = Blocks(Block(model, layers, f"blocks.{i}", layout) for i in range(model.num_layers))
         self.norm = layer_norm(model, "norm", model.d_model)
         self.head = layers["head"]

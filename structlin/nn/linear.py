@@ -48,14 +48,14 @@ class LinearOptions:
     """RMS cap of every factor: none, fixed or learned."""
     bias: bool = False
     """Whether a vector is added to the output."""
-    rate: float = 1.0
-    """Learning rate of all its parameters over that of their rules."""
     shares_cap: bool = False
     """Of stacked maps: whether all have one RMS cap a factor, and one scale where it is learned."""
     init: str = "spectral"
     """spectral: every factor by its own fans; fixed: all N(0, init_std); orthonormal: the blocks of every factor with
     orthonormal rows or columns; svd: the two factors nearest to a weight N(0, init_std)."""
     init_std: float = 0.02
+    rate: float = 1.0
+    """Learning rate of all its parameters over that of their rules."""
 
 
 class Factored(Module):

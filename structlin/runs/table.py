@@ -363,15 +363,6 @@ class _Rows:
             }
         )
 
-    def _beyond(self, run: int) -> Floats:
-        """Training FLOPs of a run's rows beyond 6 N D; most runs have none."""
-        shared, steps = self._shared[self._group_of[run]], self._steps[run]
-        if shared.is_even:
-            return np.zeros(len(steps))
-        config = config_of(shared.columns) | {"seed": self._seeds[run]}
-        science = science_from(config)
-        return np.array([flops_until(science, int(step)) - step_flops(science) * int(step) for step in steps], float)
-
     def _besides(self, order: Sequence[int]) -> dict[str, Floats]:
         """Columns of errors and further losses, NaN where a run has none; none where no run has any."""
         names = [name for name in measures.MORE if any(name in more for more in self._more)]
@@ -381,6 +372,15 @@ class _Rows:
             )
             for name in names
         }
+
+    def _beyond(self, run: int) -> Floats:
+        """Training FLOPs of a run's rows beyond 6 N D; most runs have none."""
+        shared, steps = self._shared[self._group_of[run]], self._steps[run]
+        if shared.is_even:
+            return np.zeros(len(steps))
+        config = config_of(shared.columns) | {"seed": self._seeds[run]}
+        science = science_from(config)
+        return np.array([flops_until(science, int(step)) - step_flops(science) * int(step) for step in steps], float)
 
 
 @dataclass(frozen=True)

@@ -210,6 +210,10 @@ _STANDARD = Kind(
 )  # fmt: skip
 _DENSE = Kind(("dense",), DENSE_WIDTHS, (3, 6, 9), lists="baselines")
 
+_EVERYWHERE = ("model.structured", ["blocks.*", "head"])
+# 6 heads of 64 features at every width but the last, which has 12.
+_HEADS = (("model.attention_width", 6 * 64), ("model.attention_width", 12 * 64))
+
 STUDIES: dict[str, tuple[dict[str, Any], tuple[Kind, ...]]] = {
     "fig4": (LANGUAGE, (Kind(("dense",), DENSE_WIDTHS, (3, 6)), Kind(THETAS, WIDTHS, (3, 6)))),
     "fig6": (
@@ -271,13 +275,8 @@ STUDIES: dict[str, tuple[dict[str, Any], tuple[Kind, ...]]] = {
             "schedule.final": 0.1,
         },
         (
-            Kind(
-                ("btt rank=4",),
-                (1024, 1536, 2048, 2560),
-                (12,),
-                steps=600_000,
-                of_its_own=(("model.structured", ["blocks.*", "head"]),),
-            ),
+            Kind(("btt rank=4",), (1024, 1536, 2048), (12,), steps=600_000, of_its_own=(_EVERYWHERE, _HEADS[0])),
+            Kind(("btt rank=4",), (2560,), (12,), steps=600_000, of_its_own=(_EVERYWHERE, _HEADS[1])),
             Kind(("dense",), (384, 512, 768), (12,), steps=600_000),
         ),
     ),

@@ -1,6 +1,7 @@
 """Classes of images: the same batch on any number of ranks, errors beside losses, epochs counted and never refused."""
 
 import json
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -260,3 +261,54 @@ def test_threads_that_read_ahead_give_the_batches_of_their_steps(readers: int, r
     with read_ahead(task.train_batch, 12, readers) as ahead:
         for step in range(12):
             assert all(torch.equal(a, b) for a, b in zip(ahead(step), task.train_batch(step), strict=True))
+
+
+MANY = ["dense", "btt", "btt structure.factors=3 structure.rank=2", "mpo structure.cores=3 structure.bond=2",
+        "monarch structure.blocks=2", "blast structure.blocks=2 structure.rank=4",
+        "low_rank structure.rank=d/4"]  # fmt: skip
+
+
+def science_by(words: str, width: int) -> Science:
+    return train_request(shlex.split(f"task=classification {words} model.d_model={width} tokens=1")).template.trunk(
+        width
+    )
+
+
+@pytest.mark.parametrize("structure", MANY)
+@pytest.mark.parametrize("model", ["vit", "mlp"])
+def test_one_to_three_factors_train_two_steps_and_resume_exactly(
+    model: str, structure: str, root: Path, tmp_path: Path
+) -> None:
+    words = (
+        f"model={model} data=digits structure={structure} model.num_layers=1 optim.batch_tokens=16 evaluation.tokens=40"
+    )
+    # Patches of four values are too few for most structures.
+    patches = ' model.structured=["blocks.*"]' if model == "vit" else ""
+    science = science_by(words + patches, 16)
+    for name, steps in (("whole", [(0, 2)]), ("cut", [(0, 1), (0, 2)])):
+        for evaluations in steps:
+            assert train(science, evaluations, tmp_path / name, root)[0] == "done"
+    results = [
+        json.loads((Store(tmp_path / name).folder(science).path / "result.json").read_text())["evaluations"][-1]
+        for name in ("whole", "cut")
+    ]
+    assert results[0] == results[1]
+    assert results[0]["step"] == 2
+
+
+@pytest.mark.parametrize("structure", ["dense", "btt", "btt structure.factors=3 structure.rank=2",
+                                       "monarch structure.blocks=4"])  # fmt: skip
+@pytest.mark.parametrize("model", ["vit", "mlp"])
+def test_features_move_as_far_at_four_times_the_width(model: str, structure: str, root: Path, tmp_path: Path) -> None:
+    """Under the structure-aware rule; mean over two seeds of what the head reads, eight steps from the start."""
+    words = f"model={model} structure={structure} optim.batch_tokens=32 evaluation.tokens=100"
+    words += ' optim.lr=1e-3 model.num_layers=2 model.structured=["blocks.*"]'
+    moved = []
+    for width in (32, 128):
+        found = []
+        for seed in (0, 1):
+            science = replace(science_by(words, width), seed=seed)
+            _, folder = train(science, (8,), tmp_path / "runs", root)
+            found.append(folder.journal.evaluations()[-1]["feature_update"])
+        moved.append(sum(found) / 2)
+    assert 0.6 < moved[1] / moved[0] < 1.6
