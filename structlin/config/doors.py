@@ -236,7 +236,7 @@ def _templates(
     templates = []
     for structure in _structures(config["structure"], size):
         model = {**config["model"], "d_model": _least_width(config["model"])}
-        if model["init"] is None:
+        if model.get("init", "") is None:
             model["init"] = (
                 "fixed"
                 if config["moe"]["kind"] != "none"

@@ -113,7 +113,9 @@ def _unpacked(name: str, archive: Path) -> dict[str, bytes]:
                 if stream is not None and file in wanted:
                     found[file] = stream.read()
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-        raise UserError(f"data.path={archive}: broken or no tar archive ({one_line(error)}); fetch it again") from error
+        # The first line: tarfile goes on with what every kind of compression says.
+        said = str(error).split("\n")[0].rstrip(": ") or type(error).__name__
+        raise UserError(f"data.path={archive}: broken or no tar archive ({said}); fetch it again") from error
     for ending in ("", ".bin"):
         names = [f"{stem}{ending}" for stem in _STEMS[name]]
         if all(file in found for file in names):

@@ -189,6 +189,7 @@ WRONG = {
     "format=xml": "valid: json, table",
     "format=json": "add dry_run=true",
     "scale=big": "valid: classification, paper, pixels, pixels_small, regression, regression_small, small",
+    "augment=light": "task = language has no labelled images to augment",
     "data=c4": "valid: cifar10, cifar100, cifar5m, digits, images, openwebtext, sotu, teacher, text",
     "data.tokenizer=bpe": "char96",
     "data.max_epochs=0": "above 0",
@@ -330,6 +331,20 @@ def test_every_option_of_every_group_composes(path: Path) -> None:
     group, name = path.parent.name, path.stem
     found = request(f"{group}={name}", *_NEEDS.get((group, name), _NEEDS.get(("", name), [])))
     assert all(isinstance(template.science, Science) for template in found.templates)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("model=gpt2", "is learned by model=mlp|vit, not gpt2"),
+        ("data=sotu", "learns from data=cifar10|cifar100|digits|images, not sotu"),
+        ("model.patch=3", "those that do: 1, 2, 4, 8"),
+    ],
+)
+def test_a_mistake_about_images_names_the_way_out(words: str, named: str) -> None:
+    with pytest.raises(UserError) as refused:
+        sweep_request(["task=classification", "budget=1e12", words])
+    assert named in str(refused.value)
 
 
 @pytest.mark.parametrize("path", sorted((CONFIG_DIR / "setting").glob("*.yaml")), ids=lambda path: path.stem)
