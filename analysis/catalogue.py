@@ -25,6 +25,7 @@ from .figures import (
     fig10,
     learning_rates,
     resources,
+    search,
 )
 
 
@@ -44,6 +45,8 @@ class Figure:
     """Whether it needs fits."""
     table: Callable[[], pd.DataFrame] | None = None
     """A table of its own in place of runs."""
+    store: Callable[[Path], Drawing] | None = None
+    """What it draws of a store of one's own, in place of its runs' table."""
 
 
 def _others() -> dict[str, Figure]:
@@ -71,5 +74,6 @@ FIGURES: dict[str, Figure] = {
     "learning-rates": Figure(learning_rates.draw, "learning_rates", laws=False),
     "resources": Figure(resources.draw, "fig4", ("regression",)),
     "exponents": Figure(exponents.draw, "regression", ("fig4",)),
+    "search": Figure(search.draw, "fig4", laws=False, store=search.of_store),
 }
 FIGURES |= _others()

@@ -50,6 +50,8 @@ class Maker:
         figure = FIGURES[name]
         if not figure.study:
             return figure.draw(*([] if figure.table is None else [figure.table()]))
+        if self.own is not None and figure.store is not None and self.choices.source == "runs":
+            return figure.store(Path(self.choices.runs))
         if self.own is not None:
             return self._drawn(figure, "own", self.own).lacking(*of_any_size(figure.study, self.own))
         for study in (figure.study, *figure.others):

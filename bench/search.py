@@ -277,10 +277,13 @@ REPLAYED_RUNGS = 3
 
 def replay(tables: tuple[str, ...] = TABLES) -> None:
     """Every kept table searched again: the target is its top, the last rung an ``eta``-th of it."""
-    from structlin.search.replay import of_study, replayed
+    from analysis.kept import load
+    from structlin.search.replay import of_table, replayed
 
     for study in tables:
-        measured, names = of_study(study)
+        kept = load(study)
+        assert kept is not None, study
+        measured, names = of_table(kept.runs)
         for only in ("", *predictors.PREDICTORS):
             found = replayed(measured, ETA, REPLAYED_RUNGS, LEVEL, only=only)
             print(f"{study:<11}{only or 'search':<9}{found.said(names)}", flush=True)

@@ -13,8 +13,9 @@ _WAS: dict[int, dict[str, Any]] = {5: {"guide": "none", "start": "none"}}
 _NEW: dict[int, tuple[str, ...]] = {
     5: (
         *(f"model.{name}" for name in ("init", "init_std", "positions", "tied", "kv_heads", "attention_width")),
-        *(f"model.{name}" for name in ("qk_norm", "branch_scale", "logit_scale")),
+        *(f"model.{name}" for name in ("qk_norm", "branch_scale", "logit_scale", "input_rate")),
         "optim.decayed",
+        "augment",
     ),
     4: ("moe.router_start", "model.biases", "model.zero_start", "model.weight_norm_experts"),
     3: ("guide", "start", "nested", "structure.output_order", "structure.contraction", "structure.ranks"),
@@ -33,7 +34,7 @@ def stored_by(schema: int, science: Science) -> dict[str, Any]:
             group = stored
             for step in groups:
                 group = group[step]
-            del group[name]
+            group.pop(name, None)  # not every model has it
     return {**stored, "schema": schema}
 
 

@@ -66,6 +66,9 @@ class Ledger:
     """``activation_bytes`` under recompute=true: the inputs of all blocks, all of one block, and what lies outside."""
     recomputed_fused_activation_bytes: int
     """Under both."""
+    xi: float
+    """Compute per dimension: forward MACs of the structured linears over the mean of their features in and out, summed
+    over all of them; d for a dense square layer, 2 R for rank R [arXiv 2406.06248]."""
     recomputed_macs_per_token: int
     """Forward MACs per token that recompute=true spends again: those of the blocks. No useful work, so in no other
     count."""
@@ -121,7 +124,7 @@ def alike(science: Science) -> Science:
 def _ledger(science: Science) -> Ledger:
     body = anatomy(science)
     params_by_linear = {shape.name: shape.params for shape in body.linears}
-    macs_by_linear = {shape.name: shape.active_experts * shape.plan.macs for shape in body.linears}
+    macs_by_linear = {shape.name: shape.uses * shape.active_experts * shape.plan.macs for shape in body.linears}
     routing = sum(router.d_in * router.num_experts for router in body.routers)
     params = {
         **dict.fromkeys(GROUPS, 0),
@@ -151,6 +154,7 @@ def _ledger(science: Science) -> Ledger:
         fused_activation_bytes=_activation_bytes(science, body, fused=True, recompute=False),
         recomputed_activation_bytes=_activation_bytes(science, body, fused=False, recompute=True),
         recomputed_fused_activation_bytes=_activation_bytes(science, body, fused=True, recompute=True),
+        xi=_compute_per_dimension(science, body),
         recomputed_macs_per_token=sum(macs.values()) - outside,
     )
 
@@ -161,9 +165,15 @@ def _scales(science: Science, shape: LinearShape) -> int:
     return len(shape.plan.factors) if learns and not shape.plan.dense else 0
 
 
+def _compute_per_dimension(science: Science, body: Anatomy) -> float:
+    """xi of all structured linears; experts count as the layers that they are."""
+    chosen = [shape for shape in body.linears if science.model.is_structured(shape.name)]
+    return sum(shape.plan.macs for shape in chosen) / sum((shape.d_in + shape.d_out) / 2 for shape in chosen)
+
+
 def _logged_macs(body: Anatomy) -> int:
     """All but the routers, by the released count."""
-    linears = sum(shape.active_experts * plan_linear(shape.sizes, "first").macs for shape in body.linears)
+    linears = sum(shape.uses * shape.active_experts * plan_linear(shape.sizes, "first").macs for shape in body.linears)
     return linears + body.attention_macs + _LOGGED_PER_NORMED * body.normed_elements
 
 
@@ -186,14 +196,14 @@ def _activation_bytes(science: Science, body: Anatomy, *, fused: bool, recompute
     by_block: dict[str, int] = {}
     outside = body.kept_outside
     for shape in body.linears:
-        kept = _inputs(shape, fused=fused) + _middles(shape, fused=fused)
+        kept = shape.uses * (_inputs(shape, fused=fused) + _middles(shape, fused=fused))
         if shape.name in science.model.OUTER_LINEARS:
             outside += kept
         else:
             block = ".".join(shape.name.split(".")[:2])
             by_block[block] = by_block.get(block, body.kept_by_block) + kept
     if recompute:
-        elements = outside + len(by_block) * science.model.d_model + max(by_block.values())
+        elements = outside + len(by_block) * body.positions * science.model.d_model + max(by_block.values())
     else:
         elements = outside + sum(by_block.values())
     return elements * science.optim.batch_tokens * BYTES[science.model.dtype]

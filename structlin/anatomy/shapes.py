@@ -45,6 +45,10 @@ class LinearShape:
     """Linears of these sizes that it consists of."""
     active_experts: int = 1
     """Those of them that compute a token."""
+    uses: int = 1
+    """Times that a token passes it: of an image, each of its patches does."""
+    rate: float = 1.0
+    """Learning rate over that of its rule."""
     shares_cap: bool = False
     """Whether one RMS cap a factor, and one scale where it is learned, serves all of its experts."""
     tied: bool = False
@@ -97,6 +101,8 @@ class Anatomy:
     kept_outside: int
     """The same outside of the blocks."""
     routers: tuple[RouterShape, ...] = ()
+    positions: int = 1
+    """Rows that the residual stream has of a token: of an image, its patches and the class token."""
 
 
 def realised_sizes(linears: Iterable[LinearShape], theta: Theta) -> dict[str, dict[str, list[float]]]:

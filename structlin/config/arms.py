@@ -10,12 +10,16 @@ Always among them are dense and btt, without experts and under each kind that is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from structlin.errors import UserError, one_line
 
 COUNT = 32
+SAMPLE = "sample"
+_OF_SAMPLES = ("count", "seed", "nu", "omega", "psi", "factors")
+"""Keys that only samples have; of names, factors is one of btt too, but beside samples it is theirs."""
+_OF_NAMES = ("theta", "rho", "rank", "blocks", "terms", "cores", "bond")
 _OF_ARM = ("structure", "moe")
 
 
@@ -46,29 +50,44 @@ def search_lines(arguments: Sequence[str]) -> list[list[str]]:
 
 
 def _asked(rest: list[str], own: list[str], given: dict[str, str]) -> list[list[str]]:
-    """The structures of the command line, by the kinds of mixture that they can have."""
+    """The structures of the command line, samples apart from names, by the kinds of mixture that they can have."""
     words = [word for word in own if not word.startswith(("moe=", "moe."))]
-    if "structure" not in given:
-        words = ["structure=sample", *words]
     kinds = _list(given.get("moe", "none"))
     mixture = [word for word in own if word.startswith("moe.")]
     experts = [kind for kind in kinds if kind != "none"]
     lines = []
-    for count, factors in _factors(words):
-        changed = [word for word in words if not word.startswith("structure.factors=")] if factors else words
-        changed = [*changed, *([f"structure.count={count}"] if count else []), *([factors] if factors else [])]
+    for changed, has_experts in _structures(words, given.get("structure", SAMPLE)):
         if "none" in kinds:
             lines.append([*rest, *changed])
-        if experts and factors != "structure.factors=3":
+        if experts and has_experts:
             lines.append([*rest, *changed, f"moe={','.join(experts)}", *mixture])
     return lines
 
 
+def _structures(words: Sequence[str], structure: str) -> Iterator[tuple[list[str], bool]]:
+    """Words of one kind of structure, and whether it can have experts."""
+    names = _list(structure)
+    others = [word for word in words if not word.startswith("structure=")]
+    if SAMPLE not in names:
+        yield [f"structure={structure}", *others], True
+        return
+    plain = [name for name in names if name != SAMPLE]
+    if plain:
+        yield [f"structure={','.join(plain)}", *(word for word in others if _key(word) not in _OF_SAMPLES)], True
+        others = [word for word in others if _key(word) not in _OF_NAMES]
+    for count, factors in _factors(others):
+        kept = [word for word in others if not (factors and _key(word) == "factors")]
+        added = [*([f"structure.count={count}"] if count else []), *([factors] if factors else [])]
+        yield [f"structure={SAMPLE}", *kept, *added], factors != "structure.factors=3"
+
+
+def _key(word: str) -> str:
+    return word.partition("=")[0].removeprefix("structure.")
+
+
 def _factors(words: Sequence[str]) -> list[tuple[int | None, str]]:
-    """Counts and factors of the samples; nothing of either where they are not samples, or say it themselves."""
+    """Counts and factors of the samples; nothing of a count where the words say it themselves."""
     given = {word.partition("=")[0]: word.partition("=")[2] for word in words}
-    if given["structure"] != "sample":
-        return [(None, "")]
     if "structure.factors" in given:
         return [(None, f"structure.factors={one}") for one in _list(given["structure.factors"])]
     text = given.get("structure.count", str(COUNT))

@@ -258,8 +258,10 @@ def schedule_of(scale: str) -> str:
 
 
 def groups() -> list[str]:
-    """Hydra's groups; a study is no group but a list of arguments (config/study.py)."""
-    return sorted(folder.name for folder in CONFIG_DIR.iterdir() if folder.is_dir() and folder.name != "study")
+    """Hydra's groups that can be chosen. A study is a list of arguments (config/study.py); settings are brought by a
+    task, its model and its data together (configs/train.yaml)."""
+    hidden = ("study", "setting")
+    return sorted(folder.name for folder in CONFIG_DIR.iterdir() if folder.is_dir() and folder.name not in hidden)
 
 
 def group_options(group: str) -> list[str]:

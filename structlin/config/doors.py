@@ -23,11 +23,11 @@ from structlin.config.model import MODELS
 from structlin.config.placement import Placement
 from structlin.config.ranks import NONE
 from structlin.config.request import Site, SweepRequest, Template, TrainRequest
-from structlin.config.science import Science
+from structlin.config.science import TASKS, Science
 from structlin.config.search import Sampled, SearchConfig
 from structlin.config.start import started
 from structlin.config.study import expand_study
-from structlin.data.recipe import SOURCES, UNKNOWN
+from structlin.data.recipe import LABELS, SOURCES, UNKNOWN
 from structlin.data.tokenizers import has_file
 from structlin.errors import UserError
 from structlin.structure import Theta, theta_of
@@ -92,16 +92,19 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
             if config["dry_run"] is True:
                 _plan_without_files(config["data"])
             budgets.update(dict.fromkeys(_numbers("budget", config["budget"])))
-            own = build(GridConfig, config["grid"], "grid").widths if len(asked) > 1 and not searched else None
-            if own is None and size is not None and config["grid"]["widths"] is None:
-                own = (size.d_model,)
+            several = len(asked) > 1 and not searched
+            own = build(GridConfig, config["grid"], "grid") if several else GridConfig()
+            widths, lengths = own.widths, own.tokens
+            if size is not None:
+                widths = widths or ((size.d_model,) if config["grid"]["widths"] is None else None)
+                lengths = lengths or ((size.tokens,) if config["grid"]["tokens"] is None else None)
             sampled.update(dict.fromkeys(_sampled_by(config["structure"])))
-            found = _templates(config, size, own)
+            found = _templates(config, size, widths, lengths)
             if config["dry_run"] is not True:
                 _check_tokens(found[0])
             templates.update(dict.fromkeys(found))
         plain.append(of_line)
-    config = _of_whole_sweep(plain, free=("widths",))
+    config = _of_whole_sweep(plain, free=("widths", "tokens"))
     if config["dry_run"] is True and config["watch"] is True:
         raise UserError("watch=true follows runs, and dry_run=true starts none; leave out one of them")
     launch = _launch(config["launch"])
@@ -207,7 +210,7 @@ def _with_design(line: Sequence[str]) -> list[str]:
 def _check_tokens(template: Template) -> None:
     """What trains reads tokens; what only counts needs no more of them than how many there are."""
     data = template.science.data
-    if data.spec.task == "language" and not has_file(data.tokenizer):
+    if data.kind == "language" and not has_file(data.tokenizer):
         raise UserError(
             f"data.tokenizer={data.tokenizer} is known by its size alone, which plans and counts (dry_run=true); to "
             "train, give its file: data.tokenizer=PATH, or a name: char96, gpt2"
@@ -215,9 +218,12 @@ def _check_tokens(template: Template) -> None:
 
 
 def _templates(
-    config: Mapping[str, Any], size: structured_ffn.Size | None, widths: tuple[int, ...] | None = None
+    config: Mapping[str, Any],
+    size: structured_ffn.Size | None,
+    widths: tuple[int, ...] | None = None,
+    tokens: tuple[int, ...] | None = None,
 ) -> list[Template]:
-    """The Sciences a config stands for: one, or one per sampled theta; ``widths`` of their own."""
+    """The Sciences a config stands for: one, or one per sampled theta; ``widths`` and ``tokens`` of their own."""
     _check_model(config)
     _check_ranks(config)
     schedule = dict(config["schedule"])
@@ -225,10 +231,12 @@ def _templates(
     if share is not None:
         share = _numbers("schedule.warmup_share", share)[0]
     data = {key: value for key, value in config["data"].items() if key not in ("root", "max_epochs")}
+    if TASKS.get(config["task"]) == "classification":
+        data.setdefault("tokenizer", LABELS)
     templates = []
     for structure in _structures(config["structure"], size):
         model = {**config["model"], "d_model": _least_width(config["model"])}
-        if model["init"] is None:
+        if model.get("init", "") is None:
             model["init"] = (
                 "fixed"
                 if config["moe"]["kind"] != "none"
@@ -245,6 +253,7 @@ def _templates(
                 "optim": config["optim"],
                 "schedule": {**schedule, "kind": "constant"},
                 "evaluation": config["evaluation"],
+                "augment": config["augment"],
                 "seed": config["seed"],
                 "task": config["task"],
             },
@@ -255,8 +264,7 @@ def _templates(
             widths = (science.model.d_model,)
             if "grid" in config and config["grid"]["widths"] not in (None, list(widths)):
                 raise UserError(f"grid.widths = {config['grid']['widths']}, but the run it starts from has {widths[0]}")
-        lengths = None if size is None else (size.tokens,)
-        templates.append(Template(science, str(kind), str(config["structure"]["name"]), widths, lengths, share))
+        templates.append(Template(science, str(kind), str(config["structure"]["name"]), widths, tokens, share))
     return templates
 
 

@@ -120,7 +120,8 @@ def _from_3(stored: dict[str, Any]) -> dict[str, Any]:
 def _from_4(stored: dict[str, Any]) -> dict[str, Any]:
     """Schema 4 had one recipe: learned positions, normed queries and keys, branches by depth, an untied head.
 
-    It guided no run, and drew all first weights.
+    It guided no run, drew all first weights, had no labelled images to augment, and an MLP whose input learnt at its
+    own rate.
     """
     start = {"init": "spectral", "init_std": 0.02}
     plain: dict[str, Any] = {
@@ -132,11 +133,12 @@ def _from_4(stored: dict[str, Any]) -> dict[str, Any]:
         "branch_scale": "depth",
         "logit_scale": "mup",
     }
-    own = {"gpt2": start | plain, "mlp": start}
+    own = {"gpt2": start | plain, "mlp": {**start, "input_rate": 1.0}}
     model, optim = stored["model"], {**stored["optim"], "decayed": ["factor", "embedding", "router"]}
-    new = {
+    new: dict[str, Any] = {
         "guide": {"kind": "none", "share": None, "steps": None, "match": "none"},
         "start": {"parent": None, "step": 0, "share": None, "conversion": "nearest", "calibration_tokens": 0},
+        "augment": {},
     }
     return {**stored, "schema": 5, "model": {**model, **own.get(model.get("name"), {})}, "optim": optim, **new}
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import ClassVar
 
-from structlin.config.checks import LARGEST_SIZE, at_least, one_of
+from structlin.config.checks import LARGEST_SIZE, above_zero, at_least, one_of
 from structlin.errors import UserError
 
 DTYPES = ("float32", "tf32", "bfloat16", "float64")
@@ -30,7 +30,7 @@ class ModelConfig(ABC):
     """What every model has: residual blocks of a width."""
 
     name: str = ""
-    """gpt2 or mlp."""
+    """gpt2, mlp or vit."""
     d_model: int = 256
     """Width: features of the residual stream."""
     num_layers: int = 3
@@ -100,6 +100,9 @@ class ModelConfig(ABC):
     @abstractmethod
     def outer_norms(self) -> tuple[str, ...]:
         """Names of the layer norms outside of the blocks."""
+
+    def check_images(self, shape: tuple[int, int, int] | None) -> None:  # noqa: B027 (few models read images)
+        """UserError where the model cannot read images of this height, width and channels (None: no images)."""
 
     @property
     def block_norms(self) -> tuple[str, ...]:
@@ -320,16 +323,19 @@ class Gpt2Config(ModelConfig):
 
 @dataclass(frozen=True)
 class MlpConfig(ModelConfig):
-    """A residual pre-LN MLP of arXiv 2410.02117 (MLP regression): dense input and head, GELU blocks."""
+    """A residual pre-LN MLP with GELU blocks: of samples (arXiv 2410.02117, MLP regression), or of whole images whose
+    pixels come in one random order (arXiv 2406.06248)."""
 
     name: str = "mlp"
     base_width: int = 64
     dtype: str = "float32"
     outer_norm: str = "output"
     """Where the layer norm outside of the blocks stands. output: h0 = W x and a norm before the head; input, as
-    published: h0 = LN(gelu(W x)) and none before the head."""
+    published: h0 = LN(gelu(W x)) and none before the head; none, as published for images: h0 = gelu(W x)."""
+    input_rate: float = 1.0
+    """Rate of the input layer over that of its rule; its bias learns at this rate too."""
 
-    LEARNS: ClassVar[tuple[str, ...]] = ("regression",)
+    LEARNS: ClassVar[tuple[str, ...]] = ("regression", "classification")
     ANATOMY: ClassVar[str] = "structlin.anatomy.mlp:mlp_anatomy"
     BUILDER: ClassVar[str] = "structlin.models.mlp:build_mlp"
     BLOCK_LINEARS: ClassVar[tuple[str, ...]] = ("up", "down")
@@ -338,15 +344,16 @@ class MlpConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of("model.outer_norm", self.outer_norm, ("input", "output"))
+        one_of("model.outer_norm", self.outer_norm, ("input", "output", "none"))
+        above_zero("model.input_rate", self.input_rate)
         if self.init == "spectral":
             # There are no embeddings, so it is never read: one value, so that it has one identity.
             object.__setattr__(self, "init_std", 0.02)
 
     @property
     def outer_norms(self) -> tuple[str, ...]:
-        """One, before the blocks or after them."""
-        return ("input_norm",) if self.outer_norm == "input" else ("norm",)
+        """One, before the blocks or after them, or none."""
+        return {"input": ("input_norm",), "output": ("norm",)}.get(self.outer_norm, ())
 
     @property
     def context(self) -> int:
@@ -359,4 +366,111 @@ class MlpConfig(ModelConfig):
         return 16
 
 
-MODELS: dict[str, type[ModelConfig]] = {"gpt2": Gpt2Config, "mlp": MlpConfig}
+@dataclass(frozen=True)
+class VitConfig(ModelConfig):
+    """A vision transformer of arXiv 2406.06248: patches, a class token, q/k layer norm, learned positions.
+
+    Biases everywhere but in q, k and v; q, and the last of every branch, and the head start as the zero map.
+    """
+
+    name: str = "vit"
+    patch: int = 8
+    """Side of a patch in pixels, which divides that of an image."""
+    num_heads: int = 8
+    """Attention heads, their size growing with the width."""
+    pool: str = "class"
+    """What the head reads: class (a token of its own), or mean (of all patches)."""
+    biases: tuple[str, ...] = ("*norm", "input", "blocks.*.attention.o", "blocks.*.ffn.*", "head")
+    zero_start: tuple[str, ...] = ("blocks.*.attention.q",)
+    """Patterns of linears that start as the zero map, besides the last of every branch and the head."""
+    base_width: int = 64
+    base_ffn_expansion: int = 4
+    dtype: str = "float32"
+    input_rate: float = 1.0
+    """Rate of the patches' linear and the norms beside it over that of their rules."""
+
+    positions: ClassVar[str] = "learned"
+    qk_norm: ClassVar[bool] = True
+    LEARNS: ClassVar[tuple[str, ...]] = ("classification",)
+    ANATOMY: ClassVar[str] = "structlin.anatomy.vit:vit_anatomy"
+    BUILDER: ClassVar[str] = "structlin.models.vit:build_vit"
+    BLOCK_LINEARS: ClassVar[tuple[str, ...]] = Gpt2Config.BLOCK_LINEARS
+    OUTER_LINEARS: ClassVar[tuple[str, ...]] = ("input", "head")
+    BLOCK_NORMS: ClassVar[tuple[str, ...]] = Gpt2Config.BLOCK_NORMS
+
+    def __post_init__(self) -> None:
+        at_least("model.num_heads", self.num_heads, 1, LARGEST_SIZE)
+        super().__post_init__()
+        at_least("model.patch", self.patch, 1, LARGEST_SIZE)
+        one_of("model.pool", self.pool, ("class", "mean"))
+        if self.init == "spectral":
+            # Class token and positions have a start of their own, so it is never read: one value, one identity.
+            object.__setattr__(self, "init_std", 0.02)
+        above_zero("model.input_rate", self.input_rate)
+        self._check_names("zero_start", self.zero_start, "linear", self.OUTER_LINEARS, self.BLOCK_LINEARS)
+        if self.d_model % self.num_heads:
+            low = max(1, self.d_model // self.num_heads) * self.num_heads
+            raise UserError(
+                f"model.d_model = {self.d_model} is no multiple of model.num_heads = {self.num_heads}; nearest widths: "
+                f"{low}, {low + self.num_heads}"
+            )
+
+    def check_images(self, shape: tuple[int, int, int] | None) -> None:
+        """Patches tile an image."""
+        if shape is not None and (shape[0] % self.patch or shape[1] % self.patch):
+            fitting = [side for side in range(1, shape[0] + 1) if shape[0] % side == 0 and shape[1] % side == 0]
+            raise UserError(
+                f"model.patch = {self.patch} does not divide images of {shape[0]} x {shape[1]} pixels; those that do: "
+                + ", ".join(map(str, fitting))
+            )
+
+    def starts_at_zero(self, linear: str, *, is_last: bool = False) -> bool:
+        """Whether the linear of this name is the zero map at first: asked for, or the last of its branch."""
+        return _is_among(linear, self.zero_start) or super().starts_at_zero(linear, is_last=is_last)
+
+    @property
+    def outer_norms(self) -> tuple[str, ...]:
+        """Before and after the patches' linear, and before the head."""
+        return ("patch_norm", "input_norm", "norm")
+
+    @property
+    def context(self) -> int:
+        """One: a token is an image."""
+        return 1
+
+    @property
+    def width_step(self) -> int:
+        """Heads divide the width."""
+        return self.num_heads
+
+    @property
+    def head_size(self) -> int:
+        """Features of an attention head."""
+        return self.d_model // self.num_heads
+
+    @property
+    def heads(self) -> int:
+        """Attention heads of a layer."""
+        return self.num_heads
+
+    @property
+    def features(self) -> int:
+        """Of all heads of queries."""
+        return self.d_model
+
+    @property
+    def kv_features(self) -> int:
+        """Of all heads of keys, and of values."""
+        return self.d_model
+
+    @property
+    def logits(self) -> float:
+        """Scale of products of queries and keys."""
+        return 8 / self.head_size
+
+    def rows_of(self, shape: tuple[int, int, int]) -> int:
+        """Patches of an image of this height, width and channels, and the class token where there is one."""
+        return shape[0] // self.patch * (shape[1] // self.patch) + (self.pool == "class")
+
+
+MODELS: dict[str, type[ModelConfig]] = {"gpt2": Gpt2Config, "mlp": MlpConfig, "vit": VitConfig}

@@ -48,7 +48,7 @@ class Template:
     widths: tuple[int, ...] | None = None
     """Widths of its own in place of the grid's: a study may give each structure others, and a size has one."""
     tokens: tuple[int, ...] | None = None
-    """Lengths of its runs where the sweep is given neither budgets nor lengths."""
+    """Lengths of its own in place of the grid's; where neither has any, budgets say how long."""
     warmup_share: float | None = None
     """Warm-up of a cosine over its length, in place of the Science's steps of it."""
 

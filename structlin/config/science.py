@@ -15,7 +15,8 @@ from structlin.config.moe import MoeConfig
 from structlin.config.optim import OptimConfig, ScheduleConfig
 from structlin.config.structure import StructureConfig
 from structlin.config.structured_ffn import FFN_BUT_FIRST, RECIPE, published_init
-from structlin.data.recipe import SOURCES, DataRecipe
+from structlin.data.augmentation import Augmentation
+from structlin.data.recipe import SOURCES, DataRecipe, kinds_of
 from structlin.errors import UserError
 
 SCHEMA = 5
@@ -27,8 +28,13 @@ NUMERICS_OF = {"bfloat16": 2}
 """Of a dtype whose mathematics alone has changed. bfloat16, 2: the norms of attention's queries and keys stay in it, a
 router reads what the experts do, and the loss of a large vocabulary is summed in chunks."""
 
-TASKS = {"language": "language", "pixels": "pixels", "regression": "regression"}
-"""Task -> the kind of its data and of the models that can learn it (SourceSpec.task, ModelConfig.LEARNS)."""
+TASKS = {
+    "language": "language",
+    "pixels": "pixels",
+    "regression": "regression",
+    "classification": "classification",
+}
+"""Task -> the kind of its data and of the models that can learn it (DataRecipe.kind, ModelConfig.LEARNS)."""
 
 DENSE = "(0|0|1|0|0|1|0)"
 """theta of a dense layer."""
@@ -42,7 +48,7 @@ class EvaluationConfig:
     """The fixed validation batches; how often they are used is not part of a run's identity."""
 
     tokens: int = 1_048_576
-    """Validation tokens, in evenly spaced windows of the validation split."""
+    """Validation tokens, in evenly spaced windows of the validation split; of labelled images so many of them."""
 
     def __post_init__(self) -> None:
         at_least("evaluation.tokens", self.tokens, 1)
@@ -98,6 +104,8 @@ class Science:
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    augment: Augmentation = field(default_factory=Augmentation)
+    """What is done to labelled images while they train; none to all else."""
     seed: int = 0
     task: str = "language"
     guide: GuideConfig = field(default_factory=GuideConfig)
@@ -160,13 +168,19 @@ class Science:
 
     def _check_data(self) -> None:
         """The data are of the task, and an image is a sequence."""
-        source = self.data.spec
-        if source.task != TASKS[self.task]:
-            valid = "|".join(name for name, spec in SOURCES.items() if spec.task == TASKS[self.task])
-            raise UserError(f"task = {self.task} learns from data={valid}, not {self.data.name}")
-        tokens = source.sample_tokens
+        kind = self.data.kind
+        if kind != TASKS[self.task]:
+            valid = "|".join(name for name in SOURCES if TASKS[self.task] in kinds_of(name))
+            read = (
+                f" read by data.tokenizer={self.data.tokenizer}" if TASKS[self.task] in kinds_of(self.data.name) else ""
+            )
+            raise UserError(f"task = {self.task} learns from data={valid}, not {self.data.name}{read}")
+        if kind != "classification" and not self.augment.is_none:
+            raise UserError(f"task = {self.task} has no labelled images to augment; use augment=none")
+        self.model.check_images(self.data.shape if kind == "classification" else None)
+        tokens = self.data.sample_tokens
         # A whole image may be read after the start token: what its last token says is then asked nothing.
-        lengths = (tokens, tokens + 1) if source.task == "pixels" else (tokens,)
+        lengths = (tokens, tokens + 1) if kind == "pixels" else (tokens,)
         if tokens and self.model.context not in lengths:
             raise UserError(
                 f"model.context = {self.model.context}, but an image of data={self.data.name} has "
@@ -225,11 +239,15 @@ class Science:
         ``dense+rope+kv4`` (rotated positions, four heads of keys and values), ``dense+structured-ffn`` (a recipe),
         ``moe-btt8`` (a mixture of 8 experts; ``btt+moe-ffn8`` where attention or experts take the structure).
         """
-        recipe, structured = self._recipe, self.model.structured
+        recipe, (first, *more) = self._recipe, self.model.structured
         usual = FFN_BUT_FIRST if "structured-ffn" in recipe else ALL_BLOCKS
-        options = [] if structured == usual else [",".join(structured)]
-        if structured == (*ALL_BLOCKS, "head"):
-            options = ["head"]
+        options = [",".join(self.model.structured)]
+        if self.model.structured == usual:
+            options = []
+        elif (first,) == ALL_BLOCKS and set(more) <= set(self.model.OUTER_LINEARS):
+            options = more
+        elif self.model.structured == ("head",):
+            options = ["head-alone"]
         if self.model.weight_norm != "none":
             options.append(f"{self.model.weight_norm}-norm")
         if isinstance(self.model, Gpt2Config) and self.model.weight_norm_experts != "own":

@@ -31,7 +31,7 @@ from structlin.runs.job import Job
 from structlin.runs.store import Store
 from structlin.search import report
 from structlin.search.arms import Arm
-from structlin.search.course import Course, Seen, course
+from structlin.search.course import Course, Seen, cells_at_top, course
 
 LOOK_SECONDS = 30.0
 """Between two looks at a cluster under search.wait=true."""
@@ -45,6 +45,9 @@ def run_search(request: SweepRequest) -> int:
     name = request.name or name_of(now)
     if not request.action.trains:
         return _act(now, request, console)
+    if not now.is_over:
+        # What the top would read too often is said now, not hours later.
+        bills.check_epochs(Plan(cells_at_top(now), ()), request.site)
     if request.dry_run:
         return _dry_run(now, request, console)
     while (rung := now.underway) is not None:
@@ -121,7 +124,6 @@ def _act(now: Course, request: SweepRequest, console: Console) -> int:
 def _dry_run(now: Course, request: SweepRequest, console: Console) -> int:
     rung = now.underway
     plan = Plan(rung.cells, rung.jobs) if rung is not None else Plan((), ())
-    bills.check_epochs(plan, request.site)
     if request.format == "json":
         found = report.record(now)
         print(
@@ -146,21 +148,29 @@ def _dry_run(now: Course, request: SweepRequest, console: Console) -> int:
 
 def _submit(plan: Plan, request: SweepRequest, name: str, console: Console) -> int:
     """Submit a rung; under search.wait=true until all of it is trained. 1 where it never will be."""
-    from structlin.launch.slurm.carry_out import launch
+    from structlin.launch.slurm import carry_out as slurm
 
-    code = launch(plan, request, name, console)
+    code = slurm.launch(plan, request, name, console)
     if code or request.search is None or not request.search.wait:
         if not code:
             console.print("the same command submits the next rung when this one has ended", highlight=False)
         return code
-    while not all(state.is_final for state in reconcile(plan.jobs, Store(request.site.runs))):
+    while not _is_trained(plan, request):
         time.sleep(LOOK_SECONDS)
-        if all(state.is_final for state in reconcile(plan.jobs, Store(request.site.runs))):
+        if _is_trained(plan, request):
             break
         # What has crashed or run out of time is submitted again, as the same command would.
-        if code := launch(plan, request, name, Console(quiet=True)):
+        if code := slurm.launch(plan, request, name, Console(quiet=True)):
             return code
+        if not slurm.is_underway(plan, request) and not _is_trained(plan, request):
+            console.print("nothing of this rung is on its way any more; retry=failed tries again what was given up")
+            return 1
     return 0
+
+
+def _is_trained(plan: Plan, request: SweepRequest) -> bool:
+    """Whether all runs of a rung have ended well, or diverged."""
+    return all(state.is_final for state in reconcile(plan.jobs, Store(request.site.runs)))
 
 
 def _say(lines: Iterator[str], console: Console) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from structlin.config.model import Gpt2Config
+from structlin.config.model import Gpt2Config, VitConfig
 from structlin.kernels.attention.attention import causal_attention
 from structlin.models.layers import LayerNorm, layer_norm
 from structlin.nn.linear import EinsumLinear
@@ -35,7 +35,13 @@ class Attention(nn.Module):
     k_norm: LayerNorm | None
 
     def __init__(
-        self, model: Gpt2Config, layers: Mapping[str, nn.Module], name: str, layout: str, *, causal: bool = True
+        self,
+        model: Gpt2Config | VitConfig,
+        layers: Mapping[str, nn.Module],
+        name: str,
+        layout: str,
+        *,
+        causal: bool = True,
     ) -> None:
         super().__init__()
         self.causal = causal

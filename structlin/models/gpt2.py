@@ -22,6 +22,7 @@ from torch.nn import functional
 from structlin.config.model import Gpt2Config
 from structlin.config.science import Science
 from structlin.data import input_vocab_size, vocab_size
+from structlin.kernels.embedding import embedding
 from structlin.models.attention import Attention
 from structlin.models.layers import build_layers, ffn_layer, layer_norm
 from structlin.nn.blocks import Blocks
@@ -61,8 +62,10 @@ class GPT2(Module):
 
     def embedded(self, tokens_NT: Tensor, begin: int = 0) -> Tensor:
         """What the first block reads, (N, T, D), of tokens of which the first stands at ``begin`` in its text."""
+        if self.positions is None:
+            return embedding(self.tokens, tokens_NT)
         x = functional.embedding(tokens_NT, self.tokens)
-        return x if self.positions is None else x + self.positions[begin : begin + tokens_NT.shape[1]]
+        return x + self.positions[begin : begin + tokens_NT.shape[1]]
 
     def last_map(self) -> Head:
         """The head, (..., D) -> (..., V)."""

@@ -116,6 +116,14 @@ def linear_layer(shape: LinearShape, science: Science) -> Linear | Experts:
         norm = "fixed"
     rule, shares = science.optim.rate_rule, shape.shares_cap
     options = LinearOptions(
-        shape.base_d_in, shape.starts_at_zero, rule, norm, shape.bias, shares, model.init, model.init_std
+        shape.base_d_in,
+        shape.starts_at_zero,
+        rule,
+        norm,
+        shape.bias,
+        shares,
+        model.init,
+        model.init_std,
+        rate=shape.rate,
     )
     return Experts(shape.plan, shape.num_experts, options) if shape.router else make_linear(shape.plan, options)

@@ -54,6 +54,8 @@ class LinearOptions:
     """spectral: every factor by its own fans; fixed: all N(0, init_std); orthonormal: the blocks of every factor with
     orthonormal rows or columns; svd: the two factors nearest to a weight N(0, init_std)."""
     init_std: float = 0.02
+    rate: float = 1.0
+    """Learning rate of all its parameters over that of their rules."""
 
 
 class Factored(Module):
@@ -72,7 +74,7 @@ class Factored(Module):
         self._specs: dict[str, ParamSpec] = {}
         for factor in plan.factors:
             zero = options.starts_at_zero and factor.is_last
-            rate = factor.adam_multiplier(options.base_d_in, options.rate_rule)
+            rate = options.rate * factor.adam_multiplier(options.base_d_in, options.rate_rule)
             std = factor.std if options.init == "spectral" else options.init_std
             is_orthonormal = options.init == "orthonormal" and not plan.dense and not zero
             blocks = (factor.fan_out, factor.fan_in) if is_orthonormal else None
@@ -80,7 +82,7 @@ class Factored(Module):
             if self.weight_norm == "learned":
                 ones = torch.ones(()) if self._caps is None else torch.ones(self._caps)
                 self.register_parameter(f"scale_{factor.name}", nn.Parameter(ones))
-                self._specs[f"scale_{factor.name}"] = ParamSpec("scale", 0.0, mean=1.0)
+                self._specs[f"scale_{factor.name}"] = ParamSpec("scale", 0.0, options.rate, mean=1.0)
 
     @property
     def sizes(self) -> Sizes:
@@ -128,7 +130,7 @@ class Linear(Factored, ABC):
             self.register_parameter(name, nn.Parameter(torch.empty(shapes[name])))
         self.register_parameter("bias", nn.Parameter(torch.empty(plan.sizes.d_out)) if options.bias else None)
         if options.bias:
-            self._specs["bias"] = ParamSpec("bias", 0.0)
+            self._specs["bias"] = ParamSpec("bias", 0.0, options.rate)
         self.guide: Guide | None = None
         self.reset_parameters()
 

@@ -109,7 +109,7 @@ def plan_run(template: Template, d_model: int, tokens: int, per_decade: int) -> 
 
 def _cells(template: Template, request: SweepRequest) -> Iterator[Cell]:
     grid = request.grid
-    lengths = grid.tokens or (None if request.budgets else template.tokens)
+    lengths = None if request.budgets else template.tokens or grid.tokens
     if lengths is not None:
         for width in _given_widths(template, grid):
             for tokens in lengths:

@@ -30,7 +30,7 @@ from structlin.errors import UserError, asks_help, door, key_values, suggest
 from structlin.host.code import is_mixed
 from structlin.host.files import write_atomically
 from structlin.host.passed_over import pass_over, summary
-from structlin.runs import cache
+from structlin.runs import cache, measures
 from structlin.runs.machine import BACKEND
 from structlin.runs.speeds import Decodings, Throughputs, shape_key
 from structlin.runs.store import RunFolder, Store
@@ -88,11 +88,11 @@ def _read(folder: RunFolder, known: cache.Entry | None) -> tuple[cache.Entry | N
         raise UserError(f"{folder.path} cannot be read: {error.strerror}") from None
     if known is not None and known.key == key:
         shared = _shared(known.names, known.values)
-        return known, _Record(folder.run_id, known.seed, shared, known.steps, known.losses)
+        return known, _Record(folder.run_id, known.seed, shared, known.steps, known.losses, known.more)
     record, names, values = _record(_measured(folder))
     if key is None or not folder.is_settled:
         return None, record
-    return cache.Entry(key, names, values, record.seed, record.steps, record.losses), record
+    return cache.Entry(key, names, values, record.seed, record.steps, record.losses, record.more), record
 
 
 def load_some(runs: Path, identities: Iterable[str]) -> pd.DataFrame:
@@ -208,6 +208,8 @@ class _Record:
     shared: _Shared
     steps: Ints
     losses: Floats
+    more: str
+    """JSON: what its evaluations say besides, a list a name; {} for most."""
 
 
 @lru_cache(maxsize=65_536)
@@ -241,7 +243,14 @@ def _record(run: Measured) -> tuple[_Record, str, str]:
     values = json.dumps([*others, list(columns.values())])
     steps = np.asarray([row["step"] for row in evaluations], dtype=np.int64)
     losses = np.asarray([row["val_loss"] for row in evaluations], dtype=float)
-    return _Record(run.run_id, science.seed, _shared(names, values), steps, losses), names, values
+    more = _more([measures.of_row(row) for row in evaluations])
+    return _Record(run.run_id, science.seed, _shared(names, values), steps, losses, more), names, values
+
+
+def _more(rows: Sequence[Mapping[str, float]]) -> str:
+    """Errors and losses besides the first, a list a name, null where an evaluation lacks one."""
+    names = [name for name in measures.MORE if any(name in row for row in rows)]
+    return json.dumps({name: [row.get(name) for row in rows] for name in names})
 
 
 def _with_parent_as_text(config: dict[str, Any]) -> dict[str, Any]:
@@ -279,6 +288,7 @@ class _Rows:
         self._seeds: list[int] = []
         self._steps: list[Ints] = []
         self._losses: list[Floats] = []
+        self._more: list[dict[str, list[float | None]]] = []
 
     def add(self, record: _Record) -> None:
         """Add a run; one that was never evaluated has no rows."""
@@ -292,6 +302,7 @@ class _Rows:
         self._seeds.append(record.seed)
         self._steps.append(record.steps)
         self._losses.append(record.losses)
+        self._more.append(json.loads(record.more) if record.more != "{}" else {})
 
     def table(self) -> pd.DataFrame:
         """A row per evaluation, sorted by run and step."""
@@ -341,6 +352,7 @@ class _Rows:
                 "tokens": tokens,
                 "in_warmup": steps <= own["warmup_steps"],
                 "val_loss": np.concatenate([self._losses[run] for run in order]),
+                **self._besides(order),
                 "in_guide": steps < own["guide_steps"],
                 "training_flops": 6.0 * costs["macs_per_token"] * tokens + beyond,
                 "inherited_flops": own["inherited_flops"].astype(float),
@@ -350,6 +362,16 @@ class _Rows:
                 "recomputed_flops": 2.0 * own["recomputed_macs"] * tokens,
             }
         )
+
+    def _besides(self, order: Sequence[int]) -> dict[str, Floats]:
+        """Columns of errors and further losses, NaN where a run has none; none where no run has any."""
+        names = [name for name in measures.MORE if any(name in more for more in self._more)]
+        return {
+            name: np.concatenate(
+                [np.array(self._more[run].get(name) or [None] * len(self._steps[run]), dtype=float) for run in order]
+            )
+            for name in names
+        }
 
     def _beyond(self, run: int) -> Floats:
         """Training FLOPs of a run's rows beyond 6 N D; most runs have none."""
@@ -455,6 +477,7 @@ def _costs_of(science: Science, fused: bool, recompute: bool) -> dict[str, Any]:
         "params_total": costs.params_total,
         "params_active": costs.params_active,
         **params,
+        "xi": costs.xi,
         "weight_bytes": costs.weight_bytes,
         "activation_bytes": costs.kept_bytes(fused=fused, recompute=recompute),
         "nu": place.nu,

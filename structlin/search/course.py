@@ -139,6 +139,16 @@ class Course:
         return Plan(tuple(cells), tuple(jobs.values()))
 
 
+def cells_at_top(now: Course) -> tuple[Cell, ...]:
+    """The runs that any arm would have at the last rung, as the grid lays them: what the data have to be enough for."""
+    widths = Widths(now.request.grid, now.request.site.evals_per_decade)
+    return tuple(
+        Cell(science, step, now.steps.top, arm.template.asked)
+        for arm in now.arms
+        for science, step in widths.of(arm, now.steps.top)
+    )
+
+
 # --- runs of a rung -------------------------------------------------------------------------------------------------
 
 

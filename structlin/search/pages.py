@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -26,15 +27,16 @@ def drawing(found: Entry, unit: str = "nats") -> Drawing:
     names = list(dict.fromkeys(one["name"] for rung in done for one in rung["arms"]))
     look = {name: (colour_of(names, name), marker_of(names, name)) for name in names}
     panels = [_losses(done, names, look, unit), _best(done, names, look)]
-    panels += [_axis(found, done, axis, look, unit) for axis in AXES if done]
+    panels += [_axis(found, done[0], axis, look) for axis in AXES if done]
     predictors = ", ".join(f"rung {rung['rung']} by {rung['predictor']}" for rung in done)
     winner = found["winner"]
     chosen = "" if winner is None else f" Chosen: {winner['name']}, P(best) = {winner['best']:.2f}."
+    share = f"{found['spent']:.3g} training FLOPs, {100 * found['spent'] / found['everything']:.0f}%"
     caption = (
         f"Predicted loss at {found['target']:.3g} training FLOPs with {100 * found['confidence']:.0f}% intervals, as "
-        f"each rung foretold it (faint: measured there); P(best); and the last forecast of each arm over omega, "
-        f"psi and nu as realised at width 256. {predictors or 'No rung is decided yet'}. {found['spent']:.3g} training "
-        f"FLOPs, {100 * found['spent'] / found['everything']:.0f}% of everything at the top.{chosen}"
+        "each rung foretold it (faint: measured there); P(best); and what the first rung foretold over omega, psi and "
+        "nu, relative to the mean of its arms (grey: proposed by the surrogate). "
+        f"{predictors or 'No rung is decided yet'}. {share} of everything at the top.{chosen}"
     )
     return Drawing(
         "search", "Search over structures", caption, tuple(panels), columns=2, shared_legend=True,
@@ -74,20 +76,23 @@ def _best(done: list[Entry], names: list[str], look: Look) -> Panel:
     return Panel("P(best)", "training FLOPs of a run at the rung", "P(best at the target)", tuple(series), y_log=False)
 
 
-def _axis(found: Entry, done: list[Entry], axis: str, look: Look, unit: str) -> Panel:
-    """The last forecast of every arm over an axis of the taxonomy."""
-    places = {arm["name"]: arm[axis] for arm in found["arms"]}
-    last = {one["name"]: one for rung in done for one in rung["arms"] if "predicted" in one}
-    series = [
-        Series(
-            name, name, np.array([float(places[name])]), np.array([one["predicted"]]), "points", *look[name],
-            np.array([one["low"]]), np.array([one["high"]]),
-        )
-        for name, one in last.items()
-    ]  # fmt: skip
-    return Panel(
-        f"over {axis}", _LABELS[axis], f"loss at the target [{unit}]", tuple(series), x_log=False, spread=0.008
-    )
+def _axis(found: Entry, first: Entry, axis: str, look: Look) -> Panel:
+    """All arms of the first rung over an axis of the taxonomy, and what the surrogate proposed by them."""
+    places = {arm["name"]: float(arm[axis]) for arm in found["arms"]}
+    series = []
+    for one in first["arms"]:
+        if "ratio" in one:
+            x, (value, low, high) = np.array([places[one["name"]]]), (np.array([end]) for end in one["ratio"])
+            series.append(Series(one["name"], one["name"], x, value, "points", *look[one["name"]], low, high))
+    predicted = [one["predicted"] for one in first["arms"] if "predicted" in one]
+    middle = float(np.exp(np.mean(np.log(predicted))))
+    for new in first.get("proposals", ()):
+        value = np.array([new["expected_loss"] / middle])
+        ends = value * np.exp(-new["spread"]), value * np.exp(new["spread"])
+        mark = Series("proposed", "proposed", np.array([float(new[axis])]), value, "points", "#777777", "*", *ends)
+        series.append(mark if not any(one.label == "proposed" for one in series) else replace(mark, label=""))
+    return Panel(f"rung 0 over {axis}", _LABELS[axis], "loss over the arms' mean", tuple(series),
+                 x_log=False, y_log=False, level=1.0, spread=0.008)  # fmt: skip
 
 
 def page(found: Entry) -> str:

@@ -84,6 +84,13 @@ class Forecast:
         low, high = np.exp(np.quantile(self.draws, [tail, 1 - tail], axis=0))
         return low, high
 
+    def ratios(self, confidence: float = 0.9) -> tuple[Array, Array, Array]:
+        """Loss of each arm over the geometric mean of all, and its ends: what moves all of them alike is out of it."""
+        tail = 0.5 - 0.5 * confidence
+        about = self.draws - self.draws.mean(axis=1, keepdims=True)
+        low, high = np.exp(np.quantile(about, [tail, 1 - tail], axis=0))
+        return np.asarray(np.exp(self.log_loss - self.log_loss.mean())), low, high
+
 
 def best_of(draws: Array) -> Array:
     """How often each of m arms is the lowest of (s, m) draws."""

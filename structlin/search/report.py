@@ -3,13 +3,15 @@
     {"arms": [{"name", "origin", "theta", "moe", "omega", "psi", "nu"}], "passed_over": [...],
      "target", "budget", "eta", "level", "spent", "total", "everything", "share", "over",
      "rungs": [{"rung", "flops", "runs", "training_flops", "done", "predictor", "scores": {name: {...}},
-                "arms": [{"name", "measured", "predicted", "low", "high", "best", "after"}], "proposals": [...]}],
+                "arms": [{"name", "measured", "predicted", "low", "high", "best", "ratio", "after"}],
+                "proposals": [...]}],
      "winner": {"name", "predicted", "low", "high", "best", "measured",
                 "multiplier": {"value", "low", "high", "better"}},
      "forecast": {"flops", "arms": {name: {"loss", "low", "high"}}}}
 
 ``after``: stays, top, or why an arm leaves: unlikely, budget, not measured. ``predicted`` is at the target; under the
-predictor raw it is what was measured. ``better``: P that the winner needs less compute than dense.
+predictor raw it is what was measured. ``ratio``: the predicted loss over the geometric mean of the rung's arms, and its
+ends. ``better``: P that the winner needs less compute than dense.
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ def _rung(course: Course, rung: Rung, names: Sequence[str]) -> Entry:
     found = rung.forecast
     if found is None:
         return entry
-    low, high = found.interval(CONFIDENCE)
+    (low, high), ratios = found.interval(CONFIDENCE), found.ratios(CONFIDENCE)
     place = {int(arm): at for at, arm in enumerate(found.arms)}
     best = found.best
     arms = []
@@ -79,7 +81,7 @@ def _rung(course: Course, rung: Rung, names: Sequence[str]) -> Entry:
         }
         if at is not None:
             one |= {"predicted": math.exp(found.log_loss[at]), "low": float(low[at]), "high": float(high[at])}
-            one["best"] = float(best[at])
+            one |= {"best": float(best[at]), "ratio": [float(values[at]) for values in ratios]}
         arms.append(one)
     arms.sort(key=lambda one: one.get("predicted", math.inf))
     scores = {name: {"backtest": s.backtest, "error": s.error} for name, s in found.scores.items()}

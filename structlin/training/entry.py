@@ -21,7 +21,7 @@ from structlin.config.science import Science
 from structlin.errors import UserError, one_line
 from structlin.host.speech import say
 from structlin.host.storage import storage_error
-from structlin.runs import checkpoints
+from structlin.runs import checkpoints, measures
 from structlin.runs.attempt import Attempt, Superseded
 from structlin.runs.claim import Claim
 from structlin.runs.job import Job
@@ -332,6 +332,7 @@ def make_result(job: Job, folder: RunFolder, costs: Ledger, state: str) -> dict[
             "step": row["step"],
             "tokens": row["tokens"],
             "val_loss": row["val_loss"],
+            **measures.of_row(row),
             **({"in_guide": True} if row.get("in_guide") else {}),
         }
         for row in folder.journal.evaluations()

@@ -31,6 +31,10 @@ def kinds(*words: str) -> Counter:
             {("none", 2, "sample"): 1, ("none", 3, "sample"): 1, ("ffn", 2, "sample"): 1, ("ffn", 2, "dense"): 1,
              ("ffn", 2, "btt"): 1},
         ),
+        (
+            ["structure=sample,low_rank", "structure.count=4", "structure.rank=d/8"],
+            {("none", 2, "low_rank"): 1, ("none", 2, "sample"): 2, ("none", 3, "sample"): 2},
+        ),
         (["structure.count=2", "moe=btt"], {("btt", 2, "dense"): 1}),
         (
             ["structure=kronecker,btt", "seed=0,1"],

@@ -271,7 +271,7 @@ def batch(science: Science, step: int) -> Batch:
     inputs, targets = tokens[:, :-1].copy(), tokens[:, 1:].copy()
     if science.task == "pixels":
         inputs[:, 0] = input_vocab_size(science.data.tokenizer) - 1
-        targets[:, science.data.spec.sample_tokens :] = NO_TARGET
+        targets[:, science.data.sample_tokens :] = NO_TARGET
     return torch.from_numpy(inputs), torch.from_numpy(targets)
 
 

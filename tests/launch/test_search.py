@@ -9,8 +9,10 @@ import pytest
 import sweep
 from structlin.config.doors import sweep_request
 from structlin.config.request import Site
-from structlin.launch import local
+from structlin.launch import local, search
 from structlin.launch.carry_out import run_sweep
+from structlin.launch.reconcile import job_state
+from structlin.launch.slurm import carry_out
 from structlin.runs.job import Job
 from structlin.runs.store import Store
 from structlin.training.entry import execute
@@ -169,3 +171,63 @@ def test_status_counts_the_runs_of_all_rungs(
 ) -> None:
     assert sweep.main([*arguments(undisturbed, data_root), "status=true", "format=json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["runs"]) == len(results(undisturbed))
+
+
+class Cluster:
+    """A SLURM that trains what is submitted, some of it at once."""
+
+    def __init__(self, at_once: int) -> None:
+        self.at_once, self.submitted = at_once, 0
+
+    def launch(self, plan, request, name, console) -> int:
+        self.submitted += 1
+        store = Store(request.site.runs)
+        pending = [job for job in plan.jobs if not job_state(job, store).is_final]
+        for job in pending[: self.at_once]:
+            execute(job, store, request.site.data_root, request.site.placement)
+        return 0
+
+    def is_underway(self, plan, request) -> bool:
+        return self.at_once > 0
+
+
+def on_cluster(monkeypatch: pytest.MonkeyPatch, at_once: int) -> Cluster:
+    cluster = Cluster(at_once)
+    monkeypatch.setattr(carry_out, "launch", cluster.launch)
+    monkeypatch.setattr(carry_out, "is_underway", cluster.is_underway)
+    monkeypatch.setattr(search, "LOOK_SECONDS", 0.0)
+    return cluster
+
+
+def cluster_words(runs: Path, data_root: Path, *more: str) -> list[str]:
+    words = [word for word in arguments(runs, data_root) if not word.startswith("launch.workers")]
+    return [*words, "launch=slurm", "launch.gpus=0", *more]
+
+
+def test_on_a_cluster_each_call_submits_a_rung(
+    undisturbed: Path,
+    tmp_path: Path,
+    data_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cluster = on_cluster(monkeypatch, 100)
+    asked = cluster_words(tmp_path, data_root)
+    for rung in range(len(record(undisturbed)["rungs"])):
+        assert sweep.main(asked) == 0
+        assert cluster.submitted == rung + 1
+        assert "the same command submits the next rung" in capsys.readouterr().out
+    assert sweep.main(asked) == 0
+    assert results(tmp_path) == results(undisturbed)
+    assert record(tmp_path)["winner"] == record(undisturbed)["winner"]
+
+
+def test_with_wait_one_call_goes_to_the_end_and_ends_where_nothing_is_on_its_way(
+    undisturbed: Path, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = cluster_words(tmp_path, data_root, "search.wait=true")
+    on_cluster(monkeypatch, 0)
+    assert sweep.main(asked) == 1
+    on_cluster(monkeypatch, 4)
+    assert sweep.main(asked) == 0
+    assert results(tmp_path) == results(undisturbed)

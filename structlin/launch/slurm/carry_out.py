@@ -67,6 +67,14 @@ def launch(plan: Plan, request: SweepRequest, name: str, console: Console) -> in
     return 1 if result.refused else 0
 
 
+def is_underway(plan: Plan, request: SweepRequest) -> bool:
+    """Whether an element of SLURM has, or a process trains, any run of a plan."""
+    site = absolute(request.site)
+    states = reconcile(plan.jobs, Store(site.runs))
+    seen = survey(states, submissions(site.runs), _controller(request), must_answer=False)
+    return any(one.live is not None or one.phase == "running" for one in seen.standings)
+
+
 def check_build(launch: SlurmLaunch, device: str) -> None:
     """UserError where runs are for GPUs and the torch that elements would import knows none."""
     if launch.gpus and device != "cpu" and launch.python is None and torch_is_cpu_build():

@@ -396,6 +396,9 @@ def _fit_parametric(laws: Laws, variant: str) -> None:
         laws.warn("bound", f"E = {pinned} is not below the lowest loss {loss.min():.4g}; L(N, D) left out", variant)
         return
     draws = laws.draws[variant]
+    if said := repeats.unfitted(frame):
+        laws.warn("repeated_data", f"{said}: repeated data is no fresh data; L(N, D) left out", variant)
+        return
     repetition = repeats.fit(frame, objective, pinned, draws, choices.confidence)
     repeat, ends = (repetition.value, repetition.interval) if repetition else (None, None)
     tokens = repeats.effective(frame, repeat)

@@ -13,6 +13,7 @@ import pandas as pd
 
 from structlin.config.identity import science_from
 from structlin.errors import UserError
+from structlin.runs.measures import MORE
 from structlin.runs.speeds import DECODE_COLUMNS
 from structlin.runs.table import Measured, table_of
 from structlin.runs.tracking.payload import ABOUT
@@ -42,8 +43,11 @@ def _measured(run: Logged) -> Measured:
         raise UserError(f"W&B's run {run.run} ({run.name}): {error}") from None
     diverged = any("divergence/step" in row for row in run.rows)
     status = "diverged" if diverged else STATES.get(run.state, "interrupted")
-    found = {int(row["eval/step"]): row["eval/val_loss"] for row in run.rows if _is_evaluation(row)}
-    evaluations = [{"step": step, "val_loss": float(loss)} for step, loss in sorted(found.items())]
+    found = {int(row["eval/step"]): row for row in run.rows if _is_evaluation(row)}
+    evaluations = [
+        {"step": step, "val_loss": float(row["eval/val_loss"]), **{name: row.get(f"eval/{name}") for name in MORE}}
+        for step, row in sorted(found.items())
+    ]
     return Measured(run.run, science, status, origin, evaluations)
 
 
