@@ -34,7 +34,10 @@ def test_once_a_shape_and_then_in_the_table(
     store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert table.load(store)[list(DECODE_COLUMNS)].isna().all(axis=None)
-    times = iter([{1: 3.0, 16: 0.5}, {1: 2.0, 16: 0.25}, {1: 7.0, 16: 0.75}, {1: 9.0, 16: 1.0}])
+    monkeypatch.setattr(speeds, "ROUNDS", 2)
+    by_round = [[{1: 3.0, 16: 0.6}, {1: 2.5, 16: 0.25}], [{1: 4.0, 16: 0.5}, {1: 2.0, 16: 0.75}]]
+    by_round += [[{1: 7.0, 16: 0.75}, {1: 9.0, 16: 1.0}]] * 2
+    times = iter([one for found in by_round for one in found])
     monkeypatch.setattr(speeds, "milliseconds_of", lambda science, placement: next(times))
     words = [f"runs={store}", "device=cpu"]
     assert main(words) == main(words) == 0
