@@ -118,7 +118,9 @@ def test_new_arms_join_after_the_first_rung_and_are_explained(whole: tuple[Cours
     }
 
 
-@pytest.mark.parametrize("killed", [0.05, 0.3, 0.5, 0.75, 0.95])
+@pytest.mark.parametrize(
+    "killed", [0.05, pytest.param(0.3, marks=pytest.mark.long), 0.5, pytest.param(0.75, marks=pytest.mark.long), 0.95]
+)
 def test_killed_at_any_moment_it_goes_on_to_the_same_runs_and_choice(
     whole: tuple[Course, Planted], killed: float
 ) -> None:
