@@ -42,7 +42,11 @@ COLUMNS = (
     "params_embedding", "params_head", "weight_bytes", "activation_bytes", "tokens_per_second", "nu", "omega", "psi",
 )  # fmt: skip
 """What figures and laws read, besides every column of the config: laws never mix two of them."""
-NEWER = ("logged_flops", "epochs", "train_tokens", "unigram_loss", "bigram_loss")
+NEWER = (
+    "logged_flops", "epochs", "train_tokens", "unigram_loss", "bigram_loss", "xi", "val_error", "train_loss",
+    "train_error", "clean_loss", "clean_error", "feature_update", "decode_ms_1", "decode_ms_16", "in_guide",
+    "inherited_flops",
+)  # fmt: skip
 """Columns that tables kept before them lack."""
 ORIGIN = {"machine": "machine", "device": "device_name", "torch": "torch_version", "python": "python",
           "structlin": "structlin", "code": "code", "backend": "backend", "data_manifest": "data_manifest"}  # fmt: skip

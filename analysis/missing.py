@@ -15,7 +15,13 @@ from structlin.runs.table import ids_of_now
 
 Missing = tuple[tuple[str, ...], str]
 """A line for every cell without an evaluation, and the sweep that trains them; nothing and nothing where all are."""
-NEEDED = {("pixels", "paper"): " data.path=/where/cifar5m"}
+NEEDED = {
+    ("pixels", "paper"): " data.path=/where/cifar5m",
+    **{
+        (study, "paper"): " data.path=/where/cifar-10-python.tar.gz"
+        for study in ("cifar", "xi", "feature_updates", "rate_landscape")
+    },
+}
 """What a user has to add to a study."""
 
 

@@ -8,9 +8,15 @@ from typing import Any
 from structlin.config.identity import to_mapping
 from structlin.config.science import SCHEMA, Science
 
-_WAS: dict[int, dict[str, Any]] = {5: {"guide": "none"}}
+_WAS: dict[int, dict[str, Any]] = {5: {"guide": "none", "start": "none"}}
 """Schema -> the groups that it brought in place of a text, and that text."""
 _NEW: dict[int, tuple[str, ...]] = {
+    5: (
+        *(f"model.{name}" for name in ("init", "init_std", "positions", "tied", "kv_heads", "attention_width")),
+        *(f"model.{name}" for name in ("qk_norm", "branch_scale", "logit_scale", "input_rate")),
+        "optim.decayed",
+        "augment",
+    ),
     4: ("moe.router_start", "model.biases", "model.zero_start", "model.weight_norm_experts"),
     3: ("guide", "start", "nested", "structure.output_order", "structure.contraction", "structure.ranks"),
     2: ("moe", "structure.head_layout", "model.num_heads"),
@@ -28,7 +34,7 @@ def stored_by(schema: int, science: Science) -> dict[str, Any]:
             group = stored
             for step in groups:
                 group = group[step]
-            del group[name]
+            group.pop(name, None)  # not every model has it
     return {**stored, "schema": schema}
 
 

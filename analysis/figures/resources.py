@@ -1,4 +1,4 @@
-"""Is a structure still better by the clock, by its parameters, by its memory? Multipliers in four resources."""
+"""Is a structure still better by the clock, by its parameters, by its memory, in decoding? Five multipliers."""
 
 from __future__ import annotations
 
@@ -20,18 +20,20 @@ def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
     for column, name in RESOURCES.items():
         found = laws.multipliers if column == "C" else multipliers_of(laws, column)
         if not found:
-            missing.append(f"by {name}: not known for these runs, or too few points")
+            way = "; structlin speeds measures it" if column == "decode" and "decode" not in laws.points.frame else ""
+            missing.append(f"by {name}: not known for these runs, or too few points{way}")
         series = tuple(_curve(laws, found[v], v, variants) for v in ordered(found))
         unit = compute_label(laws) if column == "C" else UNITS[column]
         panels.append(Panel(f"by {name}", f"{base}: {unit}", f"multiplier against {base}", series, level=1.0))
     return Drawing(
         name="resources",
-        title="Multipliers in four resources",
+        title="Multipliers in five resources",
         caption=(
             f"What {base} needs over what a structure needs for the same loss, by training FLOPs, by seconds of one "
-            "worker alone on the machine of training, by parameters, and by bytes of weights and activations, on "
-            f"task={runs['task'].iloc[0]} ({runs_said(laws)}). Parameters and memory do not grow along a run: their "
-            "frontier is the best loss that each size reached here."
+            "worker alone on the machine of training, by parameters, by the bytes of training (16 a parameter, and the "
+            "activations that a step keeps), and by milliseconds a token of decoding one text, on "
+            f"task={runs['task'].iloc[0]} ({runs_said(laws)}). The last three do not grow along a run: their frontier "
+            "is the best loss that each size reached here."
         ),
         panels=tuple(panels),
         columns=2,

@@ -14,9 +14,16 @@ from structlin.config.science import Science
 
 
 def flops_until(science: Science, step: int) -> int:
-    """Training FLOPs of the first ``step`` updates."""
+    """Training FLOPs of the first ``step`` updates, and of all that its first weights have cost."""
     extra = guide_macs_until(science, step) if science.guide.kind != "none" else 0
-    return step_flops(science) * step + FLOPS_PER_MAC["training"] * extra * science.optim.batch_tokens
+    own = step_flops(science) * step + FLOPS_PER_MAC["training"] * extra * science.optim.batch_tokens
+    return inherited_flops(science) + own
+
+
+def inherited_flops(science: Science) -> int:
+    """Training FLOPs of the run that it starts from; 0 where its weights are drawn."""
+    start = science.start
+    return 0 if start.parent is None else flops_until(start.parent, start.step)
 
 
 def flops_between(science: Science, first: int, last: int) -> int:
@@ -36,18 +43,26 @@ def flops_at(science: Science, tokens: int) -> int:
 
 def is_even(science: Science) -> bool:
     """Whether every update costs alike, so that C = 6 N D."""
-    return science.guide.kind == "none"
+    return science.guide.kind == "none" and science.start.parent is None
 
 
 def batch_number(science: Science, step: int) -> int:
     """Number of the batch that the update after ``step`` reads.
 
-    Where a guided run is matched to a dense one it has more updates than that has batches: the last ones read the first
-    batches again, as published.
+    A run that starts from another one on the same data goes on where that has stopped. Where a guided run is matched to
+    a dense one it has more updates than that has batches: the last ones read the first batches again, as published.
     """
-    if science.guide.match != "dense" or science.schedule.horizon_steps is None:
-        return step
-    return step % (science.schedule.horizon_steps - guide_steps(science))
+    own = step
+    if science.guide.match == "dense" and science.schedule.horizon_steps is not None:
+        own = step % (science.schedule.horizon_steps - guide_steps(science))
+    start = science.start
+    return own + (batch_number(start.parent, start.step) if start.parent and _reads_alike(start.parent, science) else 0)
+
+
+def _reads_alike(one: Science, other: Science) -> bool:
+    """Whether both read the same batches."""
+    mine, others = ((s.data, s.seed, s.optim.batch_tokens, s.model.context) for s in (one, other))
+    return mine == others
 
 
 def steps_for_flops(run: Callable[[int], Science], training_flops: float) -> int:
@@ -58,7 +73,7 @@ def steps_for_flops(run: Callable[[int], Science], training_flops: float) -> int
     one = run(1)
     if is_even(one):
         return round(training_flops / step_flops(one))
-    return _inverse(lambda steps: flops_until(run(steps), steps) if steps else 0, training_flops, step_flops(one))
+    return _inverse(lambda steps: flops_until(run(steps), steps), training_flops, step_flops(one))
 
 
 def _inverse(cost: Callable[[int], int], budget: float, slope: int) -> int:

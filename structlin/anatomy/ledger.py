@@ -1,12 +1,15 @@
 """What does a model cost? One exact ledger of parameters and forward MACs per token, by group.
 
     group       parameters                      forward MACs per token
-    embedding   (vocab + context) d_model       0 (a look-up)
-    attention   0                               2 T d_model a layer (scores and mixing), half of it counted causally
+    embedding   (vocab + context) d_model;      0 (a look-up)
+                vocab d_model where rotated
+    attention   0                               2 T d_model a layer (scores and mixing; of attention_width where it
+                                                is given), half of it counted causally
     linear      every structured or dense one,  its plan's, of the experts chosen in training
                 those of all experts; biases
     norm        layer norms, learnable scales   0
-    head        d_model vocab, and its bias     d_model vocab
+    head        d_model vocab, and its bias;    d_model vocab
+                none where it is the table of tokens
     router      d_in num_experts each           the same; sorting and weighing tokens are counted as nothing
 
 FLOP conventions by name: ``training`` = 6 per MAC (2 for a multiply-add, 3 for forward and backward), ``paper`` = 1
@@ -25,7 +28,7 @@ from structlin.anatomy.kinds import anatomy
 from structlin.anatomy.shapes import Anatomy, LinearShape
 from structlin.config.guide import GuideConfig
 from structlin.config.optim import OptimConfig, ScheduleConfig
-from structlin.config.science import EvaluationConfig, Science
+from structlin.config.science import EvaluationConfig, Science, StartConfig
 from structlin.errors import UserError, suggest
 from structlin.kernels.limits import is_fusible
 from structlin.structure import plan_linear
@@ -63,6 +66,9 @@ class Ledger:
     """``activation_bytes`` under recompute=true: the inputs of all blocks, all of one block, and what lies outside."""
     recomputed_fused_activation_bytes: int
     """Under both."""
+    xi: float
+    """Compute per dimension: forward MACs of the structured linears over the mean of their features in and out, summed
+    over all of them; d for a dense square layer, 2 R for rank R [arXiv 2406.06248]."""
     recomputed_macs_per_token: int
     """Forward MACs per token that recompute=true spends again: those of the blocks. No useful work, so in no other
     count."""
@@ -102,7 +108,7 @@ def ledger(science: Science) -> Ledger:
 
 
 def alike(science: Science) -> Science:
-    """The one Science for all runs of a model and a batch, of any seed, rate, length and guide: they cost alike."""
+    """The one Science for all runs of a model and a batch, of any seed, rate, length, guide and start."""
     return replace(
         science,
         seed=0,
@@ -110,6 +116,7 @@ def alike(science: Science) -> Science:
         schedule=ScheduleConfig(),
         evaluation=EvaluationConfig(),
         guide=GuideConfig(),
+        start=StartConfig(),
     )
 
 
@@ -117,7 +124,7 @@ def alike(science: Science) -> Science:
 def _ledger(science: Science) -> Ledger:
     body = anatomy(science)
     params_by_linear = {shape.name: shape.params for shape in body.linears}
-    macs_by_linear = {shape.name: shape.active_experts * shape.plan.macs for shape in body.linears}
+    macs_by_linear = {shape.name: shape.uses * shape.active_experts * shape.plan.macs for shape in body.linears}
     routing = sum(router.d_in * router.num_experts for router in body.routers)
     params = {
         **dict.fromkeys(GROUPS, 0),
@@ -147,6 +154,7 @@ def _ledger(science: Science) -> Ledger:
         fused_activation_bytes=_activation_bytes(science, body, fused=True, recompute=False),
         recomputed_activation_bytes=_activation_bytes(science, body, fused=False, recompute=True),
         recomputed_fused_activation_bytes=_activation_bytes(science, body, fused=True, recompute=True),
+        xi=_compute_per_dimension(science, body),
         recomputed_macs_per_token=sum(macs.values()) - outside,
     )
 
@@ -157,9 +165,15 @@ def _scales(science: Science, shape: LinearShape) -> int:
     return len(shape.plan.factors) if learns and not shape.plan.dense else 0
 
 
+def _compute_per_dimension(science: Science, body: Anatomy) -> float:
+    """xi of all structured linears; experts count as the layers that they are."""
+    chosen = [shape for shape in body.linears if science.model.is_structured(shape.name)]
+    return sum(shape.plan.macs for shape in chosen) / sum((shape.d_in + shape.d_out) / 2 for shape in chosen)
+
+
 def _logged_macs(body: Anatomy) -> int:
     """All but the routers, by the released count."""
-    linears = sum(shape.active_experts * plan_linear(shape.sizes, "first").macs for shape in body.linears)
+    linears = sum(shape.uses * shape.active_experts * plan_linear(shape.sizes, "first").macs for shape in body.linears)
     return linears + body.attention_macs + _LOGGED_PER_NORMED * body.normed_elements
 
 
@@ -182,14 +196,14 @@ def _activation_bytes(science: Science, body: Anatomy, *, fused: bool, recompute
     by_block: dict[str, int] = {}
     outside = body.kept_outside
     for shape in body.linears:
-        kept = _inputs(shape, fused=fused) + _middles(shape, fused=fused)
+        kept = shape.uses * (_inputs(shape, fused=fused) + _middles(shape, fused=fused))
         if shape.name in science.model.OUTER_LINEARS:
             outside += kept
         else:
             block = ".".join(shape.name.split(".")[:2])
             by_block[block] = by_block.get(block, body.kept_by_block) + kept
     if recompute:
-        elements = outside + len(by_block) * science.model.d_model + max(by_block.values())
+        elements = outside + len(by_block) * body.positions * science.model.d_model + max(by_block.values())
     else:
         elements = outside + sum(by_block.values())
     return elements * science.optim.batch_tokens * BYTES[science.model.dtype]

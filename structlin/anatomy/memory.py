@@ -25,7 +25,7 @@ from structlin.anatomy.guide import guided_linears
 from structlin.anatomy.kinds import anatomy
 from structlin.anatomy.ledger import BYTES, ledger
 from structlin.anatomy.shapes import Anatomy, LinearShape
-from structlin.config.model import Gpt2Config
+from structlin.config.model import Gpt2Config, VitConfig
 from structlin.config.optim import ScheduleConfig
 from structlin.config.placement import Placement
 from structlin.config.science import Science
@@ -81,9 +81,10 @@ def _peak(science: Science, recompute: bool, parts: int, ranks: int) -> Peak:
     weights = 3.0 * stored
     gradients = float(stored)
     blocks = step.blocks()
-    inputs = len(blocks) * step.stream * science.model.d_model
+    state = step.body.positions * step.stream * science.model.d_model
+    inputs = len(blocks) * state
     # A block's own input is among the inputs of all.
-    again = inputs + max(blocks) - step.stream * science.model.d_model
+    again = inputs + max(blocks) - state
     kept = again if recompute else sum(blocks)
     of_first = inputs / len(blocks) + blocks[0]
     loss, loss_kept = step.loss(tokens)
@@ -213,8 +214,8 @@ class _Step:
 
     @property
     def head_params(self) -> int:
-        """Of the last linear."""
-        return self.body.linears[-1].params
+        """Of the last linear, tied or not: its gradient is whole in either case."""
+        return replace(self.body.linears[-1], tied=False).params
 
     def blocks(self) -> list[float]:
         """What each block keeps."""
@@ -224,10 +225,14 @@ class _Step:
     def _block(self, shapes: list[LinearShape]) -> float:
         model, w, s = self.science.model, self.product, self.stream
         width = model.d_model
-        if isinstance(model, Gpt2Config):
-            # Two states of the stream with their norms' moments; two normed inputs; q and k before their norms, q, k
-            # and v as attention reads them, and its output; its log sums and the moments of the norms a head.
-            kept = float(2 * s * width + 2 * w * width + 6 * w * width + 5 * 4 * model.heads + 16)
+        if isinstance(model, Gpt2Config | VitConfig):
+            # Two states of the stream with their norms' moments; two normed inputs; q, k and v as attention reads
+            # them, and its output; its log sums. Where there are norms, q and k before these, and their moments a head.
+            both, heads = model.features + model.kv_features, model.features // model.head_size
+            kept = float(2 * s * width + 2 * w * width + 2 * w * both + 4 * heads + 16)
+            if model.qk_norm:
+                kept += w * both + 8 * (both // model.head_size)
+            kept *= self.body.positions
         else:
             kept = float(s * width + w * width)
         routers = {shape.router for shape in shapes if shape.router}
@@ -239,7 +244,7 @@ class _Step:
 
     def _kept_by(self, shape: LinearShape) -> float:
         """What one linear keeps besides the normed input."""
-        return self.product * (self._of_experts(shape) if shape.router else self._of_linear(shape))
+        return shape.uses * self.product * (self._of_experts(shape) if shape.router else self._of_linear(shape))
 
     def _of_linear(self, shape: LinearShape) -> float:
         """Elements besides the normed input: a hidden layer before and after its GELU, what lies between factors."""
@@ -280,7 +285,8 @@ class _Step:
         model, w, s = self.science.model, self.product, self.stream
         last = (s + w) * model.d_model
         if not isinstance(model, Gpt2Config):
-            return tokens * (last + 16), tokens * last
+            classes = self.science.data.classes
+            return tokens * (last + 16 + 3 * s * classes), tokens * (last + s * classes)
         vocab = vocab_size(self.science.data.tokenizer)
         if vocab >= LEAST_VOCABULARY:
             made = tokens * w * model.d_model + s * self.head_params
@@ -302,9 +308,12 @@ class _Step:
         for shape in reversed(last):
             most = max(most, self._work_of(shape) - freed)
             freed += self._kept_by(shape)
-        return (s + w) * model.d_model + most
+        return (s + w) * self.body.positions * model.d_model + most
 
     def _work_of(self, shape: LinearShape) -> float:
+        return shape.uses * self._work_once(shape)
+
+    def _work_once(self, shape: LinearShape) -> float:
         w, s, active = self.product, self.stream, shape.active_experts
         if not shape.router:
             form = _form(shape)

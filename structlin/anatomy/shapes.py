@@ -30,7 +30,7 @@ class LinearShape:
     base_d_in: int
     """Fan-in of this layer in the base shape, where its muP multiplier is 1."""
     starts_at_zero: bool
-    """The last linear of a residual branch, and the head, start as the zero map."""
+    """Whether it is the zero map at first, as the last linear of a residual branch and the head mostly are."""
     plan: LinearPlan
     """Its factors, sizes and costs (dense where the structure does not apply)."""
     learned_scale: bool = True
@@ -45,8 +45,14 @@ class LinearShape:
     """Linears of these sizes that it consists of."""
     active_experts: int = 1
     """Those of them that compute a token."""
+    uses: int = 1
+    """Times that a token passes it: of an image, each of its patches does."""
+    rate: float = 1.0
+    """Learning rate over that of its rule."""
     shares_cap: bool = False
     """Whether one RMS cap a factor, and one scale where it is learned, serves all of its experts."""
+    tied: bool = False
+    """Whether its weight is the table of tokens, among whose parameters it is counted."""
 
     @property
     def sizes(self) -> Sizes:
@@ -55,8 +61,8 @@ class LinearShape:
 
     @property
     def params(self) -> int:
-        """Its weights and its bias, those of all its experts."""
-        return self.num_experts * self.plan.params + (self.d_out if self.bias else 0)
+        """Its own weights and its bias, those of all its experts."""
+        return 0 if self.tied else self.num_experts * self.plan.params + (self.d_out if self.bias else 0)
 
     @property
     def has_own_router(self) -> bool:
@@ -95,6 +101,8 @@ class Anatomy:
     kept_outside: int
     """The same outside of the blocks."""
     routers: tuple[RouterShape, ...] = ()
+    positions: int = 1
+    """Rows that the residual stream has of a token: of an image, its patches and the class token."""
 
 
 def realised_sizes(linears: Iterable[LinearShape], theta: Theta) -> dict[str, dict[str, list[float]]]:
@@ -119,11 +127,11 @@ def linear_shape(
     d_out: int,
     base_d_in: int,
     *,
-    zero: bool = False,
+    is_last: bool = False,
     learned_scale: bool = True,
     reads_gelu: bool = False,
 ) -> LinearShape:
-    """A linear of these features, structured where the model's patterns say so."""
+    """A linear of these features, structured where the model's patterns say so; ``is_last`` of its branch or of all."""
     structure = science.structure
     own = ranks_of(structure.ranks)
     theta = Theta.parse(structure.theta if science.model.is_structured(name) else DENSE)
@@ -140,7 +148,7 @@ def linear_shape(
         )
     )
     group = "head" if name == "head" else "linear"
-    bias = science.model.has_bias(name)
+    bias, zero = science.model.has_bias(name), science.model.starts_at_zero(name, is_last=is_last)
     return LinearShape(name, group, d_in, d_out, base_d_in, zero, plan, learned_scale, reads_gelu, bias)
 
 

@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
 
 def words() -> dict[str, list[str]]:
     """Command -> what can follow it: key= for every key, and group=option where a group is chosen from a list."""
-    from structlin.command import convert, explain, generate, help, status
+    from structlin.command import convert, explain, generate, help, speeds, status
     from structlin.config.compose import group_options
     from structlin.config.files import CONFIG_DIR
     from structlin.config.study import studies
@@ -96,6 +96,7 @@ def words() -> dict[str, list[str]]:
         "table": ["runs=", "out="],
         "generate": [f"{key}=" for key in generate.DEFAULTS],
         "convert": [*convert.ACTIONS, *(f"{key}=" for key in convert.DEFAULTS)],
+        "speeds": [f"{key}=" for key in speeds.DEFAULTS],
         "sync": ["runs="],
         "demo": ["out="],
     }

@@ -11,8 +11,10 @@ Keys:
   seed          of its choices (0)
   step          of the checkpoint; newest: the last there is (newest)
   runs          the store (runs)
-  data.root     where gpt2's vocabulary is kept (data)
+  data.root     where vocabularies are kept: gpt2's, and those of tokenizers' files (data)
   device        auto, cpu or cuda (auto)
+  merged        the dense matrix of structured layers beside their factors. true: it always serves; auto: where a
+                measurement finds it quicker, so that the same seed may choose another word; false: never (false)
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from pathlib import Path
 from structlin.command.trained import NEWEST, found, loaded
 from structlin.config.placement import Placement
 from structlin.config.science import Science
-from structlin.errors import UserError, asks_help, key_values, one_line, whole_number
+from structlin.data import vocab_size
+from structlin.errors import UserError, asks_help, key_values, one_line, suggest, whole_number
 
 DEFAULTS = {
     "run": "",
@@ -40,7 +43,9 @@ DEFAULTS = {
     "runs": "runs",
     "data.root": "data",
     "device": "auto",
+    "merged": "false",
 }
+MERGED = ("true", "false", "auto")
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ def main(arguments: list[str]) -> int:
     count = whole_number("tokens", values["tokens"], 1, 10**6)
     temperature = _temperature(values["temperature"])
     top_k = whole_number("top_k", values["top_k"], 0)
+    if values["merged"] not in MERGED:
+        raise UserError(f"merged={values['merged']} is unknown; {suggest(values['merged'], MERGED)}")
     folder = found(Path(values["runs"]).expanduser(), values["run"])
     science = folder.science()
     text = text_of(science, Path(values["data.root"]).expanduser())
@@ -72,6 +79,7 @@ def main(arguments: list[str]) -> int:
 
     from structlin.models.decoding import Decoder, continued
     from structlin.models.gpt2 import GPT2
+    from structlin.nn.merged import ALWAYS, merge
     from structlin.tasks.shared import autocast
     from structlin.training.device import pick_device, settle
 
@@ -86,6 +94,9 @@ def main(arguments: list[str]) -> int:
     name = f"{science.variant} d{science.model.d_model} seed {science.seed}"
     print(f"{name} at step {step:,}, context {decoder.context}", file=sys.stderr)
     with autocast(science, device):
+        if values["merged"] != "false":
+            rows = merge(decoder.model, ALWAYS if values["merged"] == "true" else None)
+            print(f"{len(rows)} layers are merged", file=sys.stderr)
         tokens = continued(decoder, start, temperature=temperature, top_k=top_k, generator=generator, among=text.among)
         _write(prompt, tokens, count, text)
     return 0
@@ -110,7 +121,7 @@ def _write(prompt: str, tokens: Iterator[int], count: int, text: Text) -> None:
 def text_of(science: Science, data_root: Path) -> Text:
     """How its tokens are text. UserError for a model that writes none."""
     tokenizer = science.data.tokenizer
-    if science.task != "language" or tokenizer not in ("char96", "gpt2"):
+    if science.task != "language":
         raise UserError(f"a run of task={science.task}, tokenizer={tokenizer} writes no text; give one of language")
     if tokenizer == "char96":
         from structlin.data import char96
@@ -122,6 +133,11 @@ def text_of(science: Science, data_root: Path) -> Text:
                 raise UserError(f"prompt: {one_line(error)} of char96 (newline and printable ASCII)") from None
 
         return Text(ids, char96.decode, 96)
+    if tokenizer != "gpt2":
+        from structlin.data.vocabulary import load
+
+        found = load(tokenizer, data_root)
+        return Text(found.ids, found.written, vocab_size(tokenizer))
     from structlin.data.bpe import END_OF_TEXT, load_encoding
 
     encoding = load_encoding(data_root)

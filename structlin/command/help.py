@@ -107,6 +107,8 @@ def _chosen_options(root: str) -> dict[str, str]:
     for name in dict.fromkeys(("train", root)):
         for entry in yaml.safe_load((CONFIG_DIR / f"{name}.yaml").read_text())["defaults"]:
             found |= entry if isinstance(entry, dict) else {}
+    # What a task's model brings on a data set is nothing that is chosen.
+    found = {group: option for group, option in found.items() if not group.startswith("optional ")}
     return found | {"structure": yaml.safe_load((CONFIG_DIR / "structure" / f"{NAMED}.yaml").read_text())["name"]}
 
 

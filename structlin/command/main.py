@@ -26,6 +26,7 @@ COMMANDS = {
     "table": ("structlin.runs.table", "all evaluations as one table"),
     "generate": ("structlin.command.generate", "let a trained model go on with a text"),
     "convert": ("structlin.command.convert", "ranks of single linears from a trained run"),
+    "speeds": ("structlin.command.speeds", "measure how fast the models of a store decode, for its table"),
     "sync": ("structlin.runs.tracking.sync", "complete W&B's copies of runs"),
     "explain": ("structlin.command.explain", "what a structure is: einsum, sizes, costs, taxonomy, picture"),
     "completion": ("structlin.command.completion", "a script that completes commands and keys in bash, zsh or fish"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from structlin.errors import UserError, suggest
@@ -25,3 +26,9 @@ def at_least(name: str, value: int, least: int, most: int = LARGEST) -> None:
         raise UserError(f"{name} = {value} must be at least {least}")
     if value > most:
         raise UserError(f"{name} = {value:.3g} is beyond anything that trains; at most {most:g}")
+
+
+def above_zero(name: str, value: float) -> None:
+    """UserError unless the value is a finite number above 0."""
+    if not 0 < value < math.inf:
+        raise UserError(f"{name} = {value} must be a number above 0")

@@ -37,6 +37,8 @@ NAMED = "named"
 
 def composed_configs(root: str, arguments: Sequence[str]) -> Iterator[dict[str, Any]]:
     """One plain config per combination of the axes, groups composed by Hydra, values set on a copy."""
+    # start=runs/ID@STEP is one key of a group that has others.
+    arguments = [re.sub(r"^start=", "start.run=", argument) for argument in arguments]
     parsed = _parse([_protect(argument) for argument in arguments])
     _check_names(root, parsed)
     fixed = [word for override in parsed if not override.is_sweep_override() for word in _words(override)]
@@ -125,6 +127,7 @@ TEXTS = (
     "search.arms",
     "tracking.project",
     "status",
+    "start.run",
 )
 """Keys whose value is one text as it stands, like those of fit_laws.py: a path may have blanks, brackets and commas."""
 
@@ -166,7 +169,7 @@ def _protect_theta(argument: str) -> str:
     return argument
 
 
-PATHS = ("runs", "data.path", "data.root", "structure.ranks")
+PATHS = ("runs", "data.path", "data.root", "data.tokenizer", "structure.ranks")
 """Keys whose values are paths, in which Hydra's grammar refuses what file systems take: ~, =, blanks, brackets."""
 
 
@@ -248,9 +251,17 @@ def _choices(override: Override) -> list[Any]:
     return [plain.parse_override(f"value={text}").value() for text in override.sweep_string_iterator()]
 
 
+@cache
+def schedule_of(scale: str) -> str:
+    """The kind of schedule that runs of a scale have where nothing else asks for one."""
+    return str(composed("train", [f"scale={scale}"])["schedule"]["kind"])
+
+
 def groups() -> list[str]:
-    """Hydra's groups; a study is no group but a list of arguments (config/study.py)."""
-    return sorted(folder.name for folder in CONFIG_DIR.iterdir() if folder.is_dir() and folder.name != "study")
+    """Hydra's groups that can be chosen. A study is a list of arguments (config/study.py); settings are brought by a
+    task, its model and its data together (configs/train.yaml)."""
+    hidden = ("study", "setting")
+    return sorted(folder.name for folder in CONFIG_DIR.iterdir() if folder.is_dir() and folder.name not in hidden)
 
 
 def group_options(group: str) -> list[str]:

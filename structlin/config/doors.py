@@ -11,24 +11,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from structlin.config import structured_ffn
 from structlin.config.arms import is_search, search_lines
 from structlin.config.checks import LARGEST
-from structlin.config.compose import composed_configs, group_options
+from structlin.config.compose import composed_configs, group_options, schedule_of
 from structlin.config.files import CONFIG_DIR
-from structlin.config.grid import GridConfig
+from structlin.config.grid import DESIGNS, GridConfig
 from structlin.config.identity import build
 from structlin.config.launch import Action, LaunchConfig, SlurmLaunch, automatic, launch_kind
 from structlin.config.model import MODELS
 from structlin.config.placement import Placement
 from structlin.config.ranks import NONE
 from structlin.config.request import Site, SweepRequest, Template, TrainRequest
-from structlin.config.science import Science
+from structlin.config.science import TASKS, Science
 from structlin.config.search import Sampled, SearchConfig
+from structlin.config.start import started
 from structlin.config.study import expand_study
-from structlin.data.recipe import SOURCES, UNKNOWN
+from structlin.data.recipe import LABELS, SOURCES, UNKNOWN
+from structlin.data.tokenizers import has_file
 from structlin.errors import UserError
 from structlin.structure import Theta, theta_of
 from structlin.structure.families import ARGUMENTS, output_order_of
+from structlin.structure.naming import name_of
 from structlin.structure.sample import MOST_THETAS, sample_thetas
 
 
@@ -38,13 +42,31 @@ def train_request(arguments: Sequence[str]) -> TrainRequest:
     if len(configs) != 1:
         raise UserError(f"train.py trains one run, but the lists ask for {len(configs)}; use sweep.py")
     config = configs[0]
+    size = structured_ffn.fill(config)
     width, tokens = config["model"].pop("d_model"), config.pop("tokens")
+    if size is not None:
+        width, tokens = width or size.d_model, size.tokens if tokens is None else tokens
+    templates = _templates(config, size)
+    width = _width_of(templates[0], width)
     if width is None or tokens is None:
         raise UserError("train.py needs a width and a length: model.d_model=512 tokens=1e7")
-    templates = _templates(config)
+    for template in templates:
+        _check_tokens(template)
     if len(templates) != 1:
         raise UserError(f"structure=sample names {len(templates)} thetas, but train.py trains one; use sweep.py")
-    return TrainRequest(templates[0], _whole("model.d_model", width), _whole("tokens", tokens), _site(config))
+    return TrainRequest(templates[0], _whole("model.d_model", width), _tokens(templates[0], tokens), _site(config))
+
+
+def _width_of(template: Template, width: Any) -> Any:
+    """The width of train.py; a run that starts from another one has its width."""
+    if template.widths is None or width in (None, *template.widths):
+        return width if template.widths is None else template.widths[0]
+    raise UserError(f"model.d_model = {width}, but the run that it starts from has {template.widths[0]}; leave it out")
+
+
+def _tokens(template: Template, tokens: Any) -> int:
+    """Its length; none at all only shows what the weights of another run are worth under its structure."""
+    return _whole("tokens", tokens, 0 if template.science.start.parent is not None else 1)
 
 
 def sweep_request(arguments: Sequence[str]) -> SweepRequest:
@@ -59,9 +81,10 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
     lines = [one for line in asked for one in search_lines(line)] if searched else asked
     sampled: dict[Sampled, None] = {}
     for line in lines:
-        configs = _beside_dense(list(composed_configs("sweep", line)))
+        configs = _beside_dense(list(composed_configs("sweep", _with_design(line))))
         of_line = _of_whole_sweep(configs)
         for config in configs:
+            size = structured_ffn.fill(config)
             if config["model"].pop("d_model") is not None or config.pop("tokens") is not None:
                 raise UserError(
                     "a sweep plans widths and tokens itself; by hand they are grid.widths=[..] grid.tokens=[..]"
@@ -69,11 +92,19 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
             if config["dry_run"] is True:
                 _plan_without_files(config["data"])
             budgets.update(dict.fromkeys(_numbers("budget", config["budget"])))
-            own = build(GridConfig, config["grid"], "grid").widths if len(asked) > 1 and not searched else None
+            several = len(asked) > 1 and not searched
+            own = build(GridConfig, config["grid"], "grid") if several else GridConfig()
+            widths, lengths = own.widths, own.tokens
+            if size is not None:
+                widths = widths or ((size.d_model,) if config["grid"]["widths"] is None else None)
+                lengths = lengths or ((size.tokens,) if config["grid"]["tokens"] is None else None)
             sampled.update(dict.fromkeys(_sampled_by(config["structure"])))
-            templates.update(dict.fromkeys(_templates(config, own)))
+            found = _templates(config, size, widths, lengths)
+            if config["dry_run"] is not True:
+                _check_tokens(found[0])
+            templates.update(dict.fromkeys(found))
         plain.append(of_line)
-    config = _of_whole_sweep(plain, free=("widths",))
+    config = _of_whole_sweep(plain, free=("widths", "tokens"))
     if config["dry_run"] is True and config["watch"] is True:
         raise UserError("watch=true follows runs, and dry_run=true starts none; leave out one of them")
     launch = _launch(config["launch"])
@@ -161,32 +192,79 @@ def _of_whole_sweep(configs: Sequence[dict[str, Any]], free: tuple[str, ...] = (
     return first
 
 
-def _templates(config: Mapping[str, Any], widths: tuple[int, ...] | None = None) -> list[Template]:
-    """The Sciences a config stands for: one, or one per sampled theta; ``widths`` of their own."""
+def _with_design(line: Sequence[str]) -> list[str]:
+    """The words of a sweep, and the design that trains under its scale's own schedule where they name none.
+
+    A scale with a schedule of its own gives way to a design that is asked for.
+    """
+    words = dict(word.split("=", 1) for word in line if "=" in word)
+    scale, design = words.get("scale", ""), words.get("grid")
+    kind = schedule_of(scale) if scale in group_options("scale") else "constant"
+    if kind == "constant" or (design is not None and design not in DESIGNS):
+        return list(line)
+    more = [] if design else [f"grid={next(name for name, kinds in DESIGNS.items() if kind in kinds)}"]
+    more += [] if "schedule" in words else [f"schedule={DESIGNS[design][0] if design else kind}"]
+    return [*line, *more]
+
+
+def _check_tokens(template: Template) -> None:
+    """What trains reads tokens; what only counts needs no more of them than how many there are."""
+    data = template.science.data
+    if data.kind == "language" and not has_file(data.tokenizer):
+        raise UserError(
+            f"data.tokenizer={data.tokenizer} is known by its size alone, which plans and counts (dry_run=true); to "
+            "train, give its file: data.tokenizer=PATH, or a name: char96, gpt2"
+        )
+
+
+def _templates(
+    config: Mapping[str, Any],
+    size: structured_ffn.Size | None,
+    widths: tuple[int, ...] | None = None,
+    tokens: tuple[int, ...] | None = None,
+) -> list[Template]:
+    """The Sciences a config stands for: one, or one per sampled theta; ``widths`` and ``tokens`` of their own."""
     _check_model(config)
     _check_ranks(config)
     schedule = dict(config["schedule"])
-    kind = schedule.pop("kind")
+    kind, share = schedule.pop("kind"), schedule.pop("warmup_share")
+    if share is not None:
+        share = _numbers("schedule.warmup_share", share)[0]
     data = {key: value for key, value in config["data"].items() if key not in ("root", "max_epochs")}
+    if TASKS.get(config["task"]) == "classification":
+        data.setdefault("tokenizer", LABELS)
     templates = []
-    for structure in _structures(config["structure"]):
+    for structure in _structures(config["structure"], size):
+        model = {**config["model"], "d_model": _least_width(config["model"])}
+        if model.get("init", "") is None:
+            model["init"] = (
+                "fixed"
+                if config["moe"]["kind"] != "none"
+                else structured_ffn.published_init(name_of(Theta.parse(structure["theta"]), structure["output_order"]))
+            )
         science = build(
             Science,
             {
                 "structure": structure,
                 "moe": config["moe"],
                 "guide": config["guide"],
-                "model": {**config["model"], "d_model": _least_width(config["model"])},
+                "model": model,
                 "data": data,
                 "optim": config["optim"],
                 "schedule": {**schedule, "kind": "constant"},
                 "evaluation": config["evaluation"],
+                "augment": config["augment"],
                 "seed": config["seed"],
                 "task": config["task"],
             },
             "config",
         )
-        templates.append(Template(science, str(kind), str(config["structure"]["name"]), widths))
+        science = started(science, config["start"], _path("runs", config["runs"]))
+        if config["start"]["run"] is not None:
+            widths = (science.model.d_model,)
+            if "grid" in config and config["grid"]["widths"] not in (None, list(widths)):
+                raise UserError(f"grid.widths = {config['grid']['widths']}, but the run it starts from has {widths[0]}")
+        templates.append(Template(science, str(kind), str(config["structure"]["name"]), widths, tokens, share))
     return templates
 
 
@@ -214,19 +292,26 @@ def _check_ranks(config: Mapping[str, Any]) -> None:
 
 def _least_width(model: Mapping[str, Any]) -> Any:
     """A width that fits any model: planning puts the real ones in its place."""
-    return model.get("d_head") or model.get("num_heads") or 64
+    size, heads, groups = (model.get(key) for key in ("d_head", "num_heads", "kv_heads"))
+    if isinstance(heads, int) and size is None:
+        return heads * (2 if model.get("positions") == "rope" else 1)
+    if isinstance(size, int) and isinstance(groups, int) and model.get("attention_width") is None:
+        return size * max(1, groups)
+    return size or heads or 64
 
 
-def _structures(structure: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _structures(structure: Mapping[str, Any], size: structured_ffn.Size | None) -> Iterator[dict[str, Any]]:
     """The fields of StructureConfig that a config stands for: one set, or one per sampled theta."""
     name, order = str(structure["name"]), structure["output_order"]
     kept = {key: structure[key] for key in ("rounding", "head_layout", "contraction", "ranks")}
-    for theta in _thetas(name, structure):
+    for theta in _thetas(name, structure, size):
         yield {**kept, "theta": theta, "output_order": output_order_of(name) if order is None else order}
 
 
-def _thetas(name: str, structure: Mapping[str, Any]) -> list[str]:
+def _thetas(name: str, structure: Mapping[str, Any], size: structured_ffn.Size | None) -> list[str]:
     arguments = {key: structure[key] for key in ARGUMENTS}
+    if structure["rho"] is None and not any(value is not None for value in arguments.values()):
+        arguments.update(structured_ffn.arguments(name, size, structure.get("percent")))
     if name == "sample":
         return [str(theta) for theta in _sampled(structure)]
     theta, rho = structure["theta"], structure["rho"]

@@ -60,6 +60,8 @@ def _text(science: Science) -> str:
     values = _values(science)
     values["data"] = science.data.to_dict()
     values["schedule"].update(_IDLE[science.schedule.kind])
+    if science.start.parent is not None:
+        values["start"]["parent"] = to_mapping(science.start.parent)
     return json.dumps(values)
 
 
@@ -81,6 +83,9 @@ def upgrade(stored: Mapping[str, Any]) -> dict[str, Any]:
     upgraded = dict(stored)
     for version in range(schema, SCHEMA):
         upgraded = _UPGRADES[version](upgraded)
+    start = upgraded.get("start")
+    if isinstance(start, Mapping) and isinstance(start.get("parent"), Mapping):
+        upgraded["start"] = {**start, "parent": upgrade(start["parent"])}
     return upgraded
 
 
@@ -113,9 +118,29 @@ def _from_3(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_4(stored: dict[str, Any]) -> dict[str, Any]:
-    """Schema 4 guided no run."""
-    guide = {"kind": "none", "share": None, "steps": None, "match": "none"}
-    return {**stored, "schema": 5, "guide": guide}
+    """Schema 4 had one recipe: learned positions, normed queries and keys, branches by depth, an untied head.
+
+    It guided no run, drew all first weights, had no labelled images to augment, and an MLP whose input learnt at its
+    own rate.
+    """
+    start = {"init": "spectral", "init_std": 0.02}
+    plain: dict[str, Any] = {
+        "positions": "learned",
+        "tied": False,
+        "kv_heads": None,
+        "attention_width": None,
+        "qk_norm": True,
+        "branch_scale": "depth",
+        "logit_scale": "mup",
+    }
+    own = {"gpt2": start | plain, "mlp": {**start, "input_rate": 1.0}}
+    model, optim = stored["model"], {**stored["optim"], "decayed": ["factor", "embedding", "router"]}
+    new: dict[str, Any] = {
+        "guide": {"kind": "none", "share": None, "steps": None, "match": "none"},
+        "start": {"parent": None, "step": 0, "share": None, "conversion": "nearest", "calibration_tokens": 0},
+        "augment": {},
+    }
+    return {**stored, "schema": 5, "model": {**model, **own.get(model.get("name"), {})}, "optim": optim, **new}
 
 
 _UPGRADES = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4}

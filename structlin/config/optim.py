@@ -9,6 +9,10 @@ from structlin.config.checks import at_least, one_of
 from structlin.errors import UserError
 from structlin.structure.plan import RATE_RULES
 
+ROLES = ("factor", "embedding", "router", "gain", "bias", "scale")
+"""Of a parameter (nn/spec.py): weights of linears, tables, routers, and of layer norms, biases and learned caps."""
+DECAYED = ("factor", "embedding", "router")
+"""Roles that decay unless others are asked for: all but vectors and scalars."""
 SCHEDULES = ("constant", "cosine", "cooldown")
 
 
@@ -23,10 +27,12 @@ class OptimConfig:
     beta2: float = 0.95
     eps: float = 1e-8
     weight_decay: float = 0.0
+    decayed: tuple[str, ...] = DECAYED
+    """Roles of the parameters to which the decay applies (ROLES)."""
     clip: float = 1.0
     """Largest gradient norm; 0 turns clipping off."""
     rate_rule: str = "structure"
-    """structure: muP per factor; naive: the dense multiplier for every factor."""
+    """structure: muP per factor; naive: the dense multiplier for every factor; plain: one rate for all parameters."""
     batch_tokens: int = 65_536
     """Tokens an optimizer step."""
 
@@ -34,6 +40,11 @@ class OptimConfig:
         one_of("optim.name", self.name, ("adamw",))
         one_of("optim.rate_rule", self.rate_rule, RATE_RULES)
         at_least("optim.batch_tokens", self.batch_tokens, 1)
+        for role in self.decayed:
+            one_of("optim.decayed", role, ROLES)
+        # Sorted, and all alike where nothing decays: one way to say it, so that it has one identity.
+        asked = self.decayed if self.weight_decay else DECAYED
+        object.__setattr__(self, "decayed", tuple(role for role in ROLES if role in asked))
         for name in ("lr", "eps"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"optim.{name} = {getattr(self, name)} must be a number above 0")

@@ -40,15 +40,21 @@ class Template:
     """A Science whose width and horizon are still to be planned."""
 
     science: Science
-    """Complete but for the width, which is a placeholder of one head, under a constant rate."""
+    """Complete but for the width, which is a placeholder of as few heads as can be, under a constant rate."""
     schedule: str
     """The schedule its runs will have."""
     asked: str = field(default="", compare=False)
     """The name that its structure was asked for by: monarch, whose theta is that of btt."""
     widths: tuple[int, ...] | None = None
-    """Widths of its own in place of the grid's: a study may give each structure others."""
+    """Widths of its own in place of the grid's: a study may give each structure others, and a size has one."""
+    tokens: tuple[int, ...] | None = None
+    """Lengths of its own in place of the grid's; where neither has any, budgets say how long."""
+    warmup_share: float | None = None
+    """Warm-up of a cosine over its length, in place of the Science's steps of it."""
 
     def __post_init__(self) -> None:
+        if self.warmup_share is not None and not 0 <= self.warmup_share <= 1:
+            raise UserError(f"schedule.warmup_share = {self.warmup_share} must lie in [0, 1]")
         guide = self.science.guide
         if guide.needs_horizon and self.schedule != "cosine":
             raise UserError(
@@ -63,7 +69,12 @@ class Template:
     def run(self, d_model: int, horizon_steps: int) -> Science:
         """The run at a width that is ``horizon_steps`` long; a constant rate forgets the horizon."""
         trunk = self.trunk(d_model)
-        return trunk if self.schedule == "constant" else trunk.scheduled(self.schedule, horizon_steps)
+        if self.schedule == "constant":
+            return trunk
+        run = trunk.scheduled(self.schedule, horizon_steps)
+        if self.warmup_share is None or self.schedule != "cosine":
+            return run  # what lasts longer, or leaves a trunk, warms up as that does
+        return replace(run, schedule=replace(run.schedule, warmup_steps=round(self.warmup_share * horizon_steps)))
 
 
 @dataclass(frozen=True)
@@ -153,7 +164,7 @@ class SweepRequest:
             raise UserError("format=json prints the bill of a dry run, or the status; add dry_run=true or status=true")
         if self.name is not None:
             check_name(self.name)
-        if not self.budgets and self.grid.tokens is None:
+        if not self.budgets and self.grid.tokens is None and not all(one.tokens for one in self.templates):
             raise UserError("no budget: give training FLOPs as budget=1e15, or grid.widths=[..] and grid.tokens=[..]")
         if self.budgets and self.grid.tokens is not None:
             raise UserError("grid.tokens and budget both say how long to train; give one of them")

@@ -14,7 +14,9 @@ from structlin.config.model import ALL_BLOCKS, MODELS, Gpt2Config, ModelConfig
 from structlin.config.moe import MoeConfig
 from structlin.config.optim import OptimConfig, ScheduleConfig
 from structlin.config.structure import StructureConfig
-from structlin.data.recipe import SOURCES, DataRecipe
+from structlin.config.structured_ffn import FFN_BUT_FIRST, RECIPE, published_init
+from structlin.data.augmentation import Augmentation
+from structlin.data.recipe import SOURCES, DataRecipe, kinds_of
 from structlin.errors import UserError
 
 SCHEMA = 5
@@ -26,8 +28,13 @@ NUMERICS_OF = {"bfloat16": 2}
 """Of a dtype whose mathematics alone has changed. bfloat16, 2: the norms of attention's queries and keys stay in it, a
 router reads what the experts do, and the loss of a large vocabulary is summed in chunks."""
 
-TASKS = {"language": "language", "pixels": "pixels", "regression": "regression"}
-"""Task -> the kind of its data and of the models that can learn it (SourceSpec.task, ModelConfig.LEARNS)."""
+TASKS = {
+    "language": "language",
+    "pixels": "pixels",
+    "regression": "regression",
+    "classification": "classification",
+}
+"""Task -> the kind of its data and of the models that can learn it (DataRecipe.kind, ModelConfig.LEARNS)."""
 
 DENSE = "(0|0|1|0|0|1|0)"
 """theta of a dense layer."""
@@ -41,10 +48,49 @@ class EvaluationConfig:
     """The fixed validation batches; how often they are used is not part of a run's identity."""
 
     tokens: int = 1_048_576
-    """Validation tokens, in evenly spaced windows of the validation split."""
+    """Validation tokens, in evenly spaced windows of the validation split; of labelled images so many of them."""
 
     def __post_init__(self) -> None:
         at_least("evaluation.tokens", self.tokens, 1)
+
+
+@dataclass(frozen=True)
+class StartConfig:
+    """What the first weights come from: a draw by the seed, or another run, its parent."""
+
+    parent: Science | None = None
+    """The run that is gone on from; None: weights are drawn."""
+    step: int = 0
+    """Its updates."""
+    share: float | None = None
+    """Of all training FLOPs those of the parent, where they were asked for so."""
+    conversion: str = "nearest"
+    """How linears of another structure come by their factors: nearest to the parent's matrix, or aware: on the inputs
+    that it meets."""
+    calibration_tokens: int = 0
+    """Tokens whose activations an aware conversion reads."""
+
+    def __post_init__(self) -> None:
+        if self.parent is None:
+            for name, value in (("step", 0), ("share", None), ("conversion", "nearest"), ("calibration_tokens", 0)):
+                object.__setattr__(self, name, value)
+            return
+        one_of("start.conversion", self.conversion, ("nearest", "aware"))
+        at_least("start.step", self.step, 0)
+        if self.share is not None and not 0 < self.share < 1:
+            raise UserError(f"start.share = {self.share} must lie between 0 and 1: the rest is for the run itself")
+        if self.conversion == "nearest":
+            object.__setattr__(self, "calibration_tokens", 0)
+        else:
+            at_least("start.calibration_tokens", self.calibration_tokens, 1)
+
+    @property
+    def label(self) -> str:
+        """In the name of a variant: from-dense.5, from-btt@2000, from-dense.5-aware."""
+        assert self.parent is not None
+        part = f"@{self.step}" if self.share is None else f"{self.share:g}".removeprefix("0")
+        aware = "" if self.conversion == "nearest" else "-aware"
+        return f"from-{self.parent.variant}{part}{aware}"
 
 
 @dataclass(frozen=True)
@@ -58,11 +104,12 @@ class Science:
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    augment: Augmentation = field(default_factory=Augmentation)
+    """What is done to labelled images while they train; none to all else."""
     seed: int = 0
     task: str = "language"
     guide: GuideConfig = field(default_factory=GuideConfig)
-    start: str = "none"
-    """What the first weights come from; none: a draw by the seed."""
+    start: StartConfig = field(default_factory=StartConfig)
     nested: str = "none"
     """Ranks that one run is trained at; none: theta's alone."""
     schema: int = SCHEMA
@@ -78,8 +125,7 @@ class Science:
             able = "|".join(name for name, model in MODELS.items() if kind in model.LEARNS)
             raise UserError(f"task = {self.task} is learned by model={able}, not {self.model.name}")
         self._check_data()
-        for name in ("start", "nested"):
-            one_of(name, getattr(self, name), ("none",))
+        one_of("nested", self.nested, ("none",))
         self._check_mixture()
         self._check_guide()
         if not 0 <= self.seed < MOST_SEED:
@@ -89,18 +135,52 @@ class Science:
                 f"optim.batch_tokens = {self.optim.batch_tokens} is no multiple of model.context = "
                 f"{self.model.context}; a step takes whole sequences"
             )
+        self._check_start()
+        self._check_layout()
         if self.structure_is_idle:
             object.__setattr__(self, "structure", StructureConfig(DENSE))
 
+    def _check_start(self) -> None:
+        """Singular values start two factors, not three and not experts; dense layers have no factors to start."""
+        if self.structure.is_dense and self.moe.kind == "none" and self.model.init in ("orthonormal", "svd"):
+            # One way to say it, so that it has one identity.
+            object.__setattr__(self, "model", replace(self.model, init="fixed"))
+        if self.model.init != "svd":
+            return
+        if self.structure.num_factors > 2 or self.moe.kind != "none":
+            what = f"moe = {self.moe.kind}" if self.moe.kind != "none" else f"structure {self.structure.name}"
+            raise UserError(
+                f"model.init = svd starts layers of two factors, and {what} has others; use model.init=fixed, or "
+                "orthonormal"
+            )
+
+    def _check_layout(self) -> None:
+        """A head layout is that of square layers."""
+        model, layout = self.model, self.structure.head_layout
+        if layout == "none" or not isinstance(model, Gpt2Config):
+            return
+        for key in ("attention_width", "kv_heads"):
+            if getattr(model, key) is not None:
+                raise UserError(
+                    f"structure.head_layout = {layout} lays out q, k, v and o of one shape, d_model x d_model, which "
+                    f"model.{key} = {getattr(model, key)} changes; use model.{key}=null, or structure.head_layout=none"
+                )
+
     def _check_data(self) -> None:
         """The data are of the task, and an image is a sequence."""
-        source = self.data.spec
-        if source.task != TASKS[self.task]:
-            valid = "|".join(name for name, spec in SOURCES.items() if spec.task == TASKS[self.task])
-            raise UserError(f"task = {self.task} learns from data={valid}, not {self.data.name}")
-        tokens = source.sample_tokens
+        kind = self.data.kind
+        if kind != TASKS[self.task]:
+            valid = "|".join(name for name in SOURCES if TASKS[self.task] in kinds_of(name))
+            read = (
+                f" read by data.tokenizer={self.data.tokenizer}" if TASKS[self.task] in kinds_of(self.data.name) else ""
+            )
+            raise UserError(f"task = {self.task} learns from data={valid}, not {self.data.name}{read}")
+        if kind != "classification" and not self.augment.is_none:
+            raise UserError(f"task = {self.task} has no labelled images to augment; use augment=none")
+        self.model.check_images(self.data.shape if kind == "classification" else None)
+        tokens = self.data.sample_tokens
         # A whole image may be read after the start token: what its last token says is then asked nothing.
-        lengths = (tokens, tokens + 1) if source.task == "pixels" else (tokens,)
+        lengths = (tokens, tokens + 1) if kind == "pixels" else (tokens,)
         if tokens and self.model.context not in lengths:
             raise UserError(
                 f"model.context = {self.model.context}, but an image of data={self.data.name} has "
@@ -156,31 +236,53 @@ class Science:
         """The key that laws group by: the structure, and whatever option makes it another kind of model.
 
         E.g. ``btt``, ``btt+head`` (the head structured too), ``btt+learned-norm``, ``btt+naive`` (the rate rule),
+        ``dense+rope+kv4`` (rotated positions, four heads of keys and values), ``dense+structured-ffn`` (a recipe),
         ``moe-btt8`` (a mixture of 8 experts; ``btt+moe-ffn8`` where attention or experts take the structure).
         """
-        options = [] if self.model.structured == ALL_BLOCKS else [",".join(self.model.structured)]
-        if self.model.structured == (*ALL_BLOCKS, "head"):
-            options = ["head"]
+        recipe, (first, *more) = self._recipe, self.model.structured
+        usual = FFN_BUT_FIRST if "structured-ffn" in recipe else ALL_BLOCKS
+        options = [",".join(self.model.structured)]
+        if self.model.structured == usual:
+            options = []
+        elif (first,) == ALL_BLOCKS and set(more) <= set(self.model.OUTER_LINEARS):
+            options = more
+        elif self.model.structured == ("head",):
+            options = ["head-alone"]
         if self.model.weight_norm != "none":
             options.append(f"{self.model.weight_norm}-norm")
         if isinstance(self.model, Gpt2Config) and self.model.weight_norm_experts != "own":
             options.append(f"{self.model.weight_norm_experts}-cap")
         if self.structure.contraction != "cheapest":
             options.append(f"{self.structure.contraction}-order")
-        if self.optim.rate_rule != "structure":
+        if self.optim.rate_rule == "naive":
             options.append(self.optim.rate_rule)
         if self.guide.kind != "none":
             options.append(self.guide.label)
         mixture = [] if self.moe.kind == "none" else [self.moe.label]
         structure = [] if mixture and self.structure.name == "dense" else [self.structure.name]
-        if structure == ["dense"]:
-            return "dense"
-        return "+".join([*structure, *mixture, *options])
+        # A dense layer has no cap, no order and one rate by both rules: none of these options makes it another.
+        options = [] if structure == ["dense"] else options
+        if self.start.parent is not None:
+            options.append(self.start.label)
+        return "+".join([*structure, *mixture, *options, *recipe])
+
+    @property
+    def _recipe(self) -> list[str]:
+        """What of the model, its rates and its start is not as in arXiv 2410.02117, by words; a recipe by its name."""
+        model = self.model
+        words = [*model.recipe, *(["plain"] if self.optim.rate_rule == "plain" else [])]
+        if set(words) >= set(RECIPE):
+            words = ["structured-ffn", *(word for word in words if word not in RECIPE)]
+            if model.init == published_init(self.structure.plain_name):
+                return words
+        return words if model.init == "spectral" else [*words, f"{model.init}-init"]
 
     @lru_cache(maxsize=65_536)  # noqa: B019 (a plan asks for few widths of few sciences, many times)
     def at_width(self, d_model: int) -> Science:
-        """The same science at another width."""
-        return replace(self, model=replace(self.model, d_model=d_model))
+        """The same science at another width, and so what it starts from."""
+        parent = self.start.parent
+        start = self.start if parent is None else replace(self.start, parent=parent.at_width(d_model))
+        return replace(self, model=replace(self.model, d_model=d_model), start=start)
 
     def scheduled(self, kind: str, horizon_steps: int | None) -> Science:
         """The same science under another schedule; a constant rate drops the horizon."""

@@ -76,6 +76,11 @@ class StructureConfig:
         return Theta.parse(self.theta).num_factors
 
     @property
+    def is_dense(self) -> bool:
+        """Whether it is no structure at all."""
+        return Theta.parse(self.theta).is_dense
+
+    @property
     def plain_name(self) -> str:
         """A name for theta and the order of its output's axes."""
         return name_of(Theta.parse(self.theta), self.output_order)

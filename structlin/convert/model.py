@@ -8,7 +8,7 @@ matrix of zeros gives a map of zeros that can learn: first factors as they are d
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from structlin.anatomy.kinds import anatomy
 from structlin.anatomy.shapes import LinearShape
 from structlin.config.model import Gpt2Config
 from structlin.config.science import Science
+from structlin.config.start import check_conversion
 from structlin.convert.aware import nearest_on, squared_error
 from structlin.convert.moments import Batch, moments
 from structlin.convert.nearest import nearest
@@ -25,10 +26,6 @@ from structlin.errors import UserError
 from structlin.models.build import build_model
 from structlin.nn.linear import Linear
 from structlin.structure.heads import input_is_transposed, output_is_transposed
-
-FREE = ("structured", "biases", "zero_start", "dtype", "base_width", "base_ffn_expansion", "weight_norm_experts")
-"""Fields of a model in which parent and child may differ, and ``init...``: which linears are structured, how they start
-and learn."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ def convert_model(
     ``calibration``: batches of inputs (or of inputs and targets) for the parent; None: nearest in Frobenius norm.
     UserError for what a conversion cannot do: weight_norm, mixtures, another task, tokenizer, width or context.
     """
-    check(parent_science, science)
+    check_conversion(parent_science, science)
     parent, child = _Side.of(parent_model, parent_science), _Side.of(build_model(science), science)
     _check_linears(parent.shapes, child.shapes)
     changed = [name for name in child.shapes if not _is_alike(parent, child, name)]
@@ -105,31 +102,6 @@ class _Side:
         if part == "o":
             return None, _transposed(shape.d_in, head) if input_is_transposed(layout) else None
         return _transposed(shape.d_out, head) if output_is_transposed(layout) else None, None
-
-
-def check(parent: Science, child: Science) -> None:
-    """UserError, in one line, where no conversion leads from one Science to the other."""
-    for whose, science in (("parent", parent), ("child", child)):
-        if science.moe.kind != "none":
-            kind = science.moe.kind
-            raise UserError(f"the {whose} is a mixture (moe={kind}), which no conversion knows; use moe=none")
-        if science.model.weight_norm != "none":
-            raise UserError(
-                f"the {whose} has model.weight_norm={science.model.weight_norm}, and RMS caps do not fit converted "
-                "weights; use model.weight_norm=none"
-            )
-    pairs = [("task", parent.task, child.task), ("model", parent.model.name, child.model.name)]
-    pairs += [("data.tokenizer", parent.data.tokenizer, child.data.tokenizer)]
-    if parent.model.name == child.model.name:
-        names = [field.name for field in fields(parent.model)]
-        names = [name for name in names if name not in FREE and not name.startswith("init")]
-        pairs += [(f"model.{name}", getattr(parent.model, name), getattr(child.model, name)) for name in names]
-    for key, before, after in pairs:
-        if before != after:
-            raise UserError(
-                f"a conversion changes the structure alone, but {key} is {before} of the parent and {after} of the "
-                f"child; use {key}={before}"
-            )
 
 
 def matrix(layer: Linear) -> Tensor:

@@ -24,6 +24,9 @@ DEFAULTS = {
     "depth": str(DEPTH),
     "samples": "0",
     "version": "0",
+    "size": "0",
+    "channels": "0",
+    "odd": "",
     "root": "data",
 }
 
@@ -33,9 +36,11 @@ python -m structlin.data data=NAME [key=value ...]
 Makes the token shards (or labels) of NAME, or checks those that are there against their hashes.
 
   data              {", ".join(sorted(SOURCES))}
-  tokenizer         {", ".join(sorted(TOKENIZERS))} (default: char96 for text, pixels for images)
+  tokenizer         {", ".join(sorted(TOKENIZERS))} (default: char96 for text, pixels for images),
+                    or labels: images whole, with their classes
   path              local files: text, JSON (lines or an array), CSV or parquet, a folder, or a quoted glob
-                    (needed by text; npz files for cifar5m; instead of the hub for openwebtext)
+                    (needed by text; npz files for cifar5m; instead of the hub for openwebtext; an archive or a
+                    folder of cifar10 and cifar100; a folder of folders, one a class, for images)
   column            field of a parquet, CSV or JSON row that holds the text (default: text)
   validation_every  one document or image in so many is validation (default: the source's own)
   version           of the recipe: 1 (every n-th document is validation) or 2 (by a hash: copies lie on one side);
@@ -44,6 +49,9 @@ Makes the token shards (or labels) of NAME, or checks those that are there again
   seed              teacher: data seed, of its weights and samples (default: 0)
   width             teacher: features of its hidden layers (default: {WIDTH})
   depth             teacher: hidden layers (default: {DEPTH})
+  size              images: side in pixels that they are made to (default: 64)
+  channels          images: 1 where they are grey (default: 3)
+  odd               images: convert grey ones among colour ones, or refuse (the default)
   root              data folder (default: data)
 """
 
@@ -65,6 +73,9 @@ def main(arguments: list[str]) -> None:
         width=whole_number("width", values["width"]),
         depth=whole_number("depth", values["depth"]),
         version=whole_number("version", values["version"]),
+        size=whole_number("size", values["size"]),
+        channels=whole_number("channels", values["channels"]),
+        odd=values["odd"],
     )
     samples = whole_number("samples", values["samples"])
     there = is_prepared(recipe, root, samples)
@@ -97,6 +108,9 @@ def _result(place: Path, manifest: Manifest | LabelManifest, done: str) -> str:
         return f"{done} {place}: " + "{:,} train + {:,} validation labels".format(*counts)
     train, validation = manifest.splits["train"], manifest.splits["validation"]
     cleaning = manifest.cleaning
+    if "classes" in cleaning:
+        numbers = f"{train.num_documents:,} train + {validation.num_documents:,} validation images"
+        return f"{done} {place}: {numbers} of {cleaning['classes']} classes"
     return (
         f"{done} {place}: {train.num_tokens:,} train + {validation.num_tokens:,} validation tokens, "
         f"{cleaning['documents_kept']:,} of {cleaning['documents_read']:,} documents, "

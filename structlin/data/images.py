@@ -26,6 +26,7 @@ Images = npt.NDArray[np.uint8]
 """(n, tokens of an image)."""
 
 DIGITS_TOKENS = 64
+DIGITS_SHAPE = (8, 8, 1)
 DIGITS_TRAIN_TOKENS = 1_617 * DIGITS_TOKENS
 """Size of the training split under the default recipe, so that a bill needs no prepared data."""
 
@@ -41,6 +42,11 @@ _IMAGES_A_READ = 10_000
 
 def digits() -> Iterator[Images]:
     """The digits in their order; ``UserError`` if scikit-learn is not installed."""
+    yield labelled_digits()[0]
+
+
+def labelled_digits() -> tuple[Images, npt.NDArray[np.int64]]:
+    """The digits in their order and which they are; ``UserError`` if scikit-learn is not installed."""
     package = importlib.util.find_spec("sklearn")  # finds the folder, imports nothing
     if package is None or not package.submodule_search_locations:
         raise UserError("data=digits needs the package scikit-learn: `pip install scikit-learn`")
@@ -50,7 +56,7 @@ def digits() -> Iterator[Images]:
             table = np.loadtxt(stream, delimiter=",")
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {one_line(error)}; reinstall scikit-learn") from error
-    yield (table[:, :DIGITS_TOKENS] * 255 / 16).round().astype(np.uint8)
+    return (table[:, :DIGITS_TOKENS] * 255 / 16).round().astype(np.uint8), table[:, DIGITS_TOKENS].astype(np.int64)
 
 
 def cifar(files: list[Path]) -> Iterator[Images]:

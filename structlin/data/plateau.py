@@ -58,4 +58,7 @@ def _chunks(tokens: NDArray[Any], overlap: int = 0) -> Iterator[NDArray[Any]]:
 def corpus_facts(folder: Path) -> dict[str, Any]:
     """What a run records of its corpus: tokens of the training split, and the plateau where the manifest knows it."""
     manifest = Manifest.read(folder)
-    return {"train_tokens": manifest.splits["train"].num_tokens, **manifest.provenance.get("plateau", {})}
+    train = manifest.splits["train"]
+    if "classes" in manifest.cleaning:  # labelled images: a token is one
+        return {"train_tokens": train.num_documents}
+    return {"train_tokens": train.num_tokens, **manifest.provenance.get("plateau", {})}

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from structlin.data import documents as files
-from structlin.data import images, labels, openwebtext, sotu
+from structlin.data import images, labelled, labels, openwebtext, sotu, vocabulary
 from structlin.data.manifest import MANIFEST_NAME, SPLITS, Manifest
 from structlin.data.plateau import plateau
 from structlin.data.recipe import SOURCES, VERSIONS, DataRecipe, folder, is_prepared
@@ -66,7 +66,7 @@ def _check_source(recipe: DataRecipe) -> None:
         raise UserError(
             f"data={recipe.name} of content {recipe.content} is not prepared here; give its files by data.path=..."
         )
-    if recipe.path and (found := files.fingerprint(recipe.files())) != recipe.content:
+    if recipe.path and (found := recipe.fingerprint()) != recipe.content:
         raise UserError(
             f"data.path={recipe.path} has changed: content {found} instead of {recipe.content}; "
             "bring the old files back, or start anew without data.content"
@@ -99,9 +99,9 @@ def _build(recipe: DataRecipe, place: Path, tell: Progress) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir()
-        write = _write_images if recipe.spec.task == "pixels" else _write_shards
+        write = {"pixels": _write_images, "classification": _write_labelled}.get(recipe.kind, _write_shards)
         manifest = write(recipe, partial, place.parent, tell)
-        if recipe.spec.task != "pixels":
+        if recipe.kind == "language":
             # Written first without: counting reads the folder as any reader does.
             manifest.write(partial)
             manifest.provenance["plateau"] = plateau(partial, manifest.vocab_size)
@@ -125,6 +125,8 @@ def _clear(place: Path) -> None:
 
 def _write_shards(recipe: DataRecipe, partial: Path, root: Path, tell: Progress) -> Manifest:
     spec = tokenizer_spec(recipe.tokenizer)
+    if recipe.tokenizer_path:
+        vocabulary.keep(Path(recipe.tokenizer_path), recipe.tokenizer, root)
     encoder = make_encoder(recipe.tokenizer, whole_documents=SOURCES[recipe.name].whole_documents, root=root)
     provenance: dict[str, Any] = {"path": recipe.path}
     writers = {split: SplitWriter(partial, split, spec.dtype) for split in SPLITS}
@@ -169,6 +171,10 @@ def _write_images(recipe: DataRecipe, partial: Path, root: Path, tell: Progress)
     provenance = {"path": recipe.path, "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     kept = {"documents_read": first, "documents_kept": first, "dropped_share": 0.0}
     return Manifest(recipe.to_dict(), spec.vocab_size, spec.dtype, splits, kept, provenance)
+
+
+def _write_labelled(recipe: DataRecipe, partial: Path, root: Path, tell: Progress) -> Manifest:
+    return labelled.write(recipe, partial, tell)
 
 
 def _documents(recipe: DataRecipe, provenance: dict[str, Any]) -> Iterator[str]:

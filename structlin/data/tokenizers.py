@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,15 +61,32 @@ class Encoder(Protocol):
         ...
 
 
+LARGEST_VOCABULARY = 2**31
+
+
+@lru_cache(maxsize=256)
 def tokenizer_spec(name: str) -> TokenizerSpec:
-    """The tokenizer of this name; ``UserError`` lists the valid names."""
-    if name not in TOKENIZERS:
-        raise UserError(f"tokenizer={name}: no such tokenizer; {suggest(name, TOKENIZERS)}")
-    return TOKENIZERS[name]
+    """The tokenizer of this name; ``UserError`` lists the valid names.
+
+    vocab32000 is a vocabulary of 32,000 without a file, vocab32000-1a2b3c4d that of a file (data/vocabulary.py).
+    """
+    if name in TOKENIZERS:
+        return TOKENIZERS[name]
+    found = re.fullmatch(r"vocab([1-9]\d*)(?:-[0-9a-f]{8})?", name)
+    if found is None or int(found[1]) > LARGEST_VOCABULARY:
+        more = "; or a tokenizer's file: data.tokenizer=PATH, or a size: vocab32000"
+        raise UserError(f"tokenizer={name}: no such tokenizer; {suggest(name, TOKENIZERS)}{more}")
+    size = int(found[1])
+    return TokenizerSpec(name, size, "uint16" if size <= 2**16 else "uint32")
+
+
+def has_file(name: str) -> bool:
+    """Whether it can make tokens: of a size alone none are known."""
+    return name in TOKENIZERS or "-" in name
 
 
 def vocab_size(tokenizer: str) -> int:
-    """What a model for this tokenizer predicts: 96 for char96, 50,304 for gpt2 (padded), 256 for pixels."""
+    """What a model for this tokenizer predicts: 96 for char96, 50,304 for gpt2 (padded), 256 for pixels, a file's."""
     return tokenizer_spec(tokenizer).vocab_size
 
 
@@ -81,13 +100,16 @@ def make_encoder(tokenizer: str, *, whole_documents: bool, root: Path) -> Encode
     """The encoder of a tokenizer.
 
     ``whole_documents`` chooses the rule of char96 (keep clean documents only, or map and drop characters);
-    BPE knows every character and needs no rule. ``root`` is the data root, where BPE keeps its vocabulary
-    files.
+    BPE knows every character and needs no rule. ``root`` is the data root, where vocabularies' files are kept.
     """
     if tokenizer_spec(tokenizer).name == "char96":
         from structlin.data.char96 import Char96Encoder
 
         return Char96Encoder(whole_documents=whole_documents)
+    if tokenizer not in TOKENIZERS:
+        from structlin.data.vocabulary import FileEncoder
+
+        return FileEncoder(tokenizer, root)
     from structlin.data.bpe import BPEEncoder
 
     return BPEEncoder(root)

@@ -95,7 +95,7 @@ def _looks(variants: tuple[str, ...]) -> dict[str, tuple[str, str]]:
     for variant in sorted(
         variants, key=lambda name: (not _is_dense(name), _plain(name) not in KNOWN, name != _plain(name))
     ):
-        if _is_dense(variant):
+        if _is_dense(variant) and ("+" not in variant or not any(map(_is_dense, set(variants) - {variant}))):
             found[variant] = (DENSE_COLOUR, DENSE_MARKER)
         else:
             taken = set(found.values())
@@ -127,14 +127,14 @@ def _pair(place: int) -> tuple[str, str]:
 
 
 def _plain(variant: str) -> str:
-    """A variant without the options that all of a figure may have: rounding, norms and caps."""
+    """A variant without the options that all of a figure may have: rounding, norms, caps, and a recipe."""
     words = [word.partition("/")[0] for word in variant.split("+")]
-    return "+".join(word for word in words if not word.endswith(("-norm", "-cap")))
+    return "+".join(word for word in words if not word.endswith(("-norm", "-cap", "structured-ffn")))
 
 
 def _is_dense(variant: str) -> bool:
-    """Also under the rounding of the paper: dense/paper."""
-    return variant.partition("/")[0] == "dense"
+    """Also under the rounding of the paper, or by a recipe: dense/paper, dense+structured-ffn."""
+    return _plain(variant) == "dense"
 
 
 def _words(name: str) -> list[tuple[bool, int, str]]:

@@ -1,7 +1,7 @@
 """How are jobs trained on this machine? A pool of warm workers, one per GPU or sharing the CPU's cores.
 
-Longest jobs first; a cooldown's branch waits for its trunk. Ctrl-C asks every worker to save a checkpoint; the same
-command goes on from there.
+Longest jobs first; a cooldown's branch waits for its trunk, a run that starts from another one for that. Ctrl-C asks
+every worker to save a checkpoint; the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -161,15 +161,15 @@ class Pool:
         task.outcome, task.reason = outcome, reason
 
     def _next(self) -> Task | None:
-        """The next task whose trunk is not being trained, waiting for one; None when there is nothing more."""
+        """The next task whose trunk or parent is not being trained, waiting for one; None when there is none."""
         with self._changed:
             while not self._stopping:
                 if not self._queue:
                     return None
                 busy = {task.state.job.run_id for task in self.tasks if not task.outcome}
                 for task in self._queue:
-                    trunk = task.state.job.trunk
-                    if trunk is None or run_id(trunk) not in busy:
+                    before = task.state.job.follows
+                    if before is None or run_id(before) not in busy:
                         self._queue.remove(task)
                         return task
                 self._changed.wait()

@@ -31,6 +31,7 @@ CAUTIONS = {
     "assumed_tokens": "tokens were not in the table: steps times what a step reads",
     "converted": "the loss was converted from another quantity",
     "best_of": "of tuned runs the lowest loss of each size and tokens counts, which is lucky as well as tuned",
+    "repeated_data": "data was read more than once and its worth could not be fitted: L(N, D) is refused",
     "plateau": "evaluations lie on the plateau of unigrams and bigrams",
     "misfit": "L(N, D) does not describe these runs: its intervals are withheld",
     "few_sizes": "three sizes or fewer: a law in N has no freedom left, and no interval",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ ALLOWED = {
     "frontier": ("hull", "window"),
     "form": ("auto", "additive", "powered", "coupled"),
     "procedure": ("uniform", "published"),
+    "metric": ("val_loss", "val_error", "train_loss", "train_error", "clean_loss", "clean_error"),
 }
 ALL = "*"
 """The key of ``units`` that stands for every column: units=text."""
@@ -62,6 +64,11 @@ class Choices:
     """The folder of offline W&B runs (source=wandb_offline)."""
     cache: str = ".wandb_cache/"
     """Where histories fetched from W&B are kept; remove a file there to fetch it again."""
+    metric: str = "val_loss"
+    """What is fitted: val_loss, or of images val_error, or those of the training images augmented as in training
+    (train_loss, train_error) or as they are (clean_loss, clean_error)."""
+    epochs: float | None = None
+    """Only evaluations at this many passes over the data, one a run: frontiers over the width at equal epochs."""
     where: str = ""
     """A condition on the rows, as 'tokens > 1e8 and structure == "btt"'."""
     best_of: tuple[str, ...] = ()
@@ -123,6 +130,12 @@ class Choices:
     report: bool = True
     """Write report.html."""
 
+    def baseline_among(self, variants: Sequence[str]) -> str:
+        """The baseline; where all runs have an option that it does not name, the one variant that is it with options:
+        dense+structured-ffn for dense."""
+        named = [variant for variant in variants if variant.startswith(f"{self.baseline}+")]
+        return named[0] if self.baseline not in variants and len(named) == 1 else self.baseline
+
     def __post_init__(self) -> None:
         for name, allowed in ALLOWED.items():
             value = getattr(self, name)
@@ -131,6 +144,8 @@ class Choices:
         for name in ("offset", "E"):
             self._offset(name)
         self._positive()
+        if self.epochs is not None and not 0 < self.epochs < math.inf:
+            raise UserError(f"epochs={self.epochs} must be a positive number of passes over the data")
         if not 0.5 <= self.confidence < 1:
             raise UserError(f"confidence={self.confidence} must lie in [0.5, 1), for example 0.9")
         if not 20 <= self.bootstrap <= 100_000:

@@ -46,8 +46,12 @@ def _sentence(laws: Laws, variant: str) -> str:
 
 
 def _loss(laws: Laws, value: float) -> str:
-    """A loss with its unit: nats, but for regressions."""
-    task = str(laws.points.frame["task"].iloc[0]) if "task" in laws.points.frame else ""
+    """A loss with its unit: nats, but for regressions; an error where that was fitted."""
+    task, metric = (
+        str(laws.points.frame[key].iloc[0]) if key in laws.points.frame else "" for key in ("task", "metric")
+    )
+    if metric.endswith("error"):
+        return f"an error of {value:.3g}"
     return f"a mean squared error of {value:.3g}" if task == "regression" else f"{value:.3g} nats"
 
 

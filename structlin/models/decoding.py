@@ -1,20 +1,23 @@
 """How does a trained GPT-2 go on with a text, token by token? With the keys and values of what it has read kept.
 
-A step reads the new tokens alone: their queries meet the kept keys, normed once. The logits are those of the whole text
-but for rounding. Where a text has filled the model's context its last half is read again.
+A step reads the new tokens alone: their queries meet the kept keys, normed and rotated once. The logits are those of
+the whole text but for rounding. Where a text has filled the model's context its last half is read again.
 
-Letters: N sequences, T new tokens, S tokens kept, H heads, K d_head, V vocabulary.
+Letters: N sequences, T new tokens, S tokens kept, H heads (of keys and values there may be fewer), K d_head, V
+vocabulary.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from structlin.models.gpt2 import GPT2, Attention, Block
+from structlin.models.attention import Attention
+from structlin.models.gpt2 import GPT2, Block
 
 
 class Decoder:
@@ -22,7 +25,7 @@ class Decoder:
 
     def __init__(self, model: GPT2) -> None:
         self.model = model.eval()
-        self.context = model.positions.shape[0]
+        self.context = model.context
         self._kept: list[tuple[Tensor, Tensor]] = []
 
     @property
@@ -40,7 +43,7 @@ class Decoder:
         begin, end = self.length, self.length + tokens_NT.shape[1]
         if end > self.context:
             raise ValueError(f"{end} tokens are more than the model's context of {self.context}")
-        x = functional.embedding(tokens_NT, self.model.tokens) + self.model.positions[begin:end]
+        x = self.model.embedded(tokens_NT, begin)
         kept = []
         for index, block in enumerate(self.model.blocks):
             assert isinstance(block, Block)
@@ -49,24 +52,50 @@ class Decoder:
             x = torch.add(x, block.ffn(block.ffn_norm(x)), alpha=block.branch_scale)
             kept.append(keys_and_values)
         self._kept = kept
-        logits: Tensor = self.model.head(self.model.norm(x))
-        return logits
+        return self.model.last_map()(self.model.norm(x))
 
 
 def _attend(
     attention: Attention, x: Tensor, before: list[tuple[Tensor, Tensor]]
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """What new tokens mix of all so far; and keys (normed) and values, (N, H, S + T, K) each."""
-    q, k, v = (attention.heads(part, x).transpose(1, 2) for part in "qkv")
-    q, k = attention.q_norm(q), attention.k_norm(k)
-    v = v.to(q.dtype)
+    """What new tokens mix of all so far; and keys (normed, rotated) and values, (N, H, S + T, K) each."""
+    begin = before[0][0].shape[2] if before else 0
+    q, k, v = (attention.heads(part, x) for part in "qkv")
+    q, k, v = attention.ready(q, k, v, begin)
     for keys, values in before:
         k, v = torch.cat([keys, k], 2), torch.cat([values, v], 2)
     new, every = q.shape[2], k.shape[2]
     # A query sees what lies at or before its own place, which is the last of all for the last of them.
     sees = torch.ones(new, every, dtype=torch.bool, device=x.device).tril(every - new)
-    mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=sees, scale=attention.scale)
+    grouped = q.shape[1] != k.shape[1]
+    mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=sees, scale=attention.scale, enable_gqa=grouped)
     return attention.joined(mixed.transpose(1, 2)), (k, v)
+
+
+def milliseconds(model: GPT2, rows: int, looks: int = 30) -> float:
+    """Milliseconds a token where so many texts are read side by side, a token of each at a time, in mid-context.
+
+    The least of some steps, which other work on the machine lengthens least, divided by the texts.
+    """
+    decoder, device = Decoder(model), model.tokens.device
+    token_N1 = torch.zeros(rows, 1, dtype=torch.int64, device=device)
+    read = min(decoder.context - 1, decoder.context // 2)
+    if read:
+        decoder.read(token_N1.expand(rows, read))
+    kept, seconds = decoder._kept, []
+    for _ in range(2 + looks):
+        decoder._kept = kept
+        _wait(device)
+        began = time.perf_counter()
+        decoder.read(token_N1)
+        _wait(device)
+        seconds.append(time.perf_counter() - began)
+    return 1e3 * min(seconds[2:]) / rows
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def continued(

@@ -65,7 +65,10 @@ def layer_norm(model: ModelConfig, name: str, features: int) -> LayerNorm:
 
 
 def build_layers(science: Science) -> dict[str, nn.Module]:
-    """The linears of a model by name, each a mixture where it has a router of its own; and the routers it shares."""
+    """The linears of a model by name, each a mixture where it has a router of its own; and the routers it shares.
+
+    A tied head is none of them: it has no weights.
+    """
     body, moe = anatomy(science), science.moe
     layers: dict[str, nn.Module] = {
         shape.name: Router(
@@ -76,10 +79,13 @@ def build_layers(science: Science) -> dict[str, nn.Module]:
             evaluation_top_k=moe.evaluation_top_k,
             capacity=moe.capacity,
             std=shape.d_in**-0.5 if moe.router_start == "random" else 0.0,
+            rate_rule=science.optim.rate_rule,
         )
         for shape in body.routers
     }
     for shape in body.linears:
+        if shape.tied:
+            continue
         layer = linear_layer(shape, science)
         if shape.has_own_router:
             router = layers.pop(shape.router)
@@ -104,9 +110,20 @@ def ffn_layer(layers: Mapping[str, nn.Module], name: str) -> nn.Module:
 
 def linear_layer(shape: LinearShape, science: Science) -> Linear | Experts:
     """The layer, or the experts, of a linear's shape, under the run's rate rule and weight normalisation."""
-    norm = science.model.weight_norm
+    model = science.model
+    norm = model.weight_norm
     if norm == "learned" and not shape.learned_scale:
         norm = "fixed"
     rule, shares = science.optim.rate_rule, shape.shares_cap
-    options = LinearOptions(shape.base_d_in, shape.starts_at_zero, rule, norm, shape.bias, shares)
+    options = LinearOptions(
+        shape.base_d_in,
+        shape.starts_at_zero,
+        rule,
+        norm,
+        shape.bias,
+        shares,
+        model.init,
+        model.init_std,
+        rate=shape.rate,
+    )
     return Experts(shape.plan, shape.num_experts, options) if shape.router else make_linear(shape.plan, options)

@@ -1,10 +1,11 @@
-"""The student of the regression of arXiv 2410.02117: a residual pre-LN MLP whose inner layers take the structure.
+"""The MLP of arXiv 2410.02117 (regression) and of arXiv 2406.06248 (images): residual, pre-LN, inner layers structured.
 
     h = LN(gelu(W_in x));   h += sqrt(3 / num_layers) down(gelu(up(LN(h)))) for every block;   y = head(h)
 
 as published, with biases on all linears and norms (``model.outer_norm=input``, ``model.biases``); or, under
-``model.outer_norm=output``, h = W_in x and y = head(LN(h)). up widens by ffn_expansion. Every down and the head start
-at zero, so the student first says 0 and, with standardised labels, its loss is 1.
+``model.outer_norm=output``, h = W_in x and y = head(LN(h)); or, under ``none``, h = gelu(W_in x), as arXiv 2406.06248
+has it for images, whose pixels come as one row and whose branches are not scaled. up widens by ffn_expansion. Every
+down and the head start at zero, so the student first says 0: with standardised labels its loss is 1, of K classes ln K.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from structlin.nn.spec import Module, initialise
 
 
 class MLP(Module):
-    """Inputs (N, 8) -> predictions (N, 1)."""
+    """Inputs (N, features) -> predictions (N, 1), or logits (N, classes) of images as rows of pixels."""
 
     def __init__(self, science: Science) -> None:
         super().__init__()
@@ -34,17 +35,22 @@ class MLP(Module):
         assert isinstance(model, MlpConfig)
         layers = {shape.name: linear_layer(shape, science) for shape in anatomy(science).linears}
         self.input = layers["input"]
-        self.blocks = Blocks(Block(model, layers, f"blocks.{i}") for i in range(model.num_layers))
-        outer = layer_norm(model, model.outer_norms[0], model.d_model)
+        # As published no branch of a model of images is scaled, however deep it is.
+        scale = 1.0 if science.data.kind == "classification" else math.sqrt(3 / model.num_layers)
+        self.blocks = Blocks(Block(model, layers, f"blocks.{i}", scale) for i in range(model.num_layers))
+        outer = layer_norm(model, next(iter(model.outer_norms), "norm"), model.d_model)
+        self.gelu = model.outer_norm != "output"
         self.input_norm = outer if model.outer_norm == "input" else None
         self.norm = outer if model.outer_norm == "output" else None
         self.head = layers["head"]
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (N, 8) -> (N, 1)."""
+        """x (N, features) -> (N, 1), or (N, classes)."""
         h = self.input(x)
+        if self.gelu:
+            h = functional.gelu(h)
         if self.input_norm is not None:
-            h = self.input_norm(functional.gelu(h))
+            h = self.input_norm(h)
         h = self.blocks(h)
         prediction: Tensor = self.head(h if self.norm is None else self.norm(h))
         return prediction
@@ -53,9 +59,9 @@ class MLP(Module):
 class Block(nn.Module):
     """Norm, up, GELU, down, added to what came in."""
 
-    def __init__(self, model: MlpConfig, layers: Mapping[str, nn.Module], name: str) -> None:
+    def __init__(self, model: MlpConfig, layers: Mapping[str, nn.Module], name: str, branch_scale: float) -> None:
         super().__init__()
-        self.branch_scale = math.sqrt(3 / model.num_layers)
+        self.branch_scale = branch_scale
         self.norm = layer_norm(model, f"{name}.norm", model.d_model)
         self.up, self.down = layers[f"{name}.up"], layers[f"{name}.down"]
 

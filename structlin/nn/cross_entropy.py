@@ -10,13 +10,32 @@ here in torch's own operations, for any head, on every device.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from structlin.kernels.limits import CHUNK_ELEMENTS
+
+
+class Head(Protocol):
+    """The last map of a model, to logits."""
+
+    @property
+    def d_out(self) -> int:
+        """Size of the vocabulary."""
+        ...
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """x (..., D) -> (..., V)."""
+        ...
+
+    def parameters(self) -> Iterator[Tensor]:
+        """What it multiplies with."""
+        ...
+
 
 IGNORED = -100
 """A target that is asked nothing."""
@@ -29,7 +48,7 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 @torch.compiler.disable
-def chunked_cross_entropy(x: Tensor, head: nn.Module, targets: Tensor, rows: int | None = None) -> Tensor:
+def chunked_cross_entropy(x: Tensor, head: Head, targets: Tensor, rows: int | None = None) -> Tensor:
     """``cross_entropy(head(x), targets)`` for x (..., D), differentiable (once) in x and in the head's parameters.
 
     ``rows``: tokens of a chunk; None: as many as make ``CHUNK_ELEMENTS`` logits.
@@ -46,7 +65,7 @@ class _Chunked(torch.autograd.Function):
     """The loss; its gradients are made with it."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, targets: Tensor, head: nn.Module, rows: int | None, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, targets: Tensor, head: Head, rows: int | None, *parameters: Tensor) -> Tensor:
         """A scalar."""
         ctx.needs = ctx.needs_input_grad[0], ctx.needs_input_grad[4:]
         loss, d_x, d_parameters = _sum(x, targets, head, rows, parameters, needs_gradients=True)
@@ -70,7 +89,7 @@ class _Chunked(torch.autograd.Function):
 def _sum(
     x: Tensor,
     targets: Tensor,
-    head: nn.Module,
+    head: Head,
     rows: int | None,
     parameters: tuple[Tensor, ...] = (),
     *,
@@ -78,7 +97,7 @@ def _sum(
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """The mean loss, and where wanted its gradients of x and of the parameters."""
     count = (targets != IGNORED).sum()
-    losses, rows = [], rows or _chunk_rows(head, x)
+    losses, rows = [], rows or _chunk_rows(head)
     d_x = torch.empty_like(x) if needs_gradients else x.new_empty(0)
     d_parameters = [torch.zeros_like(parameter) for parameter in parameters]
     for start in range(0, x.shape[0], rows):
@@ -99,7 +118,6 @@ def _sum(
     return torch.stack(losses).sum(), d_x, d_parameters
 
 
-def _chunk_rows(head: nn.Module, x: Tensor) -> int:
+def _chunk_rows(head: Head) -> int:
     """Tokens whose logits are ``CHUNK_ELEMENTS``, as a power of two."""
-    vocabulary: int = head.d_out  # type: ignore[assignment]
-    return 1 << max(4, (CHUNK_ELEMENTS // vocabulary).bit_length() - 1)
+    return 1 << max(4, (CHUNK_ELEMENTS // head.d_out).bit_length() - 1)

@@ -30,7 +30,7 @@ class Guide(Module):
 
     def param_specs(self) -> Mapping[str, ParamSpec]:
         """It is not drawn but computed from the factors, and learns as a dense weight."""
-        return {"weight": ParamSpec("factor", 0.0, self._rate, decay=True)}
+        return {"weight": ParamSpec("factor", 0.0, self._rate)}
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Input (..., d_in) and output (..., d_out) of the factors -> the mixture (..., d_out)."""

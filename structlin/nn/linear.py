@@ -28,7 +28,7 @@ from torch.nn import functional
 from structlin.kernels.products.face import structured_product
 from structlin.nn.guide import Guide
 from structlin.nn.normalisation import cap_rms
-from structlin.nn.spec import Module, ParamSpec
+from structlin.nn.spec import Draw, Module, ParamSpec
 from structlin.structure import CATALOG, LinearPlan, Sizes, Theta, plan_theta
 from structlin.structure.index import Index
 from structlin.structure.plan import factor_axes, input_axes, output_axes
@@ -43,13 +43,19 @@ class LinearOptions:
     starts_at_zero: bool = False
     """Whether the map is zero at first: the factor contracted last is."""
     rate_rule: str = "structure"
-    """structure: muP per factor; naive: the dense multiplier for every factor."""
+    """structure: muP per factor; naive: the dense multiplier for every factor; plain: the rate of everything else."""
     weight_norm: str = "none"
     """RMS cap of every factor: none, fixed or learned."""
     bias: bool = False
     """Whether a vector is added to the output."""
     shares_cap: bool = False
     """Of stacked maps: whether all have one RMS cap a factor, and one scale where it is learned."""
+    init: str = "spectral"
+    """spectral: every factor by its own fans; fixed: all N(0, init_std); orthonormal: the blocks of every factor with
+    orthonormal rows or columns; svd: the two factors nearest to a weight N(0, init_std)."""
+    init_std: float = 0.02
+    rate: float = 1.0
+    """Learning rate of all its parameters over that of their rules."""
 
 
 class Factored(Module):
@@ -68,12 +74,15 @@ class Factored(Module):
         self._specs: dict[str, ParamSpec] = {}
         for factor in plan.factors:
             zero = options.starts_at_zero and factor.is_last
-            rate = factor.adam_multiplier(options.base_d_in, options.rate_rule)
-            self._specs[factor.name] = ParamSpec("factor", 0.0 if zero else factor.std, rate, decay=True)
+            rate = options.rate * factor.adam_multiplier(options.base_d_in, options.rate_rule)
+            std = factor.std if options.init == "spectral" else options.init_std
+            is_orthonormal = options.init == "orthonormal" and not plan.dense and not zero
+            blocks = (factor.fan_out, factor.fan_in) if is_orthonormal else None
+            self._specs[factor.name] = ParamSpec("factor", 0.0 if zero else std, rate, blocks=blocks)
             if self.weight_norm == "learned":
                 ones = torch.ones(()) if self._caps is None else torch.ones(self._caps)
                 self.register_parameter(f"scale_{factor.name}", nn.Parameter(ones))
-                self._specs[f"scale_{factor.name}"] = ParamSpec("scale", 0.0, mean=1.0)
+                self._specs[f"scale_{factor.name}"] = ParamSpec("scale", 0.0, options.rate, mean=1.0)
 
     @property
     def sizes(self) -> Sizes:
@@ -88,7 +97,13 @@ class Factored(Module):
     def reset_parameters(self) -> None:
         """Draw every parameter from its spec by torch's own generator: a layer is never made without a start."""
         for name, spec in self._specs.items():
-            getattr(self, name).normal_(0.0, 1.0).mul_(spec.std).add_(spec.mean)
+            parameter = getattr(self, name)
+            if spec.blocks is None:
+                spec.start(parameter.normal_(0.0, 1.0))
+            elif not parameter.is_meta:
+                parameter.copy_(spec.start(torch.randn(parameter.shape, dtype=torch.float64)))
+        if not next(self.parameters()).is_meta:
+            self.start_together(lambda _, shape: torch.randn(tuple(shape), dtype=torch.float64))
 
     def factor(self, name: str) -> Tensor:
         """A factor as it is used: normalised, each copy on its own or all as one, where weight normalisation asks."""
@@ -115,7 +130,7 @@ class Linear(Factored, ABC):
             self.register_parameter(name, nn.Parameter(torch.empty(shapes[name])))
         self.register_parameter("bias", nn.Parameter(torch.empty(plan.sizes.d_out)) if options.bias else None)
         if options.bias:
-            self._specs["bias"] = ParamSpec("bias", 0.0)
+            self._specs["bias"] = ParamSpec("bias", 0.0, options.rate)
         self.guide: Guide | None = None
         self.reset_parameters()
 
@@ -237,6 +252,20 @@ class EinsumLinear(Linear):
         that what is left is then near the best only. Monarch's analytic projection (arXiv 2204.00595) is r = 1. The
         spectral norm is shared evenly by the two factors.
         """
+        self._take(weight)
+        return (weight - self.to_dense()).square().sum()
+
+    @torch.no_grad()
+    def start_together(self, draw: Draw) -> None:
+        """Under init=svd: the factors nearest to the weight with which the dense layer of this name would start."""
+        if self.options.init != "svd":
+            return
+        self._take(draw("weight", (self.d_out, self.d_in)).mul_(self.options.init_std))
+        if self.options.starts_at_zero:
+            getattr(self, self.plan.factors[-1].name).zero_()
+
+    def _take(self, weight: Tensor) -> None:
+        """Set the factors to those nearest to a (d_out, d_in) matrix."""
         s = self.sizes
         used = fit_features(fit_features(weight, s.used_in).T, s.used_out).T
         if self.plan.output_order == "efd":
@@ -251,7 +280,6 @@ class EinsumLinear(Linear):
         A[..., :kept] = (U[..., :kept] * root[..., None, :]).reshape(s.f, s.g, s.a, s.d, kept)
         B[..., :kept] = (V[..., :kept, :].mT * root[..., None, :]).reshape(s.f, s.g, s.b, s.e, kept)
         self._set_factors(A, B)
-        return (weight - self.to_dense()).square().sum()
 
     def _set_factors(self, A: Tensor, B: Tensor) -> None:
         """Store A (f, g, a, d, r) and B (f, g, b, e, r) in the layout of the products."""

@@ -84,11 +84,15 @@ class Router(Module):
         evaluation_top_k: int = 0,
         capacity: float = 0.0,
         std: float = 0.0,
+        rate_rule: str = "structure",
     ) -> None:
-        """``evaluation_top_k`` 0: as in training. ``capacity`` 0: no assignment is dropped. ``std`` of the start."""
+        """``evaluation_top_k`` 0: as in training. ``capacity`` 0: no assignment is dropped. ``std`` of the start.
+
+        ``rate_rule`` plain: it learns at lr0, else as a dense layer.
+        """
         super().__init__()
         self.top_k, self.evaluation_top_k, self.capacity = top_k, evaluation_top_k or top_k, capacity
-        self.rate, self.std = base_d_in / d_in, std
+        self.rate, self.std = 1.0 if rate_rule == "plain" else base_d_in / d_in, std
         self.weight = nn.Parameter(torch.zeros(num_experts, d_in))
         self.ranks: Ranks = ALONE
         self.is_repeated = False
@@ -101,8 +105,8 @@ class Router(Module):
         self._losses: tuple[Tensor, Tensor, Tensor] | None = None
 
     def param_specs(self) -> Mapping[str, ParamSpec]:
-        """Starts at zero, or normal, and learns at the rate of a dense layer."""
-        return {"weight": ParamSpec("router", self.std, self.rate, decay=True)}
+        """Starts at zero, or normal, and learns at the rate of a dense layer, or of all."""
+        return {"weight": ParamSpec("router", self.std, self.rate)}
 
     def forward(self, x: Tensor) -> Routes:
         """x (T, D) -> routes; in training the losses and statistics of the batch are kept for their readers."""

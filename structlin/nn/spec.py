@@ -7,11 +7,12 @@ nothing has to be glued on a tensor.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from structlin.errors import UserError
 
@@ -21,14 +22,27 @@ class ParamSpec:
     """The role of one parameter tensor."""
 
     role: str
-    """factor, embedding, gain (layer norm) or scale (weight normalisation)."""
+    """factor, embedding, router, gain (layer norm), bias or scale (weight normalisation): whether weight decay applies
+    follows from it (config/optim.py, ROLES)."""
     std: float
     """Initial standard deviation of a normal draw; 0 starts at ``mean``."""
     rate: float = 1.0
     """Learning rate over lr0."""
     mean: float = 0.0
-    decay: bool = False
-    """Whether weight decay applies."""
+    blocks: tuple[int, int] | None = None
+    """Rows and columns of the matrices that it is a stack of, where these start orthonormal: then U V^T of the normal
+    draw's singular vectors, without a scale."""
+
+    def start(self, draw: Tensor) -> Tensor:
+        """First values of a standard normal draw, in its place or anew."""
+        if self.blocks is not None:
+            U, _, V = torch.linalg.svd(draw.reshape(-1, *self.blocks), full_matrices=False)
+            return (U @ V).reshape(draw.shape)
+        return draw.mul_(self.std).add_(self.mean)
+
+
+Draw = Callable[[str, Sequence[int]], Tensor]
+"""A standard normal draw in float64 for a part of a module, by its local name and its shape."""
 
 
 class Module(nn.Module):
@@ -37,6 +51,9 @@ class Module(nn.Module):
     def param_specs(self) -> Mapping[str, ParamSpec]:
         """Spec by the local name of the parameter."""
         return {}
+
+    def start_together(self, draw: Draw) -> None:
+        """Set what no parameter can be given by itself, after each has started from its spec; mostly nothing."""
 
 
 def collect_specs(model: nn.Module) -> dict[str, ParamSpec]:
@@ -67,12 +84,17 @@ def initialise(model: nn.Module, seed: int) -> None:
     The generator of a parameter is seeded by its name too, not by what was drawn before: models that differ in one
     layer start alike elsewhere.
     """
+
+    def draw(prefix: str, name: str, shape: Sequence[int]) -> Tensor:
+        generator = torch.Generator().manual_seed(_seed_of(f"{prefix}.{name}" if prefix else name, seed))
+        return torch.empty(tuple(shape), dtype=torch.float64).normal_(0, 1, generator=generator)
+
     specs = collect_specs(model)
     for name, parameter in model.named_parameters():
-        spec = specs[name]
-        generator = torch.Generator().manual_seed(_seed_of(name, seed))
-        values = torch.empty(parameter.shape, dtype=torch.float64).normal_(0, 1, generator=generator)
-        parameter.copy_(values.mul_(spec.std).add_(spec.mean))
+        parameter.copy_(specs[name].start(draw("", name, parameter.shape)))
+    for name, module in model.named_modules():
+        if isinstance(module, Module):
+            module.start_together(partial(draw, name))
 
 
 def _seed_of(name: str, seed: int) -> int:

@@ -159,9 +159,10 @@ def _epochs(cell: Cell, site: Site) -> float | None:
     """How often a cell reads its data; None where its size is not known before it is prepared."""
     available = train_tokens(cell.science.data, site.data_root)
     # Of images after a start token a step has a position more than it takes from the data.
-    share = (cell.science.data.spec.sample_tokens or cell.science.model.context) / cell.science.model.context
+    share = (cell.science.data.sample_tokens or cell.science.model.context) / cell.science.model.context
     passes = None if available is None else epochs(cell.tokens * share, available)
-    if passes is not None and passes > site.max_epochs:
+    # Images are seen hundreds of times by design: their epochs are counted, and the augmentation makes them differ.
+    if passes is not None and passes > site.max_epochs and cell.science.data.kind != "classification":
         raise UserError(
             f"{cell.science.variant} at d_model = {cell.science.model.d_model} would read "
             f"data={cell.science.data.name} {passes:.1f} times ({cell.tokens:,} of {available:,} tokens); "

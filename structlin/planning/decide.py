@@ -126,13 +126,23 @@ def answers(plan: Plan, request: SweepRequest) -> list[Answer]:
     laws = own_laws(request.grid.laws)
     groups = _by_variant(plan.cells)
     base = next((name for name in groups if name.split("+")[0].split("/")[0] == BASELINE), None)
-    if base is None:
+    if base is None or task_without_pilot(request, laws):
         return []
     found = []
     for variant, runs in groups.items():
         if variant != base:
             found.append(_answer(variant, runs, base, groups[base], laws))
     return found
+
+
+def task_without_pilot(request: SweepRequest, laws: Mapping[str, Any] | None = None) -> str:
+    """A task of which neither the user nor the package has laws, so that nothing is foretold; empty where all have."""
+    known = own_laws(request.grid.laws) if laws is None else laws
+    for template in request.templates:
+        science = template.science
+        if science.data.kind not in kept() and _own(science.variant, known) is None:
+            return science.task
+    return ""
 
 
 def _answer(
@@ -258,7 +268,7 @@ def pilot_of(science: Science, flops: float, laws: Mapping[str, Any]) -> Pilot:
     if own is not None:
         return own
     known = kept()
-    kind = science.data.spec.task
+    kind = science.data.kind
     entry = known[kind]
     if flops > BEYOND * entry["flops"] and kind == "language":
         entry = known["large"]

@@ -21,6 +21,7 @@ from structlin.config.identity import run_id
 from structlin.config.request import SweepRequest, Template
 from structlin.config.science import Science
 from structlin.errors import UserError
+from structlin.planning.beginning import run_of, steps_of
 from structlin.planning.design import designed_cells
 from structlin.planning.horizon import evaluation_steps, steps_for_tokens
 from structlin.planning.widths import choose_widths
@@ -97,10 +98,10 @@ def check_schedules(request: SweepRequest) -> None:
 
 def plan_run(template: Template, d_model: int, tokens: int, per_decade: int) -> Plan:
     """One run: python train.py."""
-    trunk = template.trunk(d_model)
-    steps = steps_for_tokens(trunk, tokens)
-    cell = Cell(template.run(d_model, steps), steps, None, template.asked)
-    return Plan((cell,), (Job(cell.science, evaluation_steps(cell.science, steps, per_decade)),))
+    steps = steps_of(template, d_model, tokens)
+    cell = Cell(run_of(template, d_model, steps), steps, None, template.asked)
+    own = Job(cell.science, evaluation_steps(cell.science, steps, per_decade))
+    return Plan((cell,), (*_parent_jobs([cell]), own))
 
 
 # --- cells --------------------------------------------------------------------------------------------------------
@@ -108,16 +109,17 @@ def plan_run(template: Template, d_model: int, tokens: int, per_decade: int) -> 
 
 def _cells(template: Template, request: SweepRequest) -> Iterator[Cell]:
     grid = request.grid
-    if grid.tokens is not None:
+    lengths = None if request.budgets else template.tokens or grid.tokens
+    if lengths is not None:
         for width in _given_widths(template, grid):
-            for tokens in grid.tokens:
-                steps = steps_for_tokens(template.trunk(width), tokens)
-                yield Cell(template.run(width, steps), steps, None)
+            for tokens in lengths:
+                steps = steps_of(template, width, tokens)
+                yield Cell(run_of(template, width, steps), steps, None)
         return
     for budget in request.budgets:
         if grid.design == "design":
             for width, steps in designed_cells(template, budget, grid):
-                yield Cell(template.trunk(width), steps, None)
+                yield Cell(run_of(template, width, steps), steps, None)
             continue
         given = template.widths or grid.widths
         widths = _given_widths(template, grid) if given else choose_widths(template, budget, grid)
@@ -138,7 +140,7 @@ def _with_extra_seeds(cells: Sequence[Cell], seeds: Sequence[int]) -> Iterator[C
 
 def _budget_cell(template: Template, width: int, budget: float, most_tokens: float | None) -> Cell:
     trunk = template.trunk(width)
-    steps = steps_for_flops(partial(template.run, width), budget)
+    steps = steps_for_flops(partial(run_of, template, width), budget)
     if most_tokens is not None:
         steps = min(steps, steps_for_tokens(trunk, most_tokens))
     if steps < 1:
@@ -146,7 +148,7 @@ def _budget_cell(template: Template, width: int, budget: float, most_tokens: flo
             f"budget = {budget:.3g} FLOPs buys no whole step of {trunk.variant} at d_model = {width}, which takes "
             f"{step_flops(trunk):.3g}; give more, a smaller width, or scale=small"
         )
-    return Cell(template.run(width, steps), steps, budget)
+    return Cell(run_of(template, width, steps), steps, budget)
 
 
 def _given_widths(template: Template, grid: GridConfig) -> tuple[int, ...]:
@@ -166,6 +168,7 @@ def _jobs(cells: Iterable[Cell], design: str, per_decade: int) -> Iterator[Job]:
     runs: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
         runs[run_id(cell.science)].append(cell)
+    yield from _parent_jobs(cells)
     if design == "cooldown":
         yield from _trunk_jobs(cells, per_decade)
     for members in runs.values():
@@ -173,6 +176,22 @@ def _jobs(cells: Iterable[Cell], design: str, per_decade: int) -> Iterator[Job]:
         if science.schedule.kind == "constant":
             steps |= set(evaluation_steps(science, max(steps), per_decade))
         yield Job(science, tuple(sorted(steps)))
+
+
+def _parent_jobs(cells: Iterable[Cell]) -> Iterator[Job]:
+    """One job for every run that others start from, which keeps a checkpoint of each of their beginnings."""
+    parents: dict[str, Science] = {}
+    starts: dict[str, set[int]] = defaultdict(set)
+    for cell in cells:
+        start = cell.science.start
+        while start.parent is not None:
+            parents.setdefault(run_id(start.parent), start.parent)
+            starts[run_id(start.parent)].add(start.step)
+            start = start.parent.start
+    # A parent's own parent was found after it, and has to be there before.
+    for identity in reversed(list(parents)):
+        steps = tuple(sorted(starts[identity]))
+        yield Job(parents[identity], steps, checkpoints=steps)
 
 
 def _trunk_jobs(cells: Iterable[Cell], per_decade: int) -> Iterator[Job]:

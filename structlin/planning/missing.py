@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from structlin.anatomy.compute import flops_between
 from structlin.config.request import SweepRequest, Template
 from structlin.errors import UserError
-from structlin.planning.decide import BASELINE, Answer, answers
+from structlin.planning.decide import BASELINE, Answer, answers, task_without_pilot
 from structlin.planning.grid import Plan, plan_sweep
 
 SEEDS = (2, 3, 4, 6, 8)
@@ -35,6 +35,9 @@ class Addition:
 def lines(plan: Plan, request: SweepRequest) -> Iterator[str]:
     """What the plan will decide, a line a structure, and where it decides nothing what is missing."""
     found = answers(plan, request)
+    if not found and (task := task_without_pilot(request)):
+        yield f"what this decides is not foretold: no laws of task={task} are kept; your own (grid.laws) would serve"
+        return
     if not found:
         names = list(dict.fromkeys(template.asked for template in request.templates))
         if names != [BASELINE]:

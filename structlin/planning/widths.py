@@ -12,6 +12,7 @@ from structlin.config.grid import GridConfig
 from structlin.config.request import Template
 from structlin.config.science import Science
 from structlin.errors import UserError
+from structlin.planning.beginning import run_of
 from structlin.planning.horizon import warmup_share
 from structlin.structure.sizes import UnservedWidth
 
@@ -71,8 +72,8 @@ def outlives_warmup(science: Science, steps: int) -> bool:
 
 
 def _affordable(template: Template, width: int, budget: float) -> bool:
-    steps = steps_for_flops(partial(template.run, width), budget)
-    return outlives_warmup(template.trunk(width), steps)
+    steps = steps_for_flops(partial(run_of, template, width), budget)
+    return outlives_warmup(run_of(template, width, max(1, steps)), steps)
 
 
 def lattice(template: Template, fractions: tuple[int, ...] | None, high: float) -> Iterator[int]:

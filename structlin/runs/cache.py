@@ -42,8 +42,9 @@ _FIELDS = [
     ("seed", pa.int64()),
     ("steps", pa.list_(pa.int64())),
     ("losses", pa.list_(pa.float64())),
+    ("more", pa.string()),
 ]
-_OF_ENTRY = ("key", "names", "values", "seed", "steps", "losses")
+_OF_ENTRY = ("key", "names", "values", "seed", "steps", "losses", "more")
 SETTLING_SECONDS = 0.1
 """A file that has only just changed may change again without another time: file systems count in ticks."""
 
@@ -60,6 +61,8 @@ class Entry:
     seed: int
     steps: npt.NDArray[np.int64]
     losses: npt.NDArray[np.float64]
+    more: str = "{}"
+    """JSON: what its evaluations say besides (runs/measures.py), a list a name."""
 
 
 def key_of(folder: str) -> str | None:
@@ -98,12 +101,12 @@ def read(root: Path) -> dict[str, Entry]:
         table = pq.read_table(root / FILE, read_dictionary=["names", "values"])
         if (table.schema.metadata or {}).get(b"code") != own_hash().encode():
             return {}
-        columns = [table.column(name).to_pylist() for name in ("run", "key", "seed")]
+        columns = [table.column(name).to_pylist() for name in ("run", "key", "seed", "more")]
         texts = [_texts(table.column(name)) for name in ("names", "values")]
         lists = [_lists(table.column(name)) for name in ("steps", "losses")]
         return {
-            run: Entry(key, names, values, seed, steps, losses)
-            for run, key, seed, names, values, steps, losses in zip(*columns, *texts, *lists, strict=True)
+            run: Entry(key, names, values, seed, steps, losses, more)
+            for run, key, seed, more, names, values, steps, losses in zip(*columns, *texts, *lists, strict=True)
         }
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return {}

@@ -49,6 +49,11 @@ class Job:
             return None
         return self.science.scheduled("constant", None)
 
+    @property
+    def follows(self) -> Science | None:
+        """The run whose checkpoint this one begins with: a cooldown's trunk, or the parent of a start."""
+        return self.trunk or self.science.start.parent
+
     def to_mapping(self) -> dict[str, Any]:
         """The job as plain values, for a pipe or a manifest."""
         return {

@@ -26,7 +26,7 @@ from structlin.errors import UserError
 from structlin.host.files import Missing, read_json, read_sealed, write_json
 from structlin.host.locks import look
 from structlin.host.passed_over import pass_over
-from structlin.runs import archive, checkpoints
+from structlin.runs import archive, checkpoints, measures
 from structlin.runs.attempt import Attempt, numbers, parts
 from structlin.runs.journal import MergedJournal, Row
 from structlin.runs.old_ids import old_ids
@@ -281,8 +281,8 @@ def check_result(result: Any) -> None:
 
 
 def digest_of(evaluations: Iterable[Row]) -> str:
-    """SHA-256 of the numbers of a run alone: step, tokens and loss of each evaluation. Equal runs have equal ones."""
-    numbers = [[row["step"], row["tokens"], row["val_loss"]] for row in evaluations]
+    """SHA-256 of a run's numbers alone: steps, tokens, losses (and errors) of its evaluations; equal for equal runs."""
+    numbers = [[row["step"], row["tokens"], row["val_loss"], *measures.of_row(row).values()] for row in evaluations]
     return hashlib.sha256(json.dumps(numbers, separators=(",", ":")).encode()).hexdigest()
 
 

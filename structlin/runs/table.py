@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from structlin.anatomy.compute import flops_until, is_even, step_flops
+from structlin.anatomy.compute import flops_until, inherited_flops, is_even, step_flops
 from structlin.anatomy.guide import guide_steps
 from structlin.anatomy.ledger import alike, ledger
 from structlin.config.identity import run_id, science_from, to_mapping
@@ -30,9 +30,9 @@ from structlin.errors import UserError, asks_help, door, key_values, suggest
 from structlin.host.code import is_mixed
 from structlin.host.files import write_atomically
 from structlin.host.passed_over import pass_over, summary
-from structlin.runs import cache
+from structlin.runs import cache, measures
 from structlin.runs.machine import BACKEND
-from structlin.runs.speeds import Throughputs, shape_key
+from structlin.runs.speeds import Decodings, Throughputs, shape_key
 from structlin.runs.store import RunFolder, Store
 from structlin.structure import Theta, factorise
 from structlin.tracker.history import flat
@@ -50,8 +50,11 @@ def load(runs: Path) -> pd.DataFrame:
     """
     if not runs.is_dir():
         raise UserError(f"no run store at {runs}; train something first (python sweep.py ...), or name it: runs=...")
-    throughputs = Throughputs(runs)
-    rows = _Rows(lambda shared: throughputs.of_shape(shared.machine, shared.shape))
+    throughputs, decodings = Throughputs(runs), Decodings(runs)
+    rows = _Rows(
+        lambda shared: throughputs.of_shape(shared.machine, shared.shape),
+        lambda shared: decodings.of_shape(shared.machine, shared.shape),
+    )
     for record in _records(runs):
         if record.shared.torn:
             pass_over(runs / record.run_id, f"{record.shared.torn} torn or changed line(s) of its journal")
@@ -85,17 +88,22 @@ def _read(folder: RunFolder, known: cache.Entry | None) -> tuple[cache.Entry | N
         raise UserError(f"{folder.path} cannot be read: {error.strerror}") from None
     if known is not None and known.key == key:
         shared = _shared(known.names, known.values)
-        return known, _Record(folder.run_id, known.seed, shared, known.steps, known.losses)
+        return known, _Record(folder.run_id, known.seed, shared, known.steps, known.losses, known.more)
     record, names, values = _record(_measured(folder))
     if key is None or not folder.is_settled:
         return None, record
-    return cache.Entry(key, names, values, record.seed, record.steps, record.losses), record
+    return cache.Entry(key, names, values, record.seed, record.steps, record.losses, record.more), record
 
 
 def load_some(runs: Path, identities: Iterable[str]) -> pd.DataFrame:
     """The same of some runs alone, by their ids; those that are not there are passed over."""
     folders = [RunFolder(runs / identity) for identity in sorted(set(identities))]
-    return table_of([one for one in folders if one.path.exists()], _measured, Throughputs(runs).of_machine)
+    return table_of(
+        [one for one in folders if one.path.exists()],
+        _measured,
+        Throughputs(runs).of_machine,
+        Decodings(runs).of_machine,
+    )
 
 
 def export(table: pd.DataFrame, path: Path) -> None:
@@ -127,14 +135,21 @@ class Measured:
 
 
 def table_of(
-    runs: Iterable[T], read: Callable[[T], Measured], speed: Callable[[str, Science], float | None]
+    runs: Iterable[T],
+    read: Callable[[T], Measured],
+    speed: Callable[[str, Science], float | None],
+    decoding: Callable[[str, Science], Mapping[str, float]],
 ) -> pd.DataFrame:
     """The table of runs of any origin; ``speed`` says tokens a second on a machine, None where it was not measured.
 
+    ``decoding``: milliseconds a token by column, NaN where not measured.
     A run that ``read`` refuses with a UserError is passed over with one line on stderr.
     """
     sciences: dict[str, Science] = {}
-    rows = _Rows(lambda shared: speed(shared.machine, sciences[shared.shape]))
+    rows = _Rows(
+        lambda shared: speed(shared.machine, sciences[shared.shape]),
+        lambda shared: decoding(shared.machine, sciences[shared.shape]),
+    )
     for run in runs:
         try:
             measured = read(run)
@@ -173,6 +188,8 @@ class _Shared:
     """Steps in which a dense matrix guides the factors."""
     is_even: bool
     """Whether every update costs alike."""
+    inherited_flops: int
+    """Training FLOPs of the run that it starts from."""
     machine: str
     shape: str
     """With the machine: what its speed depends on."""
@@ -191,6 +208,8 @@ class _Record:
     shared: _Shared
     steps: Ints
     losses: Floats
+    more: str
+    """JSON: what its evaluations say besides, a list a name; {} for most."""
 
 
 @lru_cache(maxsize=65_536)
@@ -214,17 +233,32 @@ def _record(run: Measured) -> tuple[_Record, str, str]:
         | origin
         | _corpus_columns(run.origin.get("corpus") or {})
     )
-    config = flat(to_mapping(science) if run.config is None else run.config)
+    config = flat(_with_parent_as_text(to_mapping(science) if run.config is None else run.config))
     columns = own | {f"config.{name}": value for name, value in config} | dict.fromkeys(_OF_RUN)
     recomputed = ledger(science).recomputed_macs_per_token if recompute else 0
     others: list[Any] = [recomputed, science.optim.batch_tokens, science.schedule.warmup_steps]
-    others += [guide_steps(science), is_even(science)]
+    others += [guide_steps(science), is_even(science), inherited_flops(science)]
     others += [str(run.origin.get("machine")), shape_key(science), run.torn]
     names = json.dumps([len(own), *columns])
     values = json.dumps([*others, list(columns.values())])
     steps = np.asarray([row["step"] for row in evaluations], dtype=np.int64)
     losses = np.asarray([row["val_loss"] for row in evaluations], dtype=float)
-    return _Record(run.run_id, science.seed, _shared(names, values), steps, losses), names, values
+    more = _more([measures.of_row(row) for row in evaluations])
+    return _Record(run.run_id, science.seed, _shared(names, values), steps, losses, more), names, values
+
+
+def _more(rows: Sequence[Mapping[str, float]]) -> str:
+    """Errors and losses besides the first, a list a name, null where an evaluation lacks one."""
+    names = [name for name in measures.MORE if any(name in row for row in rows)]
+    return json.dumps({name: [row.get(name) for row in rows] for name in names})
+
+
+def _with_parent_as_text(config: dict[str, Any]) -> dict[str, Any]:
+    """A config whose parent, which has as many fields again, is one column of JSON."""
+    start = config.get("start")
+    if not isinstance(start, Mapping) or not start.get("parent"):
+        return config
+    return {**config, "start": {**start, "parent": json.dumps(start["parent"], sort_keys=True)}}
 
 
 def _corpus_columns(corpus: Mapping[str, Any]) -> dict[str, float]:
@@ -241,9 +275,11 @@ class _Rows:
     them.
     """
 
-    def __init__(self, speed: Callable[[_Shared], float | None]) -> None:
-        """``speed``: tokens a second of what runs share; None where it was not measured."""
-        self._speed = speed
+    def __init__(
+        self, speed: Callable[[_Shared], float | None], decoding: Callable[[_Shared], Mapping[str, float]]
+    ) -> None:
+        """``speed``: tokens a second of what runs share, None where it was not measured; ``decoding``: its columns."""
+        self._speed, self._decoding = speed, decoding
         self._groups: dict[int, int] = {}
         """Number of each group by the identity of what it shares."""
         self._shared: list[_Shared] = []
@@ -252,6 +288,7 @@ class _Rows:
         self._seeds: list[int] = []
         self._steps: list[Ints] = []
         self._losses: list[Floats] = []
+        self._more: list[dict[str, list[float | None]]] = []
 
     def add(self, record: _Record) -> None:
         """Add a run; one that was never evaluated has no rows."""
@@ -265,6 +302,7 @@ class _Rows:
         self._seeds.append(record.seed)
         self._steps.append(record.steps)
         self._losses.append(record.losses)
+        self._more.append(json.loads(record.more) if record.more != "{}" else {})
 
     def table(self) -> pd.DataFrame:
         """A row per evaluation, sorted by run and step."""
@@ -287,7 +325,8 @@ class _Rows:
         for number, shared in enumerate(self._shared):
             items = list(shared.columns.items())
             speed = self._speed(shared)
-            items.insert(shared.num_own, ("tokens_per_second", float("nan") if speed is None else speed))
+            speeds = {"tokens_per_second": float("nan") if speed is None else speed, **self._decoding(shared)}
+            items[shared.num_own : shared.num_own] = speeds.items()
             for name, value in items:
                 if name not in columns:
                     columns[name] = [float("nan")] * len(self._shared)
@@ -298,7 +337,7 @@ class _Rows:
         """What differs from row to row."""
         own = {
             name: np.asarray([getattr(shared, name) for shared in self._shared])[of_group]
-            for name in ("batch_tokens", "warmup_steps", "guide_steps", "recomputed_macs")
+            for name in ("batch_tokens", "warmup_steps", "guide_steps", "recomputed_macs", "inherited_flops")
         }
         costs = {
             name: columns[name].values.to_numpy(dtype=float)[of_group]
@@ -313,14 +352,26 @@ class _Rows:
                 "tokens": tokens,
                 "in_warmup": steps <= own["warmup_steps"],
                 "val_loss": np.concatenate([self._losses[run] for run in order]),
+                **self._besides(order),
                 "in_guide": steps < own["guide_steps"],
                 "training_flops": 6.0 * costs["macs_per_token"] * tokens + beyond,
+                "inherited_flops": own["inherited_flops"].astype(float),
                 "paper_flops": costs["macs_per_token"] * tokens + beyond / 6.0,
                 "epochs": tokens / costs["train_tokens"],
                 "logged_flops": costs["logged_macs_per_token"] * tokens + beyond / 6.0,
                 "recomputed_flops": 2.0 * own["recomputed_macs"] * tokens,
             }
         )
+
+    def _besides(self, order: Sequence[int]) -> dict[str, Floats]:
+        """Columns of errors and further losses, NaN where a run has none; none where no run has any."""
+        names = [name for name in measures.MORE if any(name in more for more in self._more)]
+        return {
+            name: np.concatenate(
+                [np.array(self._more[run].get(name) or [None] * len(self._steps[run]), dtype=float) for run in order]
+            )
+            for name in names
+        }
 
     def _beyond(self, run: int) -> Floats:
         """Training FLOPs of a run's rows beyond 6 N D; most runs have none."""
@@ -426,6 +477,7 @@ def _costs_of(science: Science, fused: bool, recompute: bool) -> dict[str, Any]:
         "params_total": costs.params_total,
         "params_active": costs.params_active,
         **params,
+        "xi": costs.xi,
         "weight_bytes": costs.weight_bytes,
         "activation_bytes": costs.kept_bytes(fused=fused, recompute=recompute),
         "nu": place.nu,
@@ -465,6 +517,8 @@ def _id_of_now(row: Mapping[Any, Any]) -> str:
 def _plain(value: Any) -> Any:
     """The JSON value that a cell stands for."""
     if isinstance(value, str):
+        if value.startswith("{"):
+            return json.loads(value)
         return ast.literal_eval(value) if value.startswith("[") else value
     value = value.item() if isinstance(value, np.generic) else value
     return None if value is None or value != value else value

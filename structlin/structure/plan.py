@@ -29,7 +29,7 @@ from structlin.structure.theta import Theta
 
 CONTRACTIONS = ("cheapest", "first")
 OUTPUT_ORDERS = ("fed", "efd")
-RATE_RULES = ("structure", "naive")
+RATE_RULES = ("structure", "naive", "plain")
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,14 @@ class Factor:
         """Adam's learning rate of this factor over lr0.
 
         ``structure``: base_fan_in / (num_factors * fan_in). ``naive``: the dense layer's base_fan_in / layer fan-in
-        for every factor, the baseline of arXiv 2406.06248. UserError for another rule.
+        for every factor, the baseline of arXiv 2406.06248. ``plain``: 1. UserError for another rule.
         """
         if rule == "structure":
             return base_fan_in / (self.sizes.num_factors * self.fan_in)
         if rule == "naive":
             return base_fan_in / self.sizes.d_in
+        if rule == "plain":
+            return 1.0
         raise UserError(f"unknown optim.rate_rule '{rule}'; {suggest(rule, RATE_RULES)}")
 
 

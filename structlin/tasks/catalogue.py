@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from structlin.config.science import Science
+from structlin.tasks.classification import ClassificationLearner, ClassificationTask
 from structlin.tasks.language import LanguageTask
 from structlin.tasks.next_token import NextTokenLearner
 from structlin.tasks.pixels import PixelsTask
@@ -13,6 +14,7 @@ from structlin.tasks.protocol import Learner, Task
 from structlin.tasks.regression import RegressionLearner, RegressionTask
 
 LEARNERS: dict[str, tuple[Callable[[Science, Path], Task], Callable[[Science], Learner]]] = {
+    "classification": (ClassificationTask, ClassificationLearner),
     "language": (LanguageTask, NextTokenLearner),
     "pixels": (PixelsTask, NextTokenLearner),
     "regression": (RegressionTask, RegressionLearner),

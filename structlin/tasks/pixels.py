@@ -26,7 +26,7 @@ class PixelsTask(NextTokenLearner):
         self.held_out = TokenShards.open(place, "validation")
         self.manifest_hash = self.train.manifest_hash
         self.start = vocab_size(science.data.tokenizer)
-        self.image_tokens = science.data.spec.sample_tokens
+        self.image_tokens = science.data.sample_tokens
         self.reads_last = science.model.context > self.image_tokens
 
     def train_batch(self, step: int, ranks: Ranks = ALONE) -> Batch:

@@ -6,7 +6,7 @@ the Task (the learner bound to prepared data).
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -54,3 +54,19 @@ class Task(Learner, Protocol):
     def validation_loss(self, model: nn.Module, device: torch.device, ranks: Ranks = ALONE) -> float:
         """Mean loss over the fixed validation set, shared by the ranks (``mean_over``); draws no random numbers."""
         ...
+
+
+@runtime_checkable
+class Measures(Protocol):
+    """What a task may offer besides: more than one number an evaluation."""
+
+    def measures(self, model: nn.Module, device: torch.device, ranks: Ranks = ALONE) -> dict[str, float]:
+        """Numbers of an evaluation by name (runs/measures.py); val_loss, as ``validation_loss``, is among them."""
+        ...
+
+
+def evaluated(task: Task, model: nn.Module, device: torch.device, ranks: Ranks) -> dict[str, float]:
+    """All that a task says of a model in an evaluation; at least its val_loss."""
+    if isinstance(task, Measures):
+        return task.measures(model, device, ranks)
+    return {"val_loss": task.validation_loss(model, device, ranks)}

@@ -52,15 +52,24 @@ def mean_over(
     equally many, since a sharded model needs all of them in its forward pass: where the last batches do not go round,
     some compute one that another counts.
     """
+    return means_over(batches, lambda batch: loss(batch).reshape(1), size, ranks)[0]
+
+
+@torch.no_grad()
+def means_over(
+    batches: Iterable[T], measure: Callable[[T], Tensor], size: Callable[[T], int], ranks: Ranks = ALONE
+) -> list[float]:
+    """The same of several numbers a batch at once: ``measure`` gives them as (n,)."""
     terms: list[Tensor] = []
     sizes: list[int] = []
     for group in _groups(batches, ranks.world_size):
         mine = group[min(ranks.rank, len(group) - 1)]
-        terms.append(loss(mine).double() * size(mine))
+        terms.append(measure(mine).double() * size(mine))
         sizes += map(size, group)
-    in_order = ranks.gather(torch.stack(terms)).T.flatten()[: len(sizes)]
+    columns = torch.stack(terms).T.contiguous()
+    in_order = [ranks.gather(column).T.flatten()[: len(sizes)].tolist() for column in columns]
     # Plain additions: from Python 3.12 on the built-in sum compensates, to other last bits.
-    return reduce(add, in_order.tolist(), 0.0) / sum(sizes)
+    return [reduce(add, values, 0.0) / sum(sizes) for values in in_order]
 
 
 def _groups(items: Iterable[T], size: int) -> Iterator[list[T]]:

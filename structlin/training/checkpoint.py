@@ -98,7 +98,7 @@ def _without_guides(
     kept = {place: moments[number[name]] for place, name in enumerate(names) if number[name] in moments}
     return {
         **state,
-        "model": {name: value for name, value in state["model"].items() if not name.endswith(GUIDE)},
+        "model": without_guides(state["model"]),
         "optimizer": {**portable(optimizer.state_dict()), "state": kept},
     }
 
@@ -136,6 +136,11 @@ def _verified(stream: io.FileIO) -> int:
         if (name := archive.testzip()) is not None:
             raise Damaged(f"the checksum of {name} is another")
     return 0
+
+
+def without_guides(weights: dict[str, Any]) -> dict[str, Any]:
+    """The weights of a model's state alone."""
+    return {name: value for name, value in weights.items() if not name.endswith(GUIDE)}
 
 
 class _Hashing:

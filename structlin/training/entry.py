@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from structlin.anatomy.compute import flops_until
-from structlin.anatomy.guide import guide_steps, guided_linears
+from structlin.anatomy.guide import guide_steps
 from structlin.anatomy.ledger import Ledger, ledger
 from structlin.anatomy.memory import advice, fitted, peak
 from structlin.config.placement import Placement
@@ -21,21 +21,19 @@ from structlin.config.science import Science
 from structlin.errors import UserError, one_line
 from structlin.host.speech import say
 from structlin.host.storage import storage_error
-from structlin.nn.blocks import recompute
-from structlin.nn.linear import Linear
-from structlin.runs import checkpoints
+from structlin.runs import checkpoints, measures
 from structlin.runs.attempt import Attempt, Superseded
 from structlin.runs.claim import Claim
 from structlin.runs.job import Job
 from structlin.runs.store import RunFolder, Store, digest_of
 from structlin.runs.tracking.mirror import open_mirror
 from structlin.tasks.catalogue import open_task
-from structlin.tasks.protocol import Task
 from structlin.training import checkpoint
+from structlin.training.beginning import begin_from_parent
 from structlin.training.device import GB, gpu_bytes, pick_device, settle
 from structlin.training.failures import DeadGpu, is_dead, is_out_of_gpu_memory, reason_of
 from structlin.training.loop import Diverged, Interrupted, Trainer
-from structlin.training.optim import make_optimizer
+from structlin.training.made import Made
 from structlin.training.parts import parts_of
 from structlin.training.provenance import provenance, unbuilt_kernels
 from structlin.training.world import ONE_PROCESS, World
@@ -130,6 +128,8 @@ def _train(
     world.from_first(lambda: _record_provenance(folder, attempt, record))
     evaluated = world.from_first(lambda: _evaluated(folder))
     start = world.from_first(lambda: _resume(job, attempt, store, first, evaluated))
+    if start == 0 and job.science.start.parent is not None:
+        world.from_first(lambda: begin_from_parent(job, store, attempt, task, first))
     world.from_first(lambda: _tell_start(job, attempt, start))
     with open_mirror(job.science, folder, placement) if world.is_first else contextlib.nullcontext(_ignore) as observe:
 
@@ -165,33 +165,6 @@ def _train(
         # Before the mirror closes: a dead network may hold that up, and what was trained stands by then.
         world.from_first(lambda: _tell_end(job, folder, attempt, trainer.step, state, reason))
     return state
-
-
-class Made:
-    """The model of a run at some step, with its optimizer: guides are there until the run is guided no more."""
-
-    def __init__(self, job: Job, task: Task, placement: Placement, step: int = 0) -> None:
-        self._job, self._task, self._placement = job, task, placement
-        self._make(step)
-
-    def _make(self, step: int) -> None:
-        science = self._job.science
-        self.is_guided = step < guide_steps(science)
-        self.model = self._task.build_model()
-        if self.is_guided:
-            for shape in guided_linears(science):
-                linear = self.model.get_submodule(shape.name)
-                assert isinstance(linear, Linear)
-                linear.take_guide()
-        if self._placement.recompute:
-            recompute(self.model)
-        self.optimizer = make_optimizer(self.model, science.optim)
-
-    def at(self, step: int, *, afresh: bool = False) -> Made:
-        """The same, of the kind that a step has; its values are lost where that, or ``afresh``, makes another of it."""
-        if afresh or self.is_guided != (step < guide_steps(self._job.science)):
-            self._make(step)
-        return self
 
 
 def _restore(attempt: Attempt, made: Made, step: int) -> None:
@@ -359,6 +332,7 @@ def make_result(job: Job, folder: RunFolder, costs: Ledger, state: str) -> dict[
             "step": row["step"],
             "tokens": row["tokens"],
             "val_loss": row["val_loss"],
+            **measures.of_row(row),
             **({"in_guide": True} if row.get("in_guide") else {}),
         }
         for row in folder.journal.evaluations()

@@ -1,9 +1,9 @@
 """When is the batch of a step read? On a GPU while the steps before it train, on a CPU when its turn has come.
 
-A batch is a pure function of its step, so reading ahead changes nothing but the waiting. On a GPU a thread reads the
-next few batches while this one trains, and the copy from pinned memory makes the host wait for nothing. On a CPU the
-reader would take the cores from the training: reading is below 1% of a step, and a thread makes no step faster
-(docs/lab-book.md), so there is none.
+A batch is a pure function of its step, so reading ahead changes nothing but the waiting. On a GPU a thread (of images
+that are augmented a few) reads the next few batches while this one trains, and the copy from pinned memory makes the
+host wait for nothing. On a CPU the reader would take the cores from the training: reading is below 1% of a step (of
+augmented images more: bench/loader.py), and a thread makes no step faster (docs/lab-book.md), so there is none.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ Read = Callable[[int], Batch]
 
 
 @contextmanager
-def batches(read: Read, device: torch.device, end: int) -> Iterator[Read]:
+def batches(read: Read, device: torch.device, end: int, readers: int = 1) -> Iterator[Read]:
     """A function that gives the batch of a step on the device, for rising steps below ``end``."""
     if device.type != "cuda":
         yield read
         return
-    with read_ahead(read, end) as ahead:
+    with read_ahead(read, end, readers) as ahead:
         yield lambda step: _copied(ahead(step), device)
 
 
 @contextmanager
-def read_ahead(read: Read, end: int) -> Iterator[Read]:
-    """``read``, which begins with the next steps below ``end`` in a thread of its own when a step is asked for.
+def read_ahead(read: Read, end: int, readers: int = 1) -> Iterator[Read]:
+    """``read``, which begins with the next steps below ``end`` in threads of its own when a step is asked for.
 
     What reading a step raises is raised where that step is asked for, and nowhere else.
     """
-    pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+    pool = ThreadPoolExecutor(readers, thread_name_prefix="batches")
     begun: dict[int, Future[Batch]] = {}
 
     def batch(step: int) -> Batch:

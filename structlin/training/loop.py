@@ -26,7 +26,7 @@ from structlin.runs import checkpoints
 from structlin.runs.attempt import BEAT_SECONDS, Attempt
 from structlin.runs.job import Job
 from structlin.runs.journal import Journal
-from structlin.tasks.protocol import Batch, Task
+from structlin.tasks.protocol import Batch, Task, evaluated
 from structlin.training import checkpoint
 from structlin.training.background import Background, may_run_beside, on_host
 from structlin.training.compiling import compiled
@@ -124,7 +124,8 @@ class Trainer:
             return self.task.train_batch(batch_number(self.science, step), self.world)
 
         try:
-            with batches(read, self.device, self.until) as batch_of:
+            readers = getattr(self.task, "readers", 1)
+            with batches(read, self.device, self.until, readers) as batch_of:
                 self._train(batch_of)
         finally:
             self._background.wait()
@@ -173,11 +174,11 @@ class Trainer:
         if self.is_guided:
             share = guide_share(self.science, self.step)
             set_guides(self.model, share, dict.fromkeys(guides_at(self.science, self.step), True))
-        loss = self.task.validation_loss(self._forward, self.device, self.world)
+        found = evaluated(self.task, self._forward, self.device, self.world)
         self.model.train()
-        self._check(loss)
+        self._check(found["val_loss"])
         phase = {"in_guide": True} if self.is_guided else {}
-        self._record("eval", val_loss=loss, **phase, seconds=time.monotonic() - began)
+        self._record("eval", **found, **phase, seconds=time.monotonic() - began)
         # Time spent in evaluation is not training time.
         self._clock = (self._clock[0] + time.monotonic() - began, self._clock[1])
 

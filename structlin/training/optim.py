@@ -21,7 +21,8 @@ def make_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
     specs = collect_specs(model)
     groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
-        groups[specs[name].rate, specs[name].decay, parameter.dim() == 0].append(parameter)
+        spec = specs[name]
+        groups[spec.rate, spec.role in optim.decayed, parameter.dim() == 0].append(parameter)
     assert sum(map(len, groups.values())) == len(list(model.parameters()))
     return torch.optim.AdamW(
         [

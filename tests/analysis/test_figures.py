@@ -139,9 +139,19 @@ def test_bpe_shows_frontiers_and_multipliers(taxonomy) -> None:
 
 
 def test_resources_have_a_panel_each(taxonomy) -> None:
-    runs, laws = taxonomy
+    plain, laws = taxonomy
+    assert resources.draw(plain, laws).missing == (
+        "by decoding: not known for these runs, or too few points; structlin speeds measures it",
+    )
+    # A token takes as long as its parameters are many.
+    runs = plain.assign(decode_ms_1=1e-6 * plain["params_total"], decode_ms_16=np.nan)
+    laws = relaw(runs)
     drawing = resources.draw(runs, laws)
-    assert [panel.title for panel in drawing.panels] == ["by FLOPs", "by wall-clock", "by parameters", "by memory"]
+    assert [panel.title for panel in drawing.panels] == [
+        f"by {name}" for name in ("FLOPs", "wall-clock", "parameters", "memory", "decoding")
+    ]
+    by_params, by_token = (of_panel(drawing, f"by {name}") for name in ("parameters", "decoding"))
+    np.testing.assert_allclose(by_token["y"], by_params["y"], rtol=1e-6)
     rows = of_panel(drawing, "by FLOPs")
     np.testing.assert_array_equal(rows.loc[rows["variant"] == "btt", "y"], laws.multipliers["btt"].value)
     # One second is 1e12 FLOPs / 6 here, for every size: the multipliers by time are those by FLOPs.

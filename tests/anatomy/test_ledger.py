@@ -126,6 +126,22 @@ def test_activations_are_near_what_autograd_keeps(name: str, dtype: str) -> None
     assert 1 / 1.5 < kept_bytes(science) / accounted < 1.5
 
 
+RECIPES: dict[str, dict[str, Any]] = {
+    "rotated": {"positions": "rope", "qk_norm": False, "logit_scale": "sqrt"},
+    "rotated and normed": {"positions": "rope"},
+    "grouped and narrow": {"attention_width": 32, "kv_heads": 1, "positions": "rope", "qk_norm": False},
+    "tied": {"tied": True},
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("option", RECIPES)
+def test_activations_of_other_recipes_are_near_what_autograd_keeps(option: str, dtype: str) -> None:
+    options = {"d_model": 64, "d_head": 16, "num_layers": 3, "context": 32, "dtype": dtype, **RECIPES[option]}
+    science = replace(science_of("dense", **options), optim=OptimConfig(batch_tokens=8 * 32))
+    assert 1 / 1.5 < kept_bytes(science) / ledger(science).activation_bytes < 1.5
+
+
 def test_blocks_that_recompute_keep_their_inputs_and_nothing_else() -> None:
     """Exactly, in autograd's bytes; while one is computed again it keeps what every block kept without."""
     science = science_of("btt", d_model=64, d_head=16, context=32)

@@ -179,7 +179,7 @@ def completed(line: str) -> list[str]:
 def test_bash_completes_commands_keys_and_options() -> None:
     assert completed("structlin sw") == ["sweep"]
     assert completed("structlin sweep grid.po") == ["grid.points="]
-    assert set(completed("structlin sweep budget=1e12 task=")) == {"", "language", "pixels", "regression"} - {""}
+    assert set(completed("structlin sweep budget=1e12 task=")) == {"classification", "language", "pixels", "regression"}
     assert "kronecker" in completed("structlin explain structure=kr")
     assert completed("structlin fit basel") == ["baseline="]
 

@@ -45,6 +45,15 @@ def test_the_prompt_and_what_follows_the_same_for_the_same_seed(
     assert printed[0] == printed[1] == printed[3] != printed[2]
 
 
+@pytest.mark.parametrize("merged", ["true", "false", "auto"])
+def test_with_matrices_beside_the_factors(run: RunFolder, merged: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words(run, "prompt=The ", "tokens=12", "temperature=0", f"merged={merged}")) == 0
+    out, err = capsys.readouterr()
+    assert len(out) == len("The ") + 12 + 1
+    assert ("layers are merged" in err) == (merged != "false")
+    assert merged != "true" or "6 layers are merged" in err
+
+
 def test_by_the_module_that_is_named_after_it_and_from_a_file(run: RunFolder, tmp_path: Path) -> None:
     prompt = tmp_path / "prompt.txt"
     prompt.write_text("We hold\n")
@@ -67,6 +76,7 @@ def test_by_the_module_that_is_named_after_it_and_from_a_file(run: RunFolder, tm
         (["top_k=x"], "top_k"),
         (["device=tpu"], "device"),
         (["runs=nowhere"], "nowhere has none; runs=FOLDER"),
+        (["merged=maybe"], "merged=maybe is unknown; .*valid: auto, false, true"),
         (["colour=red"], "colour"),
     ],
 )

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from structlin.command.help import page
-from structlin.config.compose import CONFIG_DIR, NAMED
+from structlin.config.compose import CONFIG_DIR, NAMED, groups
 from structlin.config.doors import sweep_request, train_request
 from structlin.config.model import Gpt2Config
 from structlin.config.request import SweepRequest
@@ -169,7 +170,7 @@ WRONG = {
     "optim.lr=nan": "above 0",
     "optim.clip=inf": "at least 0",
     "optim.weight_decay=-1": "at least 0",
-    "optim.rate_rule=mup": "valid: naive, structure",
+    "optim.rate_rule=mup": "valid: naive, plain, structure",
     "budget=much": "is not a number",
     "budget=0": "between 0 and 1e30",
     "budget=inf": "between 0 and 1e30",
@@ -187,8 +188,9 @@ WRONG = {
     "dry_run=maybe": "true or false",
     "format=xml": "valid: json, table",
     "format=json": "add dry_run=true",
-    "scale=big": "valid: paper, pixels, pixels_small, regression, regression_small, small",
-    "data=c4": "valid: cifar5m, digits, openwebtext, sotu, teacher, text",
+    "scale=big": "valid: classification, paper, pixels, pixels_small, regression, regression_small, small",
+    "augment=light": "task = language has no labelled images to augment",
+    "data=c4": "valid: cifar10, cifar100, cifar5m, digits, images, openwebtext, sotu, teacher, text",
     "data.tokenizer=bpe": "char96",
     "data.max_epochs=0": "above 0",
     "device=tpu": "valid: auto, cpu, cuda",
@@ -291,12 +293,22 @@ _NEEDS = {
     ("data", "cifar5m"): ["task=pixels", "scale=pixels", _IMAGES],
     ("data", "digits"): ["task=pixels", "scale=pixels_small"],
     ("data", "teacher"): ["task=regression", "scale=regression"],
+    ("grid", "search"): ["target=1e15"],
     ("guide", "full"): ["grid=isoflop", "schedule=cosine"],
     ("guide", "stochastic"): ["guide.steps=100"],
     ("model", "mlp"): ["task=regression", "scale=regression"],
+    ("augment", "light"): ["task=classification", "scale=classification"],
+    ("augment", "published"): ["task=classification", "scale=classification"],
+    ("data", "cifar10"): ["task=classification", "scale=classification", "dry_run=true"],
+    ("data", "cifar100"): ["task=classification", "scale=classification", "dry_run=true"],
+    ("data", "images"): ["task=classification", "scale=classification", "dry_run=true", "data.classes=1000"],
+    ("model", "vit"): ["task=classification", "scale=classification"],
+    ("scale", "classification"): ["task=classification"],
+    ("task", "classification"): ["scale=classification"],
     ("scale", "pixels"): ["task=pixels", _IMAGES],
     ("scale", "pixels_small"): ["task=pixels"],
     ("scale", "regression"): ["task=regression"],
+    ("scale", "structured_ffn"): ["dry_run=true"],
     ("scale", "regression_small"): ["task=regression"],
     ("task", "pixels"): ["scale=pixels", _IMAGES],
     ("task", "regression"): ["scale=regression"],
@@ -312,13 +324,41 @@ def test_the_scale_of_another_task_is_told() -> None:
 # The files of configs/study are argument lists, composed in test_study.py; NAMED stands for names, which are no files.
 @pytest.mark.parametrize(
     "path",
-    sorted(path for path in CONFIG_DIR.glob("*/*.yaml") if path.parent.name != "study" and path.stem != NAMED),
+    sorted(path for path in CONFIG_DIR.glob("*/*.yaml") if path.parent.name in groups() and path.stem != NAMED),
     ids=lambda path: f"{path.parent.name}-{path.stem}",
 )
 def test_every_option_of_every_group_composes(path: Path) -> None:
     group, name = path.parent.name, path.stem
     found = request(f"{group}={name}", *_NEEDS.get((group, name), _NEEDS.get(("", name), [])))
     assert all(isinstance(template.science, Science) for template in found.templates)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("model=gpt2", "is learned by model=mlp|vit, not gpt2"),
+        ("data=sotu", "learns from data=cifar10|cifar100|digits|images, not sotu"),
+        ("model.patch=3", "those that do: 1, 2, 4, 8"),
+    ],
+)
+def test_a_mistake_about_images_names_the_way_out(words: str, named: str) -> None:
+    with pytest.raises(UserError) as refused:
+        sweep_request(["task=classification", "budget=1e12", words])
+    assert named in str(refused.value)
+
+
+@pytest.mark.parametrize("path", sorted((CONFIG_DIR / "setting").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_task_s_model_is_brought_what_it_was_published_with_on_a_data_set(path: Path) -> None:
+    """And what is said on the command line counts, an option of a group too."""
+    task, model, data = path.stem.split("_")
+    words = [f"task={task}", f"model={model}", f"data={data}", "budget=1e12", "dry_run=true"]
+    words += ["data.classes=1000"] if data == "images" else []
+    brought = yaml.safe_load(path.read_text()).get("optim", {})
+    science = sweep_request(words).templates[0].trunk(64)
+    assert all(getattr(science.optim, key) == float(value) for key, value in brought.items())
+    own = sweep_request([*words, "optim.batch_tokens=7", "augment=light"]).templates[0].trunk(64)
+    assert own.optim.batch_tokens == 7
+    assert (own.augment.crop, own.augment.mixup) == ("shifted", 0.0)
 
 
 # --- families -----------------------------------------------------------------------------------------------------

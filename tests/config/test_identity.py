@@ -13,12 +13,13 @@ import pytest
 
 from structlin.config.doors import sweep_request, train_request
 from structlin.config.identity import canonical_json, run_id, science_from, to_mapping, upgrade
-from structlin.config.model import DTYPES
+from structlin.config.model import DTYPES, MlpConfig, VitConfig
 from structlin.config.moe import MoeConfig
 from structlin.config.optim import OptimConfig, ScheduleConfig
 from structlin.config.science import SCHEMA, Science
 from structlin.config.structure import StructureConfig
 from structlin.data import DataRecipe
+from structlin.data.augmentation import Augmentation
 from structlin.errors import UserError
 from tests.schemas import id_of, stored_by
 from tests.tiny import tiny
@@ -54,6 +55,15 @@ CHANGED: dict[str, Any] = {
     "model.weight_norm_experts": None,
     "model.zero_start": ("blocks.*.attention.q",),
     "model.biases": None,
+    "model.init": "fixed",
+    "model.init_std": 0.03,
+    "model.positions": "rope",
+    "model.tied": True,
+    "model.kv_heads": 1,
+    "model.attention_width": 24,
+    "model.qk_norm": False,
+    "model.branch_scale": "one",
+    "model.logit_scale": "sqrt",
     "model.base_width": 32,
     "model.base_ffn_expansion": 2,
     "model.dtype": "float64",
@@ -63,6 +73,7 @@ CHANGED: dict[str, Any] = {
     "optim.beta2": 0.9,
     "optim.eps": 1e-9,
     "optim.weight_decay": 0.1,
+    "optim.decayed": None,
     "optim.clip": 0.5,
     "optim.rate_rule": "naive",
     "optim.batch_tokens": 128,
@@ -74,6 +85,7 @@ CHANGED: dict[str, Any] = {
     "evaluation.tokens": 512,
     "data.name": "openwebtext",
     "data.tokenizer": "gpt2",
+    "data.tokenizer_path": None,
     "data.path": None,
     "data.column": "body",
     "data.content": "abc",
@@ -82,19 +94,27 @@ CHANGED: dict[str, Any] = {
     "data.seed": None,
     "data.width": None,
     "data.depth": None,
+    "data.size": None,
+    "data.channels": None,
+    "data.classes": None,
+    "data.odd": None,
+    "augment.crop": None,
+    "augment.flip": None,
+    "augment.mixup": None,
+    "augment.smoothing": None,
     "seed": 1,
     "task": None,
     "guide.kind": None,
     "guide.share": None,
     "guide.steps": None,
     "guide.match": None,
-    "start": None,
+    **dict.fromkeys(f"start.{name}" for name in ("parent", "step", "share", "conversion", "calibration_tokens")),
     "nested": None,
     "schema": None,
     "numerics": 2,
 }
-"""None: a field with one legal value here (those of a teacher stand in tests/data, a guide in tests/training), or no
-part of the identity."""
+"""None: a field with one legal value here (of a teacher: tests/data; of a guide, a start: tests/training; of images:
+below), or no part of the identity."""
 
 
 def science() -> Science:
@@ -242,9 +262,11 @@ def test_a_stored_science_reads_back(base: Science) -> None:
 @pytest.mark.parametrize("schema", [1, 2, 3, 4])
 @pytest.mark.parametrize("structure", ["btt", "dense"])
 def test_a_science_of_an_older_schema_is_upgraded(structure: str, schema: int) -> None:
-    """Schema 1 knew no experts, schema 2 one order of axes and of contraction, schema 3 no biases, 4 no guide."""
+    """Schema 1 knew no experts, 2 one order of axes, 3 no biases, 4 one recipe, no guide, no labelled images."""
     old = stored_by(schema, tiny(structure))
     assert ("biases" in old["model"]) == (schema > 3)
+    assert "positions" not in old["model"]
+    assert "augment" not in old
     assert ("guide" in old) == (schema > 2)
     assert ("moe" in old) == (schema > 1)
     assert canonical_json(science_from(old)) == canonical_json(tiny(structure))
@@ -264,7 +286,48 @@ def test_a_dense_layer_has_neither_axes_nor_an_order(change: dict[str, str]) -> 
     assert ids["btt"][0] != ids["btt"][1]
 
 
-@pytest.mark.parametrize("name", ["start", "nested"])
+IMAGES = Science(
+    model=MlpConfig(), data=DataRecipe("images", content="abc", classes=3), task="classification",
+    optim=OptimConfig(batch_tokens=64),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("data.size", 32),
+        ("data.channels", 1),
+        ("data.classes", 4),
+        ("data.odd", "convert"),
+        ("data.validation_every", 7),
+        ("augment.crop", "resized"),
+        ("augment.flip", True),
+        ("augment.mixup", 0.8),
+        ("augment.smoothing", 0.1),
+        ("model.input_rate", 0.1),
+        ("model.outer_norm", "none"),
+        ("model", VitConfig(patch=16)),
+    ],
+)
+def test_every_field_of_images_changes_the_identity(path: str, value: object) -> None:
+    assert run_id(changed(IMAGES, path, value)) != run_id(IMAGES)
+    again = science_from(json.loads(json.dumps(to_mapping(changed(IMAGES, path, value)))))
+    assert run_id(again) == run_id(changed(IMAGES, path, value))
+
+
+def test_an_older_student_had_an_input_of_the_usual_rate() -> None:
+    student = Science(model=MlpConfig(), data=DataRecipe("teacher"), task="regression")
+    old = stored_by(4, student)
+    assert "input_rate" not in old["model"]
+    assert run_id(science_from(old)) == run_id(student)
+
+
+def test_only_labelled_images_are_augmented() -> None:
+    with pytest.raises(UserError, match="task = language has no labelled images to augment"):
+        tiny(augment=Augmentation(flip=True))
+
+
+@pytest.mark.parametrize("name", ["nested"])
 def test_what_is_not_built_yet_is_refused(name: str) -> None:
     assert getattr(tiny(), name) == "none"
     with pytest.raises(UserError, match=rf"{name} = 'cosine' is unknown; .*none"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.missing import NEEDED
 from structlin.anatomy.compute import step_flops
 from structlin.anatomy.ledger import ledger
 from structlin.command.help import page
@@ -21,6 +22,7 @@ from structlin.runs.job import Job
 from structlin.runs.store import Store
 from structlin.structure import Theta
 from structlin.training.entry import execute
+from tests.data.pictures import make_folder
 from tests.data.test_images import make_npz
 from tests.tiny import PLACEMENT
 
@@ -30,13 +32,15 @@ STUDIES = [(name, size) for name in studies(FOLDER) for size in sizes(FOLDER, na
 
 def words(name: str, size: str, root: Path) -> list[str]:
     """The command line of a study, with what it needs besides: generated images where it asks for CIFAR-5M."""
-    extra = {("pixels", "paper"): [f"data.path={root / 'npz'}"]}.get((name, size), [])
+    files = "npz" if name == "pixels" else "cifar-10-batches-bin"
+    extra = [f"data.path={root / files}"] if (name, size) in NEEDED else []
     return [f"study={name}", f"study.size={size}", f"data.root={root / 'data'}", "tracking=journal", *extra]
 
 
 @pytest.mark.parametrize(("name", "size"), STUDIES)
 def test_a_study_composes_plans_and_trains(name: str, size: str, tmp_path: Path) -> None:
     make_npz(tmp_path / "npz", (300,))
+    make_folder(tmp_path, "cifar10", "binary", 30)
     tiny = ["model.dtype=float32", "schedule.warmup_steps=1"]
     tiny += ["data.width=8", "data.depth=1"] if name in ("regression", "learning_rates") else []
     request = sweep_request([*words(name, size, tmp_path), *tiny])
@@ -162,7 +166,10 @@ def test_the_bill_names_the_study_and_its_size(capsys: pytest.CaptureFixture[str
     [
         (["study=regresion"], "study=regresion is unknown; did you mean 'regression'"),
         (["study=regression", "study.size=large"], r"study.size=large is unknown; valid: small, paper|paper, small"),
-        (["study.size=small"], r"study.size=small says the size of no study; add study=.*pixels\|regression"),
+        (
+            ["study.size=small"],
+            r"study.size=small says the size of no study; add study=.*pixels\|rate_landscape\|regression",
+        ),
     ],
 )
 def test_mistakes_list_what_is_valid(arguments: list[str], message: str) -> None:
@@ -173,7 +180,9 @@ def test_mistakes_list_what_is_valid(arguments: list[str], message: str) -> None
 def test_a_study_is_a_sweep_and_help_names_it() -> None:
     with pytest.raises(UserError, match="study"):
         train_request(["study=regression"])
-    assert f"study=        {' '.join(studies(FOLDER))}" in page("sweep")
+    assert f"study=        {' '.join(studies(FOLDER))}" in " ".join(
+        page("sweep").replace("\n" + 16 * " ", " ").split("\n")
+    )
     assert "study=" not in page("train")
 
 

@@ -38,11 +38,14 @@ def test_a_prepared_folder_is_checked_by_its_hashes(sotu_root: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "say which data: data=cifar5m|digits|openwebtext|sotu|teacher|text"),
-        (["data=sotuu"], "did you mean 'sotu'? valid: cifar5m, digits, openwebtext, sotu, teacher, text"),
+        ([], "say which data: data=cifar10|cifar100|cifar5m|digits|images|openwebtext|sotu|teacher|text"),
+        (
+            ["data=sotuu"],
+            "did you mean 'sotu'? valid: cifar10, cifar100, cifar5m, digits, images, openwebtext, sotu, teacher, text",
+        ),
         (
             ["data=sotu", "tokeniser=gpt2"],
-            "'tokeniser=gpt2' is unknown; did you mean 'tokenizer'? valid: column, data, depth, path",
+            "'tokeniser=gpt2' is unknown; did you mean 'tokenizer'? valid: channels, column, data, depth, odd, path",
         ),
         (["data=sotu", "gpt2"], f"'gpt2' is no key=value; valid keys: {', '.join(DEFAULTS)}"),
         (["data=sotu", "path="], "'path=' has no value; write path=..."),
@@ -70,7 +73,7 @@ def test_defaults() -> None:
     assert parse(["data=sotu"]) == {
         "data": "sotu", "tokenizer": "", "path": "", "column": "text", "validation_every": "0", "root": "data",
         "samples": "0", "seed": "0", "width": "1024", "depth": "6",
-        "version": "0",
+        "version": "0", "size": "0", "channels": "0", "odd": "",
     }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.kept import FOLDER as KEPT
-from analysis.missing import command_lines
+from analysis.missing import NEEDED, command_lines
 from structlin.config.compose import CONFIG_DIR
 from structlin.config.doors import sweep_request
 from structlin.config.identity import run_id, science_from, to_mapping
@@ -33,6 +33,7 @@ from tests.golden.tables import Run, id_by_text, pack, text, unpack
 
 KEPT_FILE = Path(__file__).with_name("kept_ids.json")
 STUDY_FILE = Path(__file__).with_name("study_ids.json")
+CIFAR_PARTS = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
 REMEDY = "if a run is another one now, its field needs a new name or SCHEMA an upgrade; stored runs are orphaned else"
 
 Tables = dict[str, Any]
@@ -83,9 +84,10 @@ def planned(study_size: str) -> dict[str, tuple[Science, list[int]]]:
     study, size = study_size.split()
     with tempfile.TemporaryDirectory() as folder:
         # Images that are not here; their content, not their place, is in the ids.
-        images = Path(folder) / "cifar5m_part0.npz"
-        images.write_bytes(b"no images")
-        own = [f"data.path={images}"] if (study, size) == ("pixels", "paper") else []
+        for name in ("cifar5m_part0.npz", *(f"{stem}.bin" for stem in CIFAR_PARTS)):
+            (Path(folder) / name).write_bytes(b"no images")
+        files = "/cifar5m_part0.npz" if study == "pixels" else ""
+        own = [f"data.path={folder}{files}"] if (study, size) in NEEDED else []
         words = [f"study={study}", f"study.size={size}", "tracking=journal", *own]
         cells = plan_sweep(sweep_request(words)).cells
     sciences = {run_id(cell.science): cell.science for cell in cells}

@@ -35,8 +35,8 @@ from structlin.runs.job import Job
 from structlin.structure import lookup
 from structlin.tasks.catalogue import open_learner
 from structlin.tasks.protocol import Batch, Task
-from structlin.training.entry import Made
 from structlin.training.loop import Trainer
+from structlin.training.made import Made
 from structlin.training.world import ONE_PROCESS
 
 FILE = Path(__file__).with_name("losses.json")
@@ -134,6 +134,28 @@ _PUBLISHED: list[Case] = [
     ("language", "dense", "low_rank", "fixed", "cosine", {"model.weight_norm_experts": "shared"}),
     ("language", "dense", "ffn", "none", "constant", {"moe.layers": "ffn", "moe.router_start": "random"}),
 ]
+_RECIPE = {
+    "model.positions": "rope",
+    "model.tied": True,
+    "model.qk_norm": False,
+    "model.branch_scale": "one",
+    "model.logit_scale": "sqrt",
+    "model.init": "fixed",
+    "model.biases": ["blocks.*", "norm"],
+    "model.structured": ["blocks.[1-9]*.ffn.*"],
+    "optim.rate_rule": "plain",
+    "optim.weight_decay": 0.1,
+    "optim.decayed": ["factor", "embedding", "gain", "bias"],
+}
+_RECIPES: list[Case] = [
+    # The recipe of StructuredFFN and its options.
+    ("language", "dense", "none", "none", "cosine", _RECIPE),
+    ("language", "low_rank", "none", "none", "cosine", _RECIPE | {"model.init": "svd"}),
+    ("language", "btt", "none", "none", "constant", _RECIPE | {"model.init": "orthonormal", "model.kv_heads": 1}),
+    ("language", "btt", "none", "none", "constant", {"model.positions": "rope", "model.attention_width": 24}),
+    ("pixels", "low_rank", "none", "fixed", "constant", {"model.tied": True, "model.kv_heads": 1}),
+    ("regression", "low_rank", "none", "none", "constant", {"model.init": "svd", "optim.rate_rule": "plain"}),
+]
 
 
 _GUIDED: list[Case] = [
@@ -145,13 +167,16 @@ _GUIDED: list[Case] = [
 
 def cases() -> dict[str, Science]:
     """All cases by name."""
-    return {_name(case): _science(case) for case in (*_PLAIN, *_MIXTURES, *_OPTIONS, *_PUBLISHED, *_GUIDED)}
+    return {_name(case): _science(case) for case in (*_PLAIN, *_MIXTURES, *_OPTIONS, *_PUBLISHED, *_RECIPES, *_GUIDED)}
 
 
 def _name(case: Case) -> str:
     task, structure, mixture, norm, schedule, changes = case
     words = [task, structure, f"moe={mixture}", f"norm={norm}", schedule]
-    shown = changes.items() if changes is not _PIXELS else [("published", "yes")]
+    shown: Any = changes.items()
+    for name, recipe in (("published", _PIXELS), ("structured_ffn", _RECIPE)):
+        if changes.keys() >= recipe.keys():
+            shown = [(name, "yes"), *((key, value) for key, value in changes.items() if recipe.get(key) != value)]
     return " ".join(words + [f"{key.rpartition('.')[2]}={value}" for key, value in shown])
 
 
@@ -246,7 +271,7 @@ def batch(science: Science, step: int) -> Batch:
     inputs, targets = tokens[:, :-1].copy(), tokens[:, 1:].copy()
     if science.task == "pixels":
         inputs[:, 0] = input_vocab_size(science.data.tokenizer) - 1
-        targets[:, science.data.spec.sample_tokens :] = NO_TARGET
+        targets[:, science.data.sample_tokens :] = NO_TARGET
     return torch.from_numpy(inputs), torch.from_numpy(targets)
 
 

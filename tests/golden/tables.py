@@ -13,17 +13,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+ABSENT = "<absent>"
 Config = dict[str, Any]
 Run = tuple[str, list[int], Config]
 """Id, steps, config."""
 
 
 def pack(runs: Sequence[Run]) -> dict[str, Any]:
-    """The table of runs whose configs have the same keys."""
+    """The table of runs; a key that a config lacks (of another model) is ABSENT there."""
     flats = [dict(flat(config)) for _, _, config in runs]
-    assert all(one.keys() == flats[0].keys() for one in flats)
-    fields = [key for key, value in flats[0].items() if any(one[key] != value for one in flats)]
-    rows = [[name, steps, *(one[field] for field in fields)] for (name, steps, _), one in zip(runs, flats, strict=True)]
+    keys = dict.fromkeys(key for one in flats for key in one)
+    columns = {key: [one.get(key, ABSENT) for one in flats] for key in keys}
+    fields = [key for key, values in columns.items() if any(value != values[0] for value in values)]
+    rows = [[name, steps, *(columns[field][row] for field in fields)] for row, (name, steps, _) in enumerate(runs)]
     return {"base": runs[0][2], "fields": fields, "rows": rows}
 
 
@@ -37,7 +39,10 @@ def unpack(table: Mapping[str, Any]) -> list[Run]:
             inner = config
             for group in groups:
                 inner = inner[group]
-            inner[key] = value
+            if value == ABSENT:
+                inner.pop(key, None)
+            else:
+                inner[key] = value
         runs.append((name, steps, config))
     return runs
 

@@ -23,7 +23,8 @@ FOLDER = CONFIG_DIR / "study"
 LISTS = yaml.safe_load((CONFIG_DIR / "deviations.yaml").read_text())
 DEVIATIONS: list[dict[str, Any]] = LISTS["deviations"]
 SMALL_SCALES = {"small": ("language", "paper"), "pixels_small": ("pixels", "pixels"),
-                "regression_small": ("regression", "regression")}  # fmt: skip
+                "regression_small": ("regression", "regression"),
+                "structured_ffn_small": ("language", "structured_ffn")}  # fmt: skip
 SCALE_OF = {"language": "small", "pixels": "pixels_small", "regression": "regression_small"}
 DERIVED = {"schema", "numerics", "schedule.horizon_steps", "schedule.cooldown_fraction", "structure.theta"}
 """What says nothing of its own: versions, what steps and designs make of a schedule, and theta, which has a name."""
@@ -59,14 +60,23 @@ def key_of(cell: Cell) -> tuple[Any, ...]:
     science = cell.science
     name = name_of(Theta.parse(science.structure.theta))
     moe = science.moe
-    return (name, moe.kind, moe.num_experts, science.structure.head_layout, science.model.num_layers,
+    model = science.model.name if science.task == "classification" else ""
+    return (name, moe.kind, moe.num_experts, science.structure.head_layout, model, science.model.num_layers,
             science.model.d_model)  # fmt: skip
 
 
 def keys_of(kind: published.Kind) -> list[tuple[Any, ...]]:
-    names = [name_of(theta_of(name, rounding="paper")) for name in kind.structures]
-    product = itertools.product(names, [kind.moe], kind.experts, kind.layouts, kind.layers, kind.widths)
+    names = [name_of(theta_by(words)) for words in kind.structures]
+    product = itertools.product(names, [kind.moe], kind.experts, kind.layouts, [kind.model], kind.layers, kind.widths)
     return list(product)
+
+
+def theta_by(words: str) -> Theta:
+    """Of a name and its arguments, such as monarch blocks=4."""
+    name, *arguments = words.split()
+    given = dict(word.split("=", 1) for word in arguments)
+    whole = {key: int(value) if value.isdigit() else value for key, value in given.items()}
+    return theta_of(name, rounding="paper", arguments=whole)
 
 
 def test_the_table_has_every_study() -> None:
@@ -162,7 +172,7 @@ def gathered(study: str, size: str) -> dict[str, set[Any]]:
 @pytest.mark.parametrize("scale", SMALL_SCALES)
 def test_a_small_scale_changes_what_it_says_and_nothing_else(scale: str) -> None:
     task, large = SMALL_SCALES[scale]
-    more = ["moe=btt"] if task == "language" else []
+    more = ["moe=btt"] if large == "paper" else []
     pair = [{name: {str(value)} for name, value in values(scale_science(task, name_of_scale, *more)).items()}
             for name_of_scale in (scale, large)]  # fmt: skip
     assert differing(*pair) == set(LISTS["scales"][scale])
@@ -171,7 +181,7 @@ def test_a_small_scale_changes_what_it_says_and_nothing_else(scale: str) -> None
 @pytest.mark.parametrize("study", published.STUDIES)
 def test_a_small_study_changes_what_it_says_and_nothing_else(study: str) -> None:
     task = planned(study, "small")[0].science.task
-    own, of_scale = changes(FOLDER, study, "small"), LISTS["scales"][SCALE_OF[task]]
+    own, of_scale = changes(FOLDER, study, "small"), LISTS["scales"].get(SCALE_OF.get(task), {})
     found = differing(gathered(study, "small"), gathered(study, "paper"))
     assert found <= {*own, *of_scale}, "a change without a reason"
     assert set(own) - set(of_scale) <= found, "a reason without a change"

@@ -16,7 +16,9 @@ from structlin.kernels.products import face
 from structlin.models.build import build_model
 from structlin.models.decoding import Decoder, continued
 from structlin.models.gpt2 import GPT2
+from structlin.nn import merged
 from structlin.nn.linear import LinearOptions, make_linear
+from structlin.nn.merged import ALWAYS, merge
 from structlin.structure import plan_theta, theta_of
 from tests.tiny import tiny
 
@@ -102,6 +104,49 @@ def test_a_long_prompt_counts_by_its_end() -> None:
     assert written(model, prompt, 1, temperature=0) == written(model, prompt[-16:], 1, temperature=0)
 
 
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("most_rows", [ALWAYS, 3, None])
+def test_merged_layers_say_what_factors_say(name: str, most_rows: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Token by token, where the matrices serve, and as a whole, where they may not; a crossover of any height."""
+    monkeypatch.setattr(merged, "crossover", lambda layer: 2)
+    model, other = trained(CASES[name]), trained(CASES[name])
+    found = merge(other, most_rows)
+    # Experts are no single linears, and dense layers are merged already.
+    assert len(found) == (0 if name in ("dense", "mixture") else 6 * len(other.blocks))
+    assert set(found.values()) <= {2 if most_rows is None else most_rows}
+    tokens_NT = torch.randint(96, (2, 16), generator=torch.Generator().manual_seed(0))
+    decoders = Decoder(model), Decoder(other)
+    for part in tokens_NT.split([1, 1, 9, 1, 4], 1):
+        by_factors, by_matrices = (decoder.read(part) for decoder in decoders)
+        torch.testing.assert_close(by_matrices, by_factors, rtol=1e-10, atol=1e-10)
+    text = [written(one, [3, 1], 30, temperature=0) for one in (model, other)]
+    assert text[0] == text[1]
+
+
+def test_merged_layers_train_by_their_factors_and_serve_few_rows_by_the_matrix() -> None:
+    plan = plan_theta(theta_of("btt", arguments={"rank": 2}), 32, 64)
+    layer = make_linear(plan, LinearOptions(32, bias=True)).double()
+    both = merged.MergedLinear(layer, 4)
+    x = torch.randn(9, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(both(x[:2]), layer(x[:2]))
+    assert both(x[:2]).requires_grad
+    both.weight.zero_()
+    with torch.no_grad():
+        assert torch.equal(both(x[:4]), layer.bias.expand(4, -1))
+        assert torch.equal(both(x[:2, None].expand(2, 2, -1)), layer.bias.expand(2, 2, -1))
+        assert torch.equal(both(x), layer(x))
+    assert "weight" not in both.state_dict()
+
+
+def test_a_crossover_is_where_the_matrix_stops_being_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = make_linear(plan_theta(theta_of("btt"), 32, 64), LinearOptions(32))
+    for last in (0, 1, 8, 256):
+        # By turns the matrix and the factors of 1, 2, 4, ... rows are timed.
+        turns = iter([time for rows in merged.ROWS for time in ([1.0, 2.0] if rows <= last else [2.0, 2.0])])
+        monkeypatch.setattr(merged, "_seconds", lambda run, device, turns=turns: run() is None or next(turns))
+        assert merged.crossover(layer) == last
+
+
 @pytest.mark.parametrize("name", ["btt", "low_rank", "g2", "tt3", "btt11"])
 def test_few_rows_give_what_many_give(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     layer = make_linear(plan_theta(theta_of(name), 128, 128), LinearOptions(128))
@@ -111,7 +156,11 @@ def test_few_rows_give_what_many_give(name: str, monkeypatch: pytest.MonkeyPatch
     with torch.no_grad():
         wanted = layer(x)
     plain = []
-    monkeypatch.setattr(face, "tokens_last", lambda *given, real=face.tokens_last: plain.append(1) or real(*given))
+    # What serves few rows alone: a few large products have them first.
+    sizes = layer.sizes
+    serves = "two_products" if max(sizes.g, sizes.f) <= face.FEW_GROUPS else "tokens_last"
+    real = getattr(face, serves)
+    monkeypatch.setattr(face, serves, lambda *given: plain.append(1) or real(*given))
     with torch.inference_mode():
         torch.testing.assert_close(layer(x), wanted, rtol=1e-5, atol=1e-6)
         assert plain == [1]

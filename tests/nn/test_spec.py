@@ -20,7 +20,7 @@ def test_every_parameter_has_one_spec(name: str, weight_norm: str) -> None:
     factors = {"weight"} if name == "dense" else {"A", "B"}
     scales = {f"scale_{f}" for f in factors} if weight_norm == "learned" and name != "dense" else set()
     assert specs.keys() == factors | scales
-    assert all(specs[factor].decay and specs[factor].role == "factor" for factor in factors)
+    assert all(specs[factor].role == "factor" for factor in factors)
     assert all((specs[scale].mean, specs[scale].std, specs[scale].rate) == (1, 0, 1) for scale in scales)
 
 

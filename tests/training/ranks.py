@@ -50,6 +50,15 @@ EXACT, ROUNDED = science("float64"), science("float32")
 EXPERTS = science("float64", moe=MoeConfig(kind="btt", num_experts=4))
 GUIDED = science("float64", guide=GuideConfig("stochastic", steps=8))
 """Guides that are not drawn take no part in a step; from step 8 on there are none."""
+RECIPE = replace(
+    EXACT,
+    model=replace(
+        EXACT.model, weight_norm="none", positions="rope", tied=True, kv_heads=1, qk_norm=False, init="orthonormal",
+        biases=("blocks.*", "norm"),
+    ),
+    optim=replace(EXACT.optim, rate_rule="plain", weight_decay=0.1, decayed=("factor", "embedding", "gain", "bias")),
+)  # fmt: skip
+"""One table is read by both ends of the model."""
 BEGUN, STOPPED, FULL = (science("float64", seed=seed) for seed in (1, 2, 3))
 """BEGUN has been trained by one process; STOPPED is stopped half-way by the last rank; FULL finds its disk full."""
 
@@ -58,15 +67,16 @@ EVALUATIONS = {
     ROUNDED: (0, 5, 20),
     EXPERTS: (0, 5, 12),
     GUIDED: (0, 5, 12),
+    RECIPE: (0, 5, 12),
     BEGUN: (0, 8, 16),
     STOPPED: (0, 5, 16),
     FULL: (0, 8),
 }
 """Where each run is evaluated; it ends with the last."""
 
-NUMBERS = ("exact", "experts", "guided", "mixture", "parts", "evaluation", "mean")
+NUMBERS = ("exact", "experts", "mixture", "parts", "evaluation", "mean")
 """The cases that say whether so many ranks compute what one process does; the others are about one run's way."""
-KINDS = (*NUMBERS, "rounded", "recomputed", "begun", "stopped", "full")
+KINDS = (*NUMBERS, "guided", "recipe", "rounded", "recomputed", "begun", "stopped", "full")
 
 
 def cases(out: Path, data_root: Path, group: Callable[[str], World]) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -92,6 +102,7 @@ def cases(out: Path, data_root: Path, group: Callable[[str], World]) -> Iterator
         yield trained("rounded", ROUNDED, sharding)
         yield trained("experts", EXPERTS, sharding)
         yield trained("guided", GUIDED, sharding)
+        yield trained("recipe", RECIPE, sharding)
         yield trained("recomputed", EXPERTS, sharding, recompute=True)
         yield trained("begun", BEGUN, sharding)
         yield trained("stopped", STOPPED, sharding, should_stop=LastRankStops())

@@ -8,6 +8,7 @@ import torch
 from structlin.config.moe import MoeConfig
 from structlin.config.placement import Placement
 from structlin.config.science import Science
+from structlin.models.gpt2 import GPT2
 from structlin.tasks.catalogue import open_learner
 from structlin.training.compiling import compiled
 from structlin.training.parts import gradients
@@ -19,6 +20,7 @@ SCIENCES = {
     "dense": tiny("dense"),
     "btt": tiny("btt", 64, model=replace(tiny("btt", 64).model, weight_norm="learned")),
     "mixture": tiny("dense", moe=MIXTURE),
+    "recipe": tiny("low_rank", model=replace(tiny().model, positions="rope", tied=True, kv_heads=1, qk_norm=False)),
 }
 
 
@@ -51,11 +53,33 @@ LONG = pytest.mark.long
         pytest.param("btt", 4, marks=LONG),
         pytest.param("mixture", 1, marks=LONG),
         pytest.param("mixture", 4, marks=LONG),
+        ("recipe", 1),
     ],
 )
 def test_one_graph_computes_what_the_model_does(name: str, parts: int) -> None:
     one = SCIENCES[name]
     assert losses(one, parts, compiles=True) == pytest.approx(losses(one, parts, compiles=False), rel=1e-5)
+
+
+@LONG
+def test_inductors_gradient_of_a_table_without_positions_is_right() -> None:
+    """Its own scatter adds to wrong rows where the gradient arrives transposed (structlin/kernels/embedding.py)."""
+    one = tiny("low_rank", 32, model=replace(tiny("low_rank", 32).model, positions="rope"))
+    learner = open_learner(one)
+    model = learner.build_model()
+    assert isinstance(model, GPT2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    batch = learner.random_batch(one.rows, torch.Generator().manual_seed(0))
+    torch._dynamo.reset()
+    found = []
+    for forward in (model, torch.compile(model, dynamic=False)):
+        model.zero_grad()
+        gradients(one, learner, model, forward, batch, 1, ONE_PROCESS)
+        assert model.tokens.grad is not None
+        found.append(model.tokens.grad.clone())
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
 
 
 @LONG

@@ -99,8 +99,8 @@ def test_an_interruption_does_not_wait_for_the_reader() -> None:
 
 @pytest.fixture
 def reading_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    def ahead(read: Read, device: torch.device, end: int) -> AbstractContextManager[Read]:
-        return read_ahead(read, end)
+    def ahead(read: Read, device: torch.device, end: int, readers: int) -> AbstractContextManager[Read]:
+        return read_ahead(read, end, readers)
 
     monkeypatch.setattr(loop, "batches", ahead)
 

@@ -8,6 +8,7 @@ import torch
 
 from structlin.anatomy.compute import batch_number, flops_until, step_flops, steps_for_flops
 from structlin.anatomy.guide import guide_share, guide_steps, guided_linears, guides_at, matched_share
+from structlin.config.doors import sweep_request
 from structlin.config.guide import GuideConfig
 from structlin.config.identity import science_from, to_mapping
 from structlin.config.moe import MoeConfig
@@ -16,6 +17,7 @@ from structlin.config.science import Science
 from structlin.config.structure import StructureConfig
 from structlin.errors import UserError
 from structlin.nn.guide import Guide, guides
+from structlin.planning.grid import plan_sweep
 from structlin.runs.table import load
 from structlin.structure import lookup, theta_of
 from structlin.structure.families import output_order_of
@@ -158,6 +160,23 @@ def test_a_matched_run_costs_what_the_dense_one_does_and_reads_its_batches() -> 
         read = [batch_number(science, step) for step in range(steps)]
         assert read == [*range(steps - guide_steps(science)), *range(guide_steps(science))]
         assert guide_steps(science) == round(matched_share(science) * steps)
+
+
+PUBLISHED = {"s": (768, 0.30), "m": (1024, 0.38), "l": (1536, 0.41), "xl": (2048, 0.43)}
+
+
+@pytest.mark.parametrize("size", PUBLISHED)
+@pytest.mark.parametrize("structure", ["low_rank structure.rank=d/4", "block_shuffle structure.blocks=4"])
+def test_a_matched_share_is_the_published_one(size: str, structure: str) -> None:
+    """rho of arXiv 2406.16450's scripts, by the counts of this project; the run costs what the dense one does."""
+    words = f"scale=structured_ffn model.size={size} guide=stochastic guide.match=dense dry_run=true structure="
+    guided_, dense = (plan_sweep(sweep_request(f"{words}{one}".split())).cells[0] for one in (structure, "dense"))
+    width, rho = PUBLISHED[size]
+    share = matched_share(guided_.science)
+    assert guided_.science.model.d_model == width
+    assert share / (1 - share) == pytest.approx(rho, abs=0.005)
+    assert guided_.step == round(dense.step * (1 + share / (1 - share)))
+    assert guided_.training_flops == pytest.approx(dense.training_flops, rel=0.001)
 
 
 @pytest.mark.parametrize(

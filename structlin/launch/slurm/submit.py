@@ -99,7 +99,7 @@ class Submitter:
         return standings, [one for one in open_ones if retry_failed or not one.is_given_up(self.launch.max_retries)]
 
     def orders(self, standings: Sequence[Standing], missing: Sequence[Standing]) -> tuple[list[Order], list[Order]]:
-        """Orders of what is missing: those that can start, and branches whose trunk is missing too."""
+        """Orders of what is missing: those that can start, and branches whose trunk (or parent) is missing too."""
         throughputs = Throughputs(self.site.runs, self.site.machine)
         planned = {one.state.job.run_id for one in standings}
         on_their_way = {one.state.job.run_id: one for one in standings if one.live is not None}
@@ -108,7 +108,7 @@ class Submitter:
         branches: list[Order] = []
         for one in missing:
             job = one.state.job
-            trunk = None if job.trunk is None else run_id(job.trunk)
+            trunk = None if job.follows is None else run_id(job.follows)
             # An element that trains the run to fewer steps still has it: beside it this order would find it taken.
             after = [(one.extends, one.cluster)] if one.extends else []
             if trunk in on_their_way and self._may_wait_for(on_their_way[trunk].cluster):
@@ -170,7 +170,7 @@ class Submitter:
             self._submit_all(packs(first, self.launch, self.site.placement), most, snapshot, result)
             following = []
             for order in branches:
-                trunk = run_id(order.job.trunk) if order.job.trunk is not None else ""
+                trunk = run_id(order.job.follows) if order.job.follows is not None else ""
                 if trunk in result.runs:
                     cluster = self._only((order.cluster, result.clusters.get(trunk, "")))
                     following.append(replace(order, after=(*order.after, result.runs[trunk]), cluster=cluster))

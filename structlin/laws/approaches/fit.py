@@ -396,6 +396,9 @@ def _fit_parametric(laws: Laws, variant: str) -> None:
         laws.warn("bound", f"E = {pinned} is not below the lowest loss {loss.min():.4g}; L(N, D) left out", variant)
         return
     draws = laws.draws[variant]
+    if said := repeats.unfitted(frame):
+        laws.warn("repeated_data", f"{said}: repeated data is no fresh data; L(N, D) left out", variant)
+        return
     repetition = repeats.fit(frame, objective, pinned, draws, choices.confidence)
     repeat, ends = (repetition.value, repetition.interval) if repetition else (None, None)
     tokens = repeats.effective(frame, repeat)
@@ -494,16 +497,15 @@ def _fit_multipliers(laws: Laws) -> None:
     variants = list(laws.frontiers)
     if len(laws.points.variants) < 2:
         return
-    if laws.choices.baseline not in laws.points.variants:
+    baseline = laws.choices.baseline_among(laws.points.variants)
+    if baseline not in laws.points.variants:
         names = ", ".join(laws.points.variants)
-        laws.warn(
-            "no_baseline", f"no runs of '{laws.choices.baseline}'; multipliers need a baseline: baseline=... of {names}"
-        )
+        laws.warn("no_baseline", f"no runs of '{baseline}'; multipliers need a baseline: baseline=... of {names}")
         return
-    if laws.choices.baseline not in laws.frontiers:
-        laws.warn("no_baseline", f"the baseline '{laws.choices.baseline}' has too few points for a frontier")
+    if baseline not in laws.frontiers:
+        laws.warn("no_baseline", f"the baseline '{baseline}' has too few points for a frontier")
         return
-    laws.baseline = laws.choices.baseline
+    laws.baseline = baseline
     base = laws.frontiers[laws.baseline]
     for variant in variants:
         if variant == laws.baseline:

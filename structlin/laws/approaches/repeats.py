@@ -77,6 +77,16 @@ def fit(
     return Repetition(best, Interval(min(ends.low, best), max(ends.high, best)), lowest)
 
 
+def unfitted(frame: pd.DataFrame) -> str:
+    """Why the worth of repeated tokens cannot be fitted though there are such; empty where it can, or none are."""
+    if "epochs" not in frame:
+        return ""
+    repeated, unknown = int((frame["epochs"].fillna(0.0) > _EPOCHS).sum()), int(frame["epochs"].isna().sum())
+    if repeated < _ROWS or not unknown:
+        return ""
+    return f"{repeated} rows read their data more than once, and of {unknown} rows the epochs are not known"
+
+
 def _of_draws(
     part: pd.DataFrame, loss: Array, objective: Objective, pinned: float | None, weights: Array, best: float
 ) -> Array:

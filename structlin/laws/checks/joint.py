@@ -215,7 +215,8 @@ def _condition(model: SumOfPowers, theta: Array) -> float:
 def _rescaling(laws: Laws, data: _Data, theta: Array) -> dict[str, Any]:
     """rho_N and rho_D of every structure against the baseline (or the first): effective size is rho_N N."""
     _, a, b, alpha, beta = _columns("rescaled", len(data.names))
-    base = data.names.index(laws.choices.baseline) if laws.choices.baseline in data.names else 0
+    baseline = laws.choices.baseline_among(data.names)
+    base = data.names.index(baseline) if baseline in data.names else 0
     return {
         "baseline": data.names[base],
         "E": float(theta[0]),

@@ -1,10 +1,11 @@
-"""Is a structure still better by the clock, by its parameters, by its memory? Multipliers in four resources.
+"""Is a structure still better by the clock, its parameters, its memory, in decoding? Multipliers in five resources.
 
 The papers rank low rank oppositely by FLOPs and by parameters, so the same multiplier is computed with another
-resource where FLOPs stand: seconds of one worker alone (tokens over measured tokens per second), parameters, and
-bytes of weights and activations. A resource that does not grow along a run (parameters, memory) has a frontier of
-the best loss each size reached in this sweep, which depends on how long it was trained. A mean that is uniform in
-log C is here uniform in the logarithm of the resource.
+resource where FLOPs stand: seconds of one worker alone (tokens over measured tokens per second), parameters, the bytes
+of training: 16 a parameter (weight, gradient, two moments) and kept activations, and milliseconds a token in decoding
+one text. A resource that does not grow along a run (all but FLOPs and seconds) has a frontier of the best loss each
+size reached in this sweep, which depends on how long it was trained. A mean that is uniform in log C is here uniform
+in the logarithm of the resource.
 """
 
 from __future__ import annotations
@@ -17,12 +18,19 @@ from structlin.laws.approaches import frontier, hull, multiplier
 from structlin.laws.approaches.fit import Laws
 from structlin.laws.approaches.multiplier import Multiplier
 
-RESOURCES = {"C": "FLOPs", "seconds": "wall-clock", "params": "parameters", "memory": "memory"}
+RESOURCES = {
+    "C": "FLOPs",
+    "seconds": "wall-clock",
+    "params": "parameters",
+    "memory": "memory",
+    "decode": "decoding",
+}
 UNITS = {
     "C": "FLOPs",
     "seconds": "seconds, one worker alone",
     "params": "parameters",
-    "memory": "bytes of weights and activations",
+    "memory": "bytes of training: 16 a parameter, and activations",
+    "decode": "ms a token of decoding",
 }
 _REPLICATES = 200
 

@@ -29,6 +29,8 @@ MAX_ROWS = 3000
 _MOST_LOST = 0.5
 # Tokens within this of each other, in logarithms, are one D for ``best_of``.
 _SAME_TOKENS = 0.02
+# Epochs within this of those asked for, in logarithms, are the same.
+_SAME_EPOCHS = 0.06
 # A jump in C / (6 N D) between sorted rows that no architecture makes: 6 against 1, 2 or 3 FLOPs per parameter.
 _CONVENTION_JUMP = 1.7
 
@@ -74,6 +76,7 @@ def choose(
     """Evaluations -> points. Raises UserError when nothing is left or when mixing is refused."""
     notes = list(cautions)
     decided: dict[str, object] = dict(assumed)
+    frame = _at_epochs(frame, choices, decided)
     frame = _without_warmup(frame, notes)
     frame = _one_kind(frame, choices, notes, decided)
     tuned = _ends(frame)
@@ -93,6 +96,25 @@ def _ends(frame: pd.DataFrame) -> pd.DataFrame:
     if "D" not in frame:
         return frame.iloc[:0]
     return frame.loc[np.sort(frame.groupby("run", sort=False)["D"].idxmax())]
+
+
+def _at_epochs(frame: pd.DataFrame, choices: Choices, decided: dict[str, object]) -> pd.DataFrame:
+    """Of every run the evaluation nearest to the epochs that are asked for. UserError where none is near."""
+    if choices.epochs is None:
+        return frame
+    if "epochs" not in frame or frame["epochs"].isna().all():
+        raise UserError(f"epochs={choices.epochs:g}: how often these runs read their data is not known")
+    passes = frame["epochs"].astype(float)
+    away = pd.Series(np.log(passes.where(passes > 0) / choices.epochs), index=frame.index).abs()
+    nearest = away.groupby(words(frame["run"])).transform("min")
+    kept: pd.DataFrame = frame[(away == nearest) & (away <= _SAME_EPOCHS)]
+    if kept.empty:
+        raise UserError(
+            f"epochs={choices.epochs:g}: no evaluation is within {_SAME_EPOCHS:.0%} of it; these runs have "
+            f"{passes.min():.3g} to {passes.max():.3g}"
+        )
+    decided["epochs"] = choices.epochs
+    return kept
 
 
 def _off_plateau(

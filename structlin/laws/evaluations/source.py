@@ -5,7 +5,7 @@ Every fit reads one frame, one row per evaluation, with these columns (NaN or ab
     run str | variant str | pair str (runs of different variants with one pair share seed and size) | seed
     N (model size) | D tokens | C FLOPs | L nats per token | width | step
     kind str (constant | decayed | unknown) | final bool | in_warmup bool
-    seconds, params, memory (resources beside FLOPs) | other columns of the source under their own names
+    seconds, params, memory, decode (resources beside FLOPs) | other columns of the source under their own names
 
 ``from_runs`` reads the table of this project's runs, ``from_table`` a foreign one.
 """
@@ -75,7 +75,8 @@ _EVEN = 0.01
 def from_table(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dict[str, object], list[Caution]]:
     """A foreign table -> evaluations, what was assumed, and cautions. Raises UserError naming row and column."""
     table = _arranged(table.reset_index(drop=True), choices)
-    names = match_columns(table, choices.columns)
+    by_metric = {"loss": choices.metric} if choices.metric != "val_loss" and choices.metric in table else {}
+    names = match_columns(table, {**by_metric, **choices.columns})
     for key in choices.units:
         if key not in names and key != ALL:
             raise UserError(f"units: '{key}' has no column; {suggest(key, names)}")
@@ -379,19 +380,22 @@ def from_runs(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dict
     """
     if choices.where:
         table = select(table, choices.where)
+    if choices.metric not in table:
+        raise UserError(f"metric={choices.metric}: these runs lack that column; runs of task=classification have it")
     frame = pd.DataFrame(
         {
             "run": table["run_id"], "variant": table["variant"], "seed": table["seed"].astype(str),
             "N": table["macs_per_token"].astype(float), "D": table["tokens"].astype(float),
             "C": _counted(table, choices.convention),
-            "L": table["val_loss"].astype(float), "width": table["d_model"].astype(float), "step": table["step"],
+            "L": table[choices.metric].astype(float), "metric": choices.metric,
+            "width": table["d_model"].astype(float), "step": table["step"],
             "in_warmup": table["in_warmup"].astype(bool),
         }
     )  # fmt: skip
     keep = ["epochs", "unigram_loss", "bigram_loss",
             "task", "data", "tokenizer", "model", "context", "batch_tokens", "optimizer", "dtype", "theta",
             "schedule", "learning_rate", "num_layers", "status", "nu", "omega", "psi", "macs_head", "macs_attention",
-            "params_total", "params_active", "params_embedding", "params_head"]  # fmt: skip
+            "xi", "params_total", "params_active", "params_embedding", "params_head"]  # fmt: skip
     frame = frame.join(table[[name for name in keep if name in table]])
     # What a law may not mix, and the table names only in its config; ``variant`` holds the free parts of the model.
     rest = [name for name in table if str(name).startswith("config.") and not str(name).startswith(_FREE)]
@@ -405,9 +409,12 @@ def from_runs(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dict
     frame["final"] = ~decayed | (table["step"] >= table["horizon_steps"])
     frame["pair"] = frame["width"].map("{:g}".format) + "/" + frame["seed"]
     frame["params"] = table["params_total"].astype(float)
-    frame["memory"] = (table["weight_bytes"] + table["activation_bytes"]).astype(float)
+    # Of training: a weight, its gradient and two moments, and what a step keeps for the backward pass.
+    frame["memory"] = (4.0 * table["weight_bytes"] + table["activation_bytes"]).astype(float)
     speed = table["tokens_per_second"].astype(float)
     frame["seconds"] = frame["D"] / speed.where(speed > 0)
+    if "decode_ms_1" in table:
+        frame["decode"] = table["decode_ms_1"].astype(float)
     cautions = []
     started = frame["D"] > 0
     guided = table["in_guide"].astype(bool) if "in_guide" in table else pd.Series(False, index=table.index)

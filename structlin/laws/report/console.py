@@ -13,6 +13,7 @@ from structlin.drawing.terminal import show as fitting
 from structlin.laws.approaches.multiplier import MEANS
 from structlin.laws.approaches.parametric import FORMS
 from structlin.laws.caution import CAUTIONS
+from structlin.laws.checks.resources import RESOURCES
 from structlin.laws.verdict import TOUCHING
 
 # Budgets of one variant in the terminal; all of them stand in laws.json.
@@ -229,14 +230,16 @@ def _optima(found: dict[str, Any]) -> Columns:
 
 
 def _resources(found: dict[str, Any]) -> Columns:
-    names = ["FLOPs", "wall-clock", "parameters", "memory"]
+    names = list(RESOURCES.values())
     table = _table(
         f"Mean multiplier against {found['choices']['baseline_used']} by resource (-: not measured, or too few points)",
         "variant",
         *names,
     )
     for variant, row in found.get("resources", {}).items():
-        cells = [f"{number(m['mean'])} {span(m['interval']['mean'])}" if (m := row[name]) else "-" for name in names]
+        cells = [
+            f"{number(m['mean'])} {span(m['interval']['mean'])}" if (m := row.get(name)) else "-" for name in names
+        ]
         table.add(variant, *cells)
     return table
 

@@ -24,7 +24,19 @@ MOST_RUNS = 150
 MOST_GAP = 0.53
 # Budgets of a variant in a panel of isoFLOP curves.
 MOST_SLICES = 8
-UNITS = {"regression": "mean squared error", "pixels": "nats per channel of a pixel"}
+UNITS = {
+    "regression": "mean squared error",
+    "pixels": "nats per channel of a pixel",
+    "classification": "nats per image",
+}
+METRICS = {
+    "val_error": "validation error",
+    "train_error": "training error, augmented images",
+    "clean_error": "training error",
+    "train_loss": "training loss, augmented images",
+    "clean_loss": "training loss",
+}
+"""What ``metric`` says on an axis; errors have no unit."""
 
 
 # --- words ----------------------------------------------------------------------------------------------------------
@@ -45,7 +57,10 @@ def counted(laws: Laws) -> str:
 def loss_label(runs: pd.DataFrame) -> str:
     """Axis label of the loss with the unit of the runs' task."""
     task = str(runs["task"].iloc[0]) if "task" in runs else ""
-    return f"validation loss, {UNITS.get(task, 'nats per token')}"
+    metric = str(runs["metric"].iloc[0]) if "metric" in runs else "val_loss"
+    if metric.endswith("error"):
+        return METRICS[metric]
+    return f"{METRICS.get(metric, 'validation loss')}, {UNITS.get(task, 'nats per token')}"
 
 
 def runs_said(laws: Laws) -> str:

@@ -14,6 +14,7 @@ from structlin.drawing.style import colour_of, ordered
 from structlin.host.files import write_atomically
 from structlin.laws.approaches.fit import Laws
 from structlin.laws.caution import CAUTIONS
+from structlin.laws.checks.resources import RESOURCES
 from structlin.laws.report import head
 from structlin.laws.report.console import grouped, mean_over, number, share, span, thin
 from structlin.laws.report.drawings import drawings
@@ -71,9 +72,9 @@ def tables(found: dict[str, Any]) -> str:
 
 def more_tables(found: dict[str, Any]) -> str:
     """Resources, agreement, backtest, joint laws, sensitivity."""
-    names = ["FLOPs", "wall-clock", "parameters", "memory"]
+    names = list(RESOURCES.values())
     resources: Rows = [
-        [v, *(f"{number(m['mean'])} {span(m['interval']['mean'])}" if (m := row[n]) else "-" for n in names)]
+        [v, *(f"{number(m['mean'])} {span(m['interval']['mean'])}" if (m := row.get(n)) else "-" for n in names)]
         for v, row in found.get("resources", {}).items()
     ]
     agreement: Rows = [

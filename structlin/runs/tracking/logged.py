@@ -1,8 +1,8 @@
 """What do the copies at W&B say? The same table as that of a store, from runs as they were mirrored (mirror.py).
 
 A copy holds the whole config, and which machine trained it, so every column is derived as from the run's own folder.
-Two cannot be: tokens_per_second (probes stay in the store), and a status finer than W&B's own, which calls a run
-finished that was interrupted in good order.
+Some cannot be: tokens_per_second and decode_ms (measurements stay in the store), and a status finer than W&B's own,
+which calls a run finished that was interrupted in good order.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import pandas as pd
 
 from structlin.config.identity import science_from
 from structlin.errors import UserError
+from structlin.runs.measures import MORE
+from structlin.runs.speeds import DECODE_COLUMNS
 from structlin.runs.table import Measured, table_of
 from structlin.runs.tracking.payload import ABOUT
 from structlin.tracker.history import Logged
@@ -23,7 +25,9 @@ STATES = {"finished": "done", "running": "running"}
 def table(runs: Sequence[Logged]) -> pd.DataFrame:
     """The table of runs read from W&B; those of others are passed over with one line each on stderr."""
     # A service lists runs as it pleases, and the first run with a setting says where its column stands.
-    return table_of(sorted(runs, key=lambda run: run.run), _measured, lambda machine, science: None)
+    unknown = dict.fromkeys(DECODE_COLUMNS, float("nan"))
+    in_order = sorted(runs, key=lambda run: run.run)
+    return table_of(in_order, _measured, lambda machine, science: None, lambda machine, science: unknown)
 
 
 def _measured(run: Logged) -> Measured:
@@ -39,8 +43,11 @@ def _measured(run: Logged) -> Measured:
         raise UserError(f"W&B's run {run.run} ({run.name}): {error}") from None
     diverged = any("divergence/step" in row for row in run.rows)
     status = "diverged" if diverged else STATES.get(run.state, "interrupted")
-    found = {int(row["eval/step"]): row["eval/val_loss"] for row in run.rows if _is_evaluation(row)}
-    evaluations = [{"step": step, "val_loss": float(loss)} for step, loss in sorted(found.items())]
+    found = {int(row["eval/step"]): row for row in run.rows if _is_evaluation(row)}
+    evaluations = [
+        {"step": step, "val_loss": float(row["eval/val_loss"]), **{name: row.get(f"eval/{name}") for name in MORE}}
+        for step, row in sorted(found.items())
+    ]
     return Measured(run.run, science, status, origin, evaluations)
 
 

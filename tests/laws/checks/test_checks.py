@@ -193,11 +193,20 @@ def test_the_other_procedure_is_a_change(laws: Laws) -> None:
 
 def test_resources_follow_their_exchange_rates(laws: Laws) -> None:
     found = resources.resources(laws)["btt"]
-    assert set(found) == {"FLOPs", "wall-clock", "parameters", "memory"}
+    assert set(found) == {"FLOPs", "wall-clock", "parameters", "memory", "decoding"}
+    assert found["decoding"] is None
     # Speed is proportional to MACs here, so the clock says what FLOPs say.
     assert found["wall-clock"]["mean"] == pytest.approx(found["FLOPs"]["mean"], rel=1e-6)
     assert found["memory"]["mean"] == pytest.approx(found["parameters"]["mean"], rel=1e-6)
     assert found["parameters"]["mean"] > 1
+
+
+def test_decoding_is_one_where_its_time_is_known() -> None:
+    """A token that takes a time by the parameters says what parameters say."""
+    table = own()
+    timed = table.assign(decode_ms_1=table["params_total"] * 1e-6, decode_ms_16=np.nan)
+    found = resources.resources(laws_of_runs(timed, bootstrap=40))["btt"]
+    assert found["decoding"]["mean"] == pytest.approx(found["parameters"]["mean"], rel=1e-6)
 
 
 def test_unmeasured_speed_is_said(laws: Laws) -> None:
