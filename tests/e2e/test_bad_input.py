@@ -34,7 +34,7 @@ WRONG = [
     (sweep, ["structure=btt", "structure.rounding=papr", "budget=1e15"], "did you mean 'paper'"),
     (sweep, ["budget=1e15", "grid=fronteer"], "did you mean 'frontier'"),
     (sweep, ["budget=1e15", "grid=isoflop", "schedule=constant"], "schedule"),
-    (sweep, ["budget=1e15", "scale=tiny"], "valid: paper, pixels"),
+    (sweep, ["budget=1e15", "scale=tiny"], "valid: classification, paper, pixels"),
     (sweep, ["budget=1e15", "seed=-1"], "seed"),
     (sweep, ["budget=1e15", "optim.lr=fast"], "optim.lr"),
     (sweep, ["budget=1e15", "format=json"], "dry_run=true"),

@@ -223,7 +223,7 @@ def test_adam_multipliers_of_both_rules() -> None:
     assert first.adam_multiplier(768) == 768 / (2 * 256)
     assert last.adam_multiplier(768) == 768 / (2 * 16)
     assert {factor.adam_multiplier(768, "naive") for factor in (first, last)} == {768 / 256}
-    with pytest.raises(UserError, match="'mup'; valid: naive, structure"):
+    with pytest.raises(UserError, match="'mup'; valid: naive, plain, structure"):
         first.adam_multiplier(768, "mup")
 
 
