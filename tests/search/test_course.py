@@ -118,9 +118,7 @@ def test_new_arms_join_after_the_first_rung_and_are_explained(whole: tuple[Cours
     }
 
 
-@pytest.mark.parametrize(
-    "killed", [0.05, pytest.param(0.3, marks=pytest.mark.long), 0.5, pytest.param(0.75, marks=pytest.mark.long), 0.95]
-)
+@pytest.mark.parametrize("killed", [0.5, *(pytest.param(at, marks=pytest.mark.long) for at in (0.05, 0.3, 0.75, 0.95))])
 def test_killed_at_any_moment_it_goes_on_to_the_same_runs_and_choice(
     whole: tuple[Course, Planted], killed: float
 ) -> None:
@@ -151,7 +149,13 @@ def test_what_later_rungs_add_changes_no_earlier_decision(whole: tuple[Course, P
     assert record(now)["rungs"][0] == record(again)["rungs"][0] == record(end)["rungs"][0]
 
 
-@pytest.mark.parametrize("words", [("budget=9e12",), ("structure.count=13",), ("budget=9e12", "structure.count=13")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("budget=9e12", "structure.count=13"),
+        *(pytest.param((word,), marks=pytest.mark.long) for word in ("budget=9e12", "structure.count=13")),
+    ],
+)
 def test_more_budget_or_more_arms_go_on_and_train_nothing_twice(words: tuple[str, ...]) -> None:
     store = Planted()
     searched(request(), store)

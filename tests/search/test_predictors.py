@@ -40,6 +40,7 @@ def test_p_best_is_the_share_of_draws() -> None:
     assert best_of(draws).tolist() == [0.75, 0.25, 0.0]
 
 
+@pytest.mark.long
 def test_p_best_is_calibrated_over_worlds() -> None:
     """The arm of a world that is the best has, on average, the probability that was said of it."""
     said, held = [], []

@@ -87,6 +87,7 @@ def test_proposals_are_the_same_each_time_and_at_most_as_many_as_asked(arms: tup
     assert propose(arms[:5], planted(arms[:5]), np.full(5, 1e-4), sampled, 5, lambda arm: 2.0, arms) == []
 
 
+@pytest.mark.long
 def test_bounds_of_the_sample_hold_for_new_arms() -> None:
     bounded = request("structure.psi=[0.9,1]", "structure.nu=[0.4,0.8]")
     arms = arms_of(bounded)

@@ -296,9 +296,19 @@ def test_one_to_three_factors_train_two_steps_and_resume_exactly(
     assert results[0]["step"] == 2
 
 
-@pytest.mark.parametrize("structure", ["dense", "btt", "btt structure.factors=3 structure.rank=2",
-                                       "monarch structure.blocks=4"])  # fmt: skip
-@pytest.mark.parametrize("model", ["vit", "mlp"])
+LONG = pytest.mark.long
+BTT3, MONARCH4 = "btt structure.factors=3 structure.rank=2", "monarch structure.blocks=4"
+
+
+@pytest.mark.parametrize(
+    ("model", "structure"),
+    [
+        ("vit", BTT3),
+        ("mlp", MONARCH4),
+        *(pytest.param("vit", one, marks=LONG) for one in ("dense", "btt", MONARCH4)),
+        *(pytest.param("mlp", one, marks=LONG) for one in ("dense", "btt", BTT3)),
+    ],
+)
 def test_features_move_as_far_at_four_times_the_width(model: str, structure: str, root: Path, tmp_path: Path) -> None:
     """Under the structure-aware rule; mean over two seeds of what the head reads, eight steps from the start."""
     words = f"model={model} structure={structure} optim.batch_tokens=32 evaluation.tokens=100"
