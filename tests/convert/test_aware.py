@@ -52,8 +52,8 @@ def test_it_is_the_whitened_svd() -> None:
     torch.testing.assert_close(root(C) @ root(C).mT, C, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("rounding", ["exact", "paper"])
-@pytest.mark.parametrize("shape", [(48, 96), (45, 77)])
+@pytest.mark.parametrize("rounding", ["exact", pytest.param("paper", marks=pytest.mark.long)])
+@pytest.mark.parametrize("shape", [(48, 96), pytest.param((45, 77), marks=pytest.mark.long)])
 @pytest.mark.parametrize("case", [case for case in FAMILY_CASES if not case.startswith("low_rank")])
 def test_no_sweep_makes_the_error_grow_and_inputs_pay(case: str, shape: tuple[int, int], rounding: str) -> None:
     plan, C = family_plan(case, shape, rounding=rounding), moment_of(inputs(shape[0]))

@@ -111,7 +111,7 @@ def test_nothing_is_trained_twice_and_a_rung_goes_on_where_the_last_one_ended(un
     assert promoted
 
 
-@pytest.mark.parametrize("killed", [0, 3, 5, 6, 8])
+@pytest.mark.parametrize("killed", [5, *(pytest.param(at, marks=pytest.mark.long) for at in (0, 3, 6, 8))])
 def test_killed_at_five_moments_it_ends_in_the_same_runs_and_choice(
     killed: int, undisturbed: Path, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
