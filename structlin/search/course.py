@@ -318,6 +318,7 @@ class _Way:
         return len(self.arms) // ARMS_A_PROPOSAL if asked is None else asked
 
     def walk(self) -> Course:
+        """All rungs that can be decided by what the store holds, and the one that is trained next."""
         first = self.steps.flops[0]
         going = tuple(number for number, arm in enumerate(self.arms) if self.widths.of(arm, first))
         passed = tuple(arm for arm in self.arms if not self.widths.of(arm, first))

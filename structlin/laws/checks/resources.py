@@ -29,7 +29,7 @@ UNITS = {
     "C": "FLOPs",
     "seconds": "seconds, one worker alone",
     "params": "parameters",
-    "memory": "bytes of training: 16 a parameter, and activations",
+    "memory": "bytes of training",
     "decode": "ms a token of decoding",
 }
 _REPLICATES = 200
