@@ -5,6 +5,7 @@ cluster a rung is submitted, and the same command later submits the next one, or
 
     runs/searches/<name>.json     the record (structlin/search/report.py), written after every look
     runs/searches/<name>.html     its charts
+    forecasts/<name>.json         what it foretells, when it is over (structlin/search/forecast.py)
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from structlin.planning import bill as bills
 from structlin.planning.grid import Plan
 from structlin.runs.job import Job
 from structlin.runs.store import Store
-from structlin.search import report
+from structlin.search import forecast, report
 from structlin.search.arms import Arm
 from structlin.search.course import Course, Seen, cells_at_top, course
 
@@ -70,6 +71,10 @@ def run_search(request: SweepRequest) -> int:
     keep(now, request.site.runs, name)
     _say(report.said(report.record(now)), console)
     console.print(f"{request.site.runs / FOLDER / name}.html has every rung", highlight=False, markup=False)
+    if kept := forecast.keep(report.record(now), name):
+        _say(
+            iter([f"forecast kept in {kept}; later: python fit_laws.py runs={request.site.runs} score={kept}"]), console
+        )
     return 0
 
 

@@ -7,7 +7,7 @@
                 "proposals": [...]}],
      "winner": {"name", "predicted", "low", "high", "best", "measured",
                 "multiplier": {"value", "low", "high", "better"}},
-     "forecast": {"flops", "arms": {name: {"loss", "low", "high"}}}}
+     "forecast": {"flops", "law", "arms": {name: {"loss", "low", "high"}}, "predictions", "data"}}
 
 ``after``: stays, top, or why an arm leaves: unlikely, budget, not measured. ``predicted`` is at the target; under the
 predictor raw it is what was measured. ``ratio``: the predicted loss over the geometric mean of the rung's arms, and its
@@ -26,12 +26,11 @@ from structlin.planning.bill import counted
 from structlin.search import jointly
 from structlin.search.arms import AXES, YARDSTICK, names_of
 from structlin.search.course import Course, Rung
+from structlin.search.forecast import foretold, joint_of
 from structlin.search.predictors import DRAWS
 
 Entry = dict[str, Any]
 CONFIDENCE = 0.9
-BEYOND = 10.0
-"""A search ends in a forecast at so many times the target."""
 
 
 def record(course: Course) -> Entry:
@@ -55,7 +54,7 @@ def record(course: Course) -> Entry:
              "training_flops": course.expected[k]}
             for k in range(len(course.rungs), len(course.steps.flops))
         ],
-        "winner": _winner(course, names), "forecast": _beyond(course, names),
+        "winner": _winner(course, names), "forecast": foretold(course, names, CONFIDENCE),
     }  # fmt: skip
 
 
@@ -104,21 +103,10 @@ def _winner(course: Course, names: Sequence[str]) -> Entry | None:
     return {key: value for key, value in found.items() if key != "after"} | {"multiplier": _multiplier(course, number)}
 
 
-def _joint(course: Course) -> jointly.Joint | None:
-    """The law of all arms by all that was measured: of the predictor, or the pooled one where that is none."""
-    last = course.rungs[-1].forecast
-    measured = course.measured
-    if measured is None or last is None or len(measured.arms) < 2:
-        return None
-    if len(np.unique(np.round(np.log(measured.size), 3))) < 3:
-        return None
-    return jointly.fit(measured, last.predictor if last.predictor in jointly.KINDS else "pooled")
-
-
 def _multiplier(course: Course, number: int) -> Entry | None:
     """C_dense(L) / C at the target; None without dense, or without a law."""
     base = next((at for at, arm in enumerate(course.arms) if arm.is_yardstick), None)
-    joint, last = _joint(course), course.rungs[-1].forecast
+    joint, last = joint_of(course), course.rungs[-1].forecast
     if (
         base is None
         or joint is None
@@ -134,27 +122,6 @@ def _multiplier(course: Course, number: int) -> Entry | None:
     low, middle, high = np.quantile(draws, [tail, 0.5, 1 - tail])
     return {"against": YARDSTICK, "value": float(middle), "low": float(low), "high": float(high),
             "better": float(np.mean(draws > 1))}  # fmt: skip
-
-
-def _beyond(course: Course, names: Sequence[str]) -> Entry | None:
-    """What the laws say of ten times the target, to be scored by later runs."""
-    joint, rung = _joint(course), course.rungs[-1]
-    if not course.is_over or joint is None:
-        return None
-    flops = BEYOND * course.search.target
-    draws = np.exp(joint.draws(flops, DRAWS, np.random.default_rng(0)))
-    tail = 0.5 - 0.5 * CONFIDENCE
-    low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
-    value = np.exp(joint.log_loss(flops))
-    places = {int(arm): at for at, arm in enumerate(joint.arms)}
-    return {
-        "flops": flops, "law": joint.kind,
-        "arms": {
-            names[number]: {"loss": float(value[at]), "low": float(low[at]), "high": float(high[at])}
-            for number in rung.arms
-            if (at := places.get(number)) is not None
-        },
-    }  # fmt: skip
 
 
 # --- for a terminal ---------------------------------------------------------------------------------------------------
@@ -243,3 +210,11 @@ def said(found: Entry) -> Iterator[str]:
         )
     elif winner["name"] == YARDSTICK:
         yield "nothing beats dense"
+    forecast = found["forecast"]
+    if forecast:
+        losses = ", ".join(f"{name} {_ends_said(one)}" for name, one in forecast["arms"].items())
+        yield f"forecast at {forecast['flops']:.3g} FLOPs, to be scored by later runs: {losses}"
+
+
+def _ends_said(one: Entry) -> str:
+    return f"{one['loss']:.4g} [{one['low']:.4g}, {one['high']:.4g}]"
