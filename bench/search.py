@@ -3,6 +3,7 @@
     python -m bench.search worlds 200               regret and share of compute in worlds of three kinds
     python -m bench.search worlds 200 crossing      one kind (search_worlds.py): plateau, m4 and curved have other laws
     python -m bench.search optuna 200               the same worlds searched by Optuna (pip install optuna, beside this)
+    python -m bench.search proposals 60             with and without proposals (search_proposals.py)
     python -m bench.search replay                   every kept table: rank found, regret, share
 
 A world has 27 arms whose losses follow a planted law (search_worlds.py); a run carries luck of 1% and an evaluation
@@ -204,10 +205,14 @@ def main(arguments: list[str]) -> int:
         worlds(number, kinds, METHODS)
     elif part == "optuna":
         worlds(number, kinds, {f"optuna, {name}": by_optuna(name) for name in ("halving", "hyperband")})
+    elif part == "proposals":
+        from bench import search_proposals
+
+        search_proposals.measure(number)
     elif part == "replay":
         replay(tuple(arguments[1:]) or TABLES)
     else:
-        print(f"error: {part} is unknown; worlds, optuna or replay", file=sys.stderr)
+        print(f"error: {part} is unknown; worlds, optuna, proposals or replay", file=sys.stderr)
         return 2
     return 0
 

@@ -84,8 +84,14 @@ def _rung(course: Course, rung: Rung, names: Sequence[str]) -> Entry:
         arms.append(one)
     arms.sort(key=lambda one: one.get("predicted", math.inf))
     scores = {name: {"backtest": s.backtest, "error": s.error} for name, s in found.scores.items()}
-    proposals = [one.to_mapping() for one in rung.proposals]
+    proposals = [_proposal(one.to_mapping(), course, names) for one in rung.proposals]
     return entry | {"predictor": found.predictor, "scores": scores, "arms": arms, "proposals": proposals}
+
+
+def _proposal(one: Entry, course: Course, names: Sequence[str]) -> Entry:
+    """A proposal with the names of the record for those of the laws."""
+    called = {arm.name: name for arm, name in zip(course.arms, names, strict=True)}
+    return one | {key: called.get(one[key], one[key]) for key in ("arm", "nearest")}
 
 
 def _after(rung: Rung, number: int) -> str:
@@ -202,6 +208,9 @@ def said(found: Entry) -> Iterator[str]:
         f"{winner['high']:.4g}], P(best) = {winner['best']:.2f} among those at the top; {found['spent']:.3g} training "
         f"FLOPs, {100 * found['spent'] / found['everything']:.0f}% of everything at the top"
     )
+    arm = next(one for one in found["arms"] if one["name"] == winner["name"])
+    if winner["name"].startswith("theta"):
+        yield f"{winner['name']} is structure=einsum 'structure.theta={arm['theta']}'"
     multiplier = winner["multiplier"]
     if multiplier:
         yield (

@@ -13,6 +13,7 @@ from structlin.launch import local, search
 from structlin.launch.carry_out import run_sweep
 from structlin.launch.reconcile import job_state
 from structlin.launch.slurm import carry_out
+from structlin.launch.slurm.controller import ControllerError
 from structlin.laws import forecasts
 from structlin.runs.job import Job
 from structlin.runs.store import Store
@@ -185,9 +186,13 @@ class Cluster:
 
     def __init__(self, at_once: int) -> None:
         self.at_once, self.submitted = at_once, 0
+        self.silent_at = 0
+        """The call at which the controller does not answer."""
 
     def launch(self, plan, request, name, console) -> int:
         self.submitted += 1
+        if self.submitted == self.silent_at:
+            raise ControllerError("squeue: Unable to contact slurm controller (connect failure)")
         store = Store(request.site.runs)
         pending = [job for job in plan.jobs if not job_state(job, store).is_final]
         for job in pending[: self.at_once]:
@@ -230,11 +235,16 @@ def test_on_a_cluster_each_call_submits_a_rung(
 
 
 def test_with_wait_one_call_goes_to_the_end_and_ends_where_nothing_is_on_its_way(
-    undisturbed: Path, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+    undisturbed: Path,
+    tmp_path: Path,
+    data_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked = cluster_words(tmp_path, data_root, "search.wait=true")
     on_cluster(monkeypatch, 0)
     assert sweep.main(asked) == 1
-    on_cluster(monkeypatch, 4)
+    on_cluster(monkeypatch, 4).silent_at = 2
     assert sweep.main(asked) == 0
+    assert "SLURM does not answer, and is asked again later: squeue" in capsys.readouterr().out
     assert results(tmp_path) == results(undisturbed)

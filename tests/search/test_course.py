@@ -44,6 +44,21 @@ def test_new_arms_join_after_the_first_rung_and_are_explained(whole: tuple[Cours
     assert {one.arm.name for one in now.rungs[0].proposals} == {
         now.arms[n].name for n in now.rungs[1].arms if n in proposed
     }
+    found = record(now)
+    names = {one["name"] for one in found["arms"]}
+    for one in found["rungs"][0]["proposals"]:
+        assert {one["arm"], one["nearest"]} <= names
+
+
+def test_every_arm_has_a_short_name_of_its_own_and_the_record_its_theta(whole: tuple[Course, Planted]) -> None:
+    now, _ = whole
+    arms = record(now)["arms"]
+    assert len({one["name"] for one in arms}) == len(arms)
+    assert max(len(one["name"]) for one in arms) <= 24
+    assert [one["theta"] for one in arms] == [str(arm.theta) for arm in now.arms]
+    sampled = [one for one in arms if one["variant"].startswith("(")]
+    assert sampled
+    assert all(one["name"].startswith("theta2-") and one["variant"].startswith(one["theta"]) for one in sampled)
 
 
 @pytest.mark.parametrize("killed", [0.5, *(pytest.param(at, marks=pytest.mark.long) for at in (0.05, 0.3, 0.75, 0.95))])
