@@ -1,13 +1,13 @@
 """Do proposals find better arms than those asked for? Planted losses over the space of structures, the search as it is.
 
-    python -m bench.search proposals 60      with and without proposals, at the same budget
+    python -m bench.search proposals 60      with proposals, without, and with as many more thetas asked for, at one budget
 
 24 thetas of two and three factors, dense and btt, and all that the surrogate may propose have losses
 L = E + A_s / N^alpha + B_s / D^beta. log A_s and log B_s are each a line and a smooth function over (omega, psi, nu) as
 realised, and a residual of the arm's own: a ``third`` of the variance of each (a line leaves a quarter of it on kept
 GPT-2s, two fifths on kept regressions), or ``all`` of it residual, as on kept pixels, where there is nothing to learn.
 Runs have luck of 1% and exist as soon as the search asks for them; regret is against the best arm asked for, so that it
-may be negative, and against the best of all that may be proposed too.
+may be negative, and against the best of all that may be proposed too; gain is the loss less than without proposals.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from structlin.config.request import SweepRequest
 from structlin.laws.minimum.objective import Array
 from structlin.runs.job import Job
 from structlin.search.arms import Arm, arms_of, place_of
-from structlin.search.course import Course, Seen, course
+from structlin.search.course import ARMS_A_PROPOSAL, Course, Seen, course
 from structlin.search.proposals import candidates
 from structlin.structure import Theta
 
@@ -38,10 +38,16 @@ _WAVES, _LENGTH = 60, 1.5
 
 
 @cache
-def request(*words: str) -> SweepRequest:
+def request(more: int = 0, *words: str) -> SweepRequest:
     """The search; thetas are sampled once."""
-    start = ["grid=search", f"target={TARGET}", f"budget={BUDGET}", f"structure.count={COUNT}", "scale=small"]
+    start = ["grid=search", f"target={TARGET}", f"budget={BUDGET}", f"structure.count={COUNT + more}", "scale=small"]
     return sweep_request([*start, "tracking=journal", *words])
+
+
+def searches() -> dict[str, SweepRequest]:
+    """What is compared."""
+    none, new = "search.proposals=0", (COUNT + 2) // ARMS_A_PROPOSAL
+    return {"with proposals": request(), "without": request(0, none), f"{new} more asked for": request(new, none)}
 
 
 @cache
@@ -122,32 +128,29 @@ class Space:
 
 
 def measure(number: int) -> None:
-    """Regret and share of compute with and without proposals."""
+    """Regret and share of compute of the searches."""
     for kind, shares in SHARES.items():
         began = time.process_time()
-        rows = [_world(Space(shares, seed)) for seed in range(number)]
-        spread = 100 * np.mean([row[0] for row in rows])
-        print(f"residual {kind}: losses of the arms asked for spread by {spread:.2f}% at the target ({number} worlds)")
-        for place, name in enumerate(("with proposals", "without"), start=1):
-            _say(name, np.array([row[place] for row in rows]))
-        gain = np.array([row[2][0] - row[1][0] for row in rows])
-        error = gain.std() / np.sqrt(max(number - 1, 1))
+        spread, found = zip(*(_world(Space(shares, seed)) for seed in range(number)), strict=True)
+        rows = np.array(found)
         print(
-            f"  gain {100 * gain.mean():.2f} ± {100 * error:.2f}% of loss, more in {100 * np.mean(gain > 0):.0f}%, "
-            f"less in {100 * np.mean(gain < 0):.0f}% of worlds ({time.process_time() - began:.0f} CPU s)",
-            flush=True,
+            f"residual {kind}: losses of the arms asked for spread by {100 * np.mean(spread):.2f}% at the target "
+            f"({number} worlds, {time.process_time() - began:.0f} CPU s)"
         )
+        for place, name in enumerate(searches()):
+            _say(name, rows[:, place], rows[:, 1, 0] - rows[:, place, 0])
 
 
-Row = tuple[float, float, float, float]
-"""Regret against the best asked for, and of all; share of compute; whether the chosen arm was proposed."""
+Row = tuple[float, float, float, float, float]
+"""Regret against the best asked for, and of all; share of compute, of the budget; whether a new arm is chosen."""
 
 
-def _world(space: Space) -> tuple[float, Row, Row]:
+def _world(space: Space) -> tuple[float, list[Row]]:
     asked = space.truth(_asked())
     best = min(float(asked.min()), float(space.truth(_possible()).min()))
-    both = [_row(space, course(request(*words), space.read), asked, best) for words in ((), ("search.proposals=0",))]
-    return float(np.std(np.log(asked))), both[0], both[1]
+    return float(np.std(np.log(asked))), [
+        _row(space, course(one, space.read), asked, best) for one in searches().values()
+    ]
 
 
 def _row(space: Space, now: Course, asked: Array, best: float) -> Row:
@@ -155,13 +158,19 @@ def _row(space: Space, now: Course, asked: Array, best: float) -> Row:
     arm = now.arms[now.winner]
     loss = float(space.truth([arm])[0])
     everything = now.everything * len(asked) / len(now.arms)
-    return loss / float(asked.min()) - 1, loss / best - 1, now.spent / everything, float(arm.origin == "proposed")
+    regret, all_of = loss / float(asked.min()) - 1, loss / best - 1
+    known = {one.name for one in _asked()}
+    return regret, all_of, now.spent / everything, now.spent / BUDGET, float(arm.name not in known)
 
 
-def _say(name: str, rows: Array) -> None:
-    regret, all_of, share, proposed = 100 * rows.T
+def _say(name: str, rows: Array, gain: Array) -> None:
+    regret, all_of, share, spent, new = 100 * rows.T
+    gain = 100 * gain
+    error = gain.std() / np.sqrt(max(len(gain) - 1, 1))
     print(
-        f"  {name:<16}regret {np.median(regret):.2f}% (mean {regret.mean():.2f}, 9 of 10 below "
-        f"{np.quantile(regret, 0.9):.2f}), against all {np.median(all_of):.2f}% (mean {all_of.mean():.2f}), "
-        f"a proposed arm chosen {proposed.mean():.0f}%, share {np.median(share):.1f}%"
+        f"  {name:<17}regret {np.median(regret):.2f}% (mean {regret.mean():.2f}, 9 of 10 below "
+        f"{np.quantile(regret, 0.9):.2f}), against all mean {all_of.mean():.2f}%, gain {gain.mean():.2f} ± {error:.2f}%, "
+        f"more in {100 * np.mean(gain > 0):.0f}% and less in {100 * np.mean(gain < 0):.0f}% of worlds, a new arm chosen "
+        f"{new.mean():.0f}%, share {np.median(share):.1f}%, {spent.mean():.0f}% of the budget",
+        flush=True,
     )

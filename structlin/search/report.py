@@ -153,11 +153,27 @@ def bill(course: Course) -> Iterator[str]:
             f"{rung['training_flops']:.3g} FLOPs; those of rung {rung['rung'] - 1} that may still be best, and dense"
             + ("; new ones among them" if rung["rung"] == 1 and course.search.sampled else "")
         )
+    if caution := _in_warmup(course):
+        yield caution
     for name in found["passed_over"]:
         yield f"passed over: {name}, which no width of the first rung can have"
     yield (
         f"all rungs: about {found['total']:.3g} training FLOPs; everything at the top: {found['everything']:.3g} "
         f"({100 * found['share']:.0f}% of it); target {found['target'] / course.steps.top:.3g} times the last rung"
+    )
+
+
+def _in_warmup(course: Course) -> str:
+    """That runs of the rung to be trained end before their warm-up does; empty where none do."""
+    rung = course.underway
+    jobs = [] if rung is None else rung.jobs
+    short = [job for job in jobs if job.evaluations[-1] <= job.science.schedule.warmup_steps]
+    if rung is None or not short:
+        return ""
+    return (
+        f"caution: rung {rung.number}: {len(short)} of {counted(len(jobs), 'run')} end within their warm-up of "
+        f"{short[0].science.schedule.warmup_steps} steps and say little of what comes later; a larger target or "
+        "budget, or fewer rungs (search.rungs=2)"
     )
 
 

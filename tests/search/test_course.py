@@ -152,6 +152,12 @@ def test_the_bill_names_rungs_arms_and_everything_at_the_top() -> None:
     assert now.total <= now.budget
 
 
+def test_runs_that_end_within_their_warm_up_are_said() -> None:
+    short = course(request("target=1e9", "structure.count=4"), Planted().read)
+    assert any("caution: rung 0: 6 of 6 runs end within their warm-up of 100 steps" in line for line in bill(short))
+    assert not any("caution" in line for line in bill(course(request(), Planted().read)))
+
+
 def test_the_end_is_said_with_p_multiplier_and_share(whole: tuple[Course, Planted]) -> None:
     now, _ = whole
     lines = list(said(record(now)))
