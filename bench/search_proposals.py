@@ -1,6 +1,6 @@
 """Do proposals find better arms than those asked for? Planted losses over the space of structures, the search as it is.
 
-    python -m bench.search proposals 60      with proposals, without, and with as many more thetas asked for, at one budget
+    python -m bench.search proposals 60      with proposals, without, and with as many more thetas asked for
 
 24 thetas of two and three factors, dense and btt, and all that the surrogate may propose have losses
 L = E + A_s / N^alpha + B_s / D^beta. log A_s and log B_s are each a line and a smooth function over (omega, psi, nu) as
@@ -169,8 +169,8 @@ def _say(name: str, rows: Array, gain: Array) -> None:
     error = gain.std() / np.sqrt(max(len(gain) - 1, 1))
     print(
         f"  {name:<17}regret {np.median(regret):.2f}% (mean {regret.mean():.2f}, 9 of 10 below "
-        f"{np.quantile(regret, 0.9):.2f}), against all mean {all_of.mean():.2f}%, gain {gain.mean():.2f} ± {error:.2f}%, "
-        f"more in {100 * np.mean(gain > 0):.0f}% and less in {100 * np.mean(gain < 0):.0f}% of worlds, a new arm chosen "
+        f"{np.quantile(regret, 0.9):.2f}), against all mean {all_of.mean():.2f}%, gain {gain.mean():.2f} ± {error:.2f}% "
+        f"(more in {100 * np.mean(gain > 0):.0f}%, less in {100 * np.mean(gain < 0):.0f}% of worlds), a new arm chosen in "
         f"{new.mean():.0f}%, share {np.median(share):.1f}%, {spent.mean():.0f}% of the budget",
         flush=True,
     )
