@@ -169,8 +169,8 @@ def _say(name: str, rows: Array, gain: Array) -> None:
     error = gain.std() / np.sqrt(max(len(gain) - 1, 1))
     print(
         f"  {name:<17}regret {np.median(regret):.2f}% (mean {regret.mean():.2f}, 9 of 10 below "
-        f"{np.quantile(regret, 0.9):.2f}), against all mean {all_of.mean():.2f}%, gain {gain.mean():.2f} ± {error:.2f}% "
-        f"(more in {100 * np.mean(gain > 0):.0f}%, less in {100 * np.mean(gain < 0):.0f}% of worlds), a new arm chosen in "
-        f"{new.mean():.0f}%, share {np.median(share):.1f}%, {spent.mean():.0f}% of the budget",
+        f"{np.quantile(regret, 0.9):.2f}), against all mean {all_of.mean():.2f}%, gain {gain.mean():.2f} ± "
+        f"{error:.2f}% (more in {100 * np.mean(gain > 0):.0f}%, less in {100 * np.mean(gain < 0):.0f}% of worlds), a "
+        f"new arm chosen in {new.mean():.0f}%, share {np.median(share):.1f}%, {spent.mean():.0f}% of the budget",
         flush=True,
     )
