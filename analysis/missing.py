@@ -21,6 +21,7 @@ NEEDED = {
         (study, "paper"): " data.path=/where/cifar-10-python.tar.gz"
         for study in ("cifar", "xi", "feature_updates", "rate_landscape")
     },
+    **{(study, "paper"): " data.path=/where/imagenet" for study in ("imagenet", "weight_norm")},
 }
 """What a user has to add to a study."""
 
