@@ -334,8 +334,9 @@ def make_result(job: Job, folder: RunFolder, costs: Ledger, state: str) -> dict[
             "val_loss": row["val_loss"],
             **measures.of_row(row),
             **({"in_guide": True} if row.get("in_guide") else {}),
+            **({"rank_share": row["rank_share"]} if "rank_share" in row else {}),
         }
-        for row in folder.journal.evaluations()
+        for row in folder.journal.rank_evaluations()
     ]
     step = evaluations[-1]["step"] if evaluations else 0
     tokens = step * job.science.optim.batch_tokens
