@@ -157,6 +157,11 @@ class RunFolder:
         result = self.result()
         return result is not None and {row["step"] for row in result["evaluations"]}.issuperset(evaluations)
 
+    def lacks(self, needed: Iterable[int]) -> list[int]:
+        """Those of some steps that have no checkpoint; nothing is looked at for none."""
+        wanted = list(needed)
+        return [step for step in wanted if step not in self.checkpoints] if wanted else []
+
     def published(self) -> list[Row] | None:
         """Step, tokens and loss of every evaluation where all are published, so that no journal need be read.
 

@@ -113,8 +113,8 @@ CHANGED: dict[str, Any] = {
     "schema": None,
     "numerics": 2,
 }
-"""None: a field with one legal value here (of a teacher: tests/data; of a guide, a start, nested ranks: tests/training; of images:
-below), or no part of the identity."""
+"""None: a field with one legal value here (of a teacher: tests/data; of guides, starts, nested ranks: tests/training;
+of images: below), or no part of the identity."""
 
 
 def science() -> Science:
