@@ -68,7 +68,7 @@ def at_share(variant: str, share: Fraction) -> str:
 
 
 def _spelled(words: Iterable[str]) -> str:
-    shares = sorted({_share(word) for word in words})
+    shares = sorted({share_of(word) for word in words})
     if not shares:
         raise UserError(f"nested.menu = [] names no share of a rank; {WAY_OUT}")
     said = ",".join(map(str, shares))
@@ -79,11 +79,12 @@ def _spelled(words: Iterable[str]) -> str:
     return said
 
 
-def _share(word: str) -> Fraction:
+def share_of(word: str, key: str = "nested.menu", way_out: str = WAY_OUT) -> Fraction:
+    """A share as typed: 1/4, .25 or 1. UserError for what is none."""
     try:
         share = Fraction(re.sub(r"\s", "", word)) if re.fullmatch(_SHARE, word) else Fraction(0)
     except ZeroDivisionError:
         share = Fraction(0)
     if not 0 < share <= 1:
-        raise UserError(f"nested.menu: {word.strip() or 'an empty place'} is no share of a rank in (0, 1]; {WAY_OUT}")
+        raise UserError(f"{key}: {word.strip() or 'an empty place'} is no share of a rank in (0, 1]; {way_out}")
     return share
