@@ -43,8 +43,8 @@ class Part:
         return [line for line in text.split(b"\n") if line and not line.isspace()]
 
 
-OF_RANKS = "eval@"
-"""How the kind of a row begins that evaluates a share of the ranks: eval@1/8."""
+OF_RANKS = "eval_"
+"""How the kind of a row begins that evaluates a share of the ranks: eval_1_8, a name for trackers too."""
 
 
 class MergedJournal:

@@ -201,7 +201,7 @@ class Trainer:
             more = {**more, "rank_share": float(share)}
         found = evaluated(self.task, self._forward, self.device, self.world)
         self._check(found["val_loss"])
-        kind = "eval" if share == 1 else f"{OF_RANKS}{share}"
+        kind = "eval" if share == 1 else OF_RANKS + str(share).replace("/", "_")
         self._record(kind, **found, **more, seconds=time.monotonic() - began)
 
     def _log(self, loss: Tensor, norm: Tensor) -> None:

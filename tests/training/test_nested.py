@@ -27,6 +27,7 @@ from structlin.nn.linear import EinsumLinear, LinearOptions, make_linear
 from structlin.nn.nested import take_share
 from structlin.planning.grid import plan_sweep
 from structlin.runs.table import load
+from structlin.runs.tracking.payload import payload
 from structlin.structure import Theta, plan_linear, theta_of
 from structlin.structure.families import output_order_of
 from structlin.structure.plan import plan_theta
@@ -145,6 +146,11 @@ def test_every_share_is_evaluated_as_the_model_that_it_is(tmp_path: Path, data_r
     assert [(row["step"], row["rank_share"]) for row in rows] == [
         (step, float(share)) for step in (5, LAST) for share in menu_of(MENU)
     ]
+    seen = [row for row in folder.journal.rows() if row["step"] == LAST and "rank_share" in row]
+    assert {row["kind"]: row["rank_share"] for row in seen} == {
+        "eval_1_8": 0.125, "eval_1_4": 0.25, "eval_1_2": 0.5, "eval": 1.0,
+    }  # fmt: skip
+    assert payload(seen[0], science)["over_tokens/eval_1_8_loss"] == seen[0]["val_loss"]
     plain = replace(science, nested="none")
     task = open_task(plain, data_root)
     model = task.build_model()
