@@ -45,7 +45,7 @@ COLUMNS = (
 NEWER = (
     "logged_flops", "epochs", "train_tokens", "unigram_loss", "bigram_loss", "xi", "val_error", "train_loss",
     "train_error", "clean_loss", "clean_error", "feature_update", "decode_ms_1", "decode_ms_16", "in_guide",
-    "inherited_flops",
+    "inherited_flops", "rank_share",
 )  # fmt: skip
 """Columns that tables kept before them lack."""
 ORIGIN = {"machine": "machine", "device": "device_name", "torch": "torch_version", "python": "python",

@@ -1,7 +1,8 @@
 """How much compute has a run taken after so many updates? Training FLOPs, exact: six per forward MAC and token.
 
 All that plans, bills, records or draws compute asks here; nothing else multiplies sizes, tokens and steps. C = 6 N D
-holds for most runs, but not while dense matrices guide factors (anatomy/guide.py).
+holds for most runs, but not while dense matrices guide factors (anatomy/guide.py), nor where layers compute with a part
+of their ranks (anatomy/nested.py).
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from collections.abc import Callable
 
 from structlin.anatomy.guide import guide_macs_until, guide_steps
 from structlin.anatomy.ledger import FLOPS_PER_MAC, ledger
+from structlin.anatomy.nested import idle_macs_until, most_idle_macs
 from structlin.config.science import Science
 
 
 def flops_until(science: Science, step: int) -> int:
     """Training FLOPs of the first ``step`` updates, and of all that its first weights have cost."""
     extra = guide_macs_until(science, step) if science.guide.kind != "none" else 0
+    if science.nested != "none":
+        extra -= idle_macs_until(science, step)
     own = step_flops(science) * step + FLOPS_PER_MAC["training"] * extra * science.optim.batch_tokens
     return inherited_flops(science) + own
 
@@ -32,7 +36,7 @@ def flops_between(science: Science, first: int, last: int) -> int:
 
 
 def step_flops(science: Science) -> int:
-    """Training FLOPs of one update of the model alone, without what guides it."""
+    """Training FLOPs of one update of the model alone, at its whole rank and without what guides it."""
     return FLOPS_PER_MAC["training"] * ledger(science).macs_per_token * science.optim.batch_tokens
 
 
@@ -43,7 +47,7 @@ def flops_at(science: Science, tokens: int) -> int:
 
 def is_even(science: Science) -> bool:
     """Whether every update costs alike, so that C = 6 N D."""
-    return science.guide.kind == "none" and science.start.parent is None
+    return science.guide.kind == "none" and science.start.parent is None and science.nested == "none"
 
 
 def batch_number(science: Science, step: int) -> int:
@@ -73,7 +77,8 @@ def steps_for_flops(run: Callable[[int], Science], training_flops: float) -> int
     one = run(1)
     if is_even(one):
         return round(training_flops / step_flops(one))
-    return _inverse(lambda steps: flops_until(run(steps), steps), training_flops, step_flops(one))
+    idle = FLOPS_PER_MAC["training"] * most_idle_macs(one) * one.optim.batch_tokens
+    return _inverse(lambda steps: flops_until(run(steps), steps), training_flops, step_flops(one) - idle)
 
 
 def _inverse(cost: Callable[[int], int], budget: float, slope: int) -> int:

@@ -9,13 +9,13 @@ on every rank and in every part of a batch; ours is a hash of seed, layer and st
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 
+from structlin.anatomy.draws import drawn
 from structlin.anatomy.kinds import anatomy
 from structlin.anatomy.ledger import alike, ledger
 from structlin.anatomy.shapes import LinearShape
@@ -80,7 +80,7 @@ def guides_at(science: Science, step: int) -> dict[str, bool]:
     if science.guide.kind != "stochastic":
         return dict.fromkeys(names, share > 0)
     at = np.array([step], dtype=np.uint64)
-    return {name: bool(_draws(science.seed, name, at)[0] < share) for name in names}
+    return {name: bool(drawn("guide", science.seed, name, at)[0] < share) for name in names}
 
 
 def guide_macs_until(science: Science, step: int) -> int:
@@ -100,22 +100,11 @@ def _drawn_macs(seed: int, costs: tuple[tuple[str, int], ...], last: int) -> np.
     """Forward MACs per token of the dense branches drawn in the first 1, 2, ... of ``last`` guided updates."""
     steps = np.arange(last, dtype=np.uint64)
     shares = np.array([_share(step, last) for step in range(last)])
-    drawn = np.zeros(last, dtype=np.int64)
+    found = np.zeros(last, dtype=np.int64)
     for name, macs in costs:
-        drawn += macs * (_draws(seed, name, steps) < shares)
-    return np.cumsum(drawn)
+        found += macs * (drawn("guide", seed, name, steps) < shares)
+    return np.cumsum(found)
 
 
 def _share(step: int, last: int) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * step / last))
-
-
-def _draws(seed: int, name: str, steps: np.ndarray) -> np.ndarray:
-    """Uniform numbers in [0, 1): outputs of SplitMix64 (Steele et al. 2014) from a start of seed and name."""
-    start = int.from_bytes(hashlib.sha256(f"guide {seed} {name}".encode()).digest()[:8], "big")
-    with np.errstate(over="ignore"):
-        z = np.uint64(start) + (steps + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(11)) * 2.0**-53

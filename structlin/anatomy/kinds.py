@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, lru_cache
@@ -9,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from structlin.anatomy.shapes import Anatomy, realised_sizes
+from structlin.config.nested import menu_of
 from structlin.config.ranks import ranks_of
 from structlin.config.science import Science
 from structlin.errors import UserError, suggest
@@ -16,10 +18,34 @@ from structlin.structure import Theta
 
 
 def anatomy(science: Science) -> Anatomy:
-    """The anatomy of a run's model. UserError where structure.ranks does not fit it."""
+    """The anatomy of a run's model. UserError where structure.ranks or nested.menu does not fit it."""
     found = _of(science.model.ANATOMY)(science, science.model)
     _check_ranks(science, found)
+    if science.nested != "none":
+        _check_nested(science, found)
     return found
+
+
+def _check_nested(science: Science, body: Anatomy) -> None:
+    """Every share of the menu is a whole rank of every linear that has one."""
+    menu = menu_of(science.nested)
+    ranks = {shape.name: shape.sizes.r for shape in body.linears if not shape.plan.dense}
+    if not ranks:
+        raise UserError(
+            f"nested.menu nests ranks, and no linear that model.structured = {list(science.model.structured)} names "
+            "has one; use nested.menu=none"
+        )
+    for name, rank in ranks.items():
+        for share in menu:
+            if (share * rank).denominator == 1:
+                continue
+            least = math.lcm(*(one.denominator for one in menu))
+            fits = [str(one) for one in menu if all((one * other).denominator == 1 for other in ranks.values())]
+            way = f"a menu that fits is nested.menu=[{','.join(fits)}], and ranks" if len(fits) > 1 else "ranks"
+            raise UserError(
+                f"nested.menu: {share} of rank {rank}, which {name} has at d_model = {science.model.d_model}, is no "
+                f"whole rank; {way} that {least} divides fit this one (structure.rank={least})"
+            )
 
 
 def _check_ranks(science: Science, body: Anatomy) -> None:

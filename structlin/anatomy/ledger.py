@@ -21,11 +21,12 @@ norm. Source: method of arXiv 2410.02117, appendix, and the counts of its code.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache
 
 from structlin.anatomy.experts import kept_by_experts
 from structlin.anatomy.kinds import anatomy
-from structlin.anatomy.shapes import Anatomy, LinearShape
+from structlin.anatomy.shapes import Anatomy, LinearShape, at_rank
 from structlin.config.guide import GuideConfig
 from structlin.config.optim import OptimConfig, ScheduleConfig
 from structlin.config.science import EvaluationConfig, Science, StartConfig
@@ -107,6 +108,11 @@ def ledger(science: Science) -> Ledger:
     return _ledger(alike(science))
 
 
+def ledger_at(science: Science, share: Fraction) -> Ledger:
+    """The ledger of a run's model at a share of its ranks (nested.menu)."""
+    return _ledger(alike(science), share)
+
+
 def alike(science: Science) -> Science:
     """The one Science for all runs of a model and a batch, of any seed, rate, length, guide and start."""
     return replace(
@@ -121,8 +127,8 @@ def alike(science: Science) -> Science:
 
 
 @lru_cache(maxsize=4096)
-def _ledger(science: Science) -> Ledger:
-    body = anatomy(science)
+def _ledger(science: Science, share: Fraction = Fraction(1)) -> Ledger:
+    body = at_rank(anatomy(science), share)
     params_by_linear = {shape.name: shape.params for shape in body.linears}
     macs_by_linear = {shape.name: shape.uses * shape.active_experts * shape.plan.macs for shape in body.linears}
     routing = sum(router.d_in * router.num_experts for router in body.routers)

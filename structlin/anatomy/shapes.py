@@ -7,7 +7,8 @@ there is. ``anatomy(science)`` asks the kind of model: anatomy/gpt2.py, anatomy/
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from structlin.config.ranks import ranks_of
 from structlin.config.science import DENSE, Science
@@ -103,6 +104,23 @@ class Anatomy:
     routers: tuple[RouterShape, ...] = ()
     positions: int = 1
     """Rows that the residual stream has of a token: of an image, its patches and the class token."""
+
+
+def at_rank(body: Anatomy, share: Fraction) -> Anatomy:
+    """The same of which every linear of two factors has a share of its rank alone, contracted as it is now."""
+    if share == 1:
+        return body
+    return replace(body, linears=tuple(_at_rank(shape, share) for shape in body.linears))
+
+
+def _at_rank(shape: LinearShape, share: Fraction) -> LinearShape:
+    plan, sizes = shape.plan, shape.plan.sizes
+    if sizes.num_factors != 2:
+        return shape
+    fewer = sizes.of_rank(int(sizes.r * share))
+    return replace(
+        shape, plan=replace(plan, sizes=fewer, factors=tuple(replace(one, sizes=fewer) for one in plan.factors))
+    )
 
 
 def realised_sizes(linears: Iterable[LinearShape], theta: Theta) -> dict[str, dict[str, list[float]]]:

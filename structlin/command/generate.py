@@ -10,6 +10,8 @@ Keys:
   top_k         of so many likeliest alone; 0: of all (0)
   seed          of its choices (0)
   step          of the checkpoint; newest: the last there is (newest)
+  rank_share    share of the ranks that writes, the leading ones, as 1/4: one of those that the run was trained at
+                (nested.menu) (1)
   runs          the store (runs)
   data.root     where vocabularies are kept: gpt2's, and those of tokenizers' files (data)
   device        auto, cpu or cuda (auto)
@@ -24,9 +26,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from structlin.command.trained import NEWEST, found, loaded
+from structlin.config.nested import at_share, menu_of, share_of
 from structlin.config.placement import Placement
 from structlin.config.science import Science
 from structlin.data import vocab_size
@@ -40,6 +44,7 @@ DEFAULTS = {
     "top_k": "0",
     "seed": "0",
     "step": NEWEST,
+    "rank_share": "1",
     "runs": "runs",
     "data.root": "data",
     "device": "auto",
@@ -71,6 +76,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"merged={values['merged']} is unknown; {suggest(values['merged'], MERGED)}")
     folder = found(Path(values["runs"]).expanduser(), values["run"])
     science = folder.science()
+    share = _share(values["rank_share"], science)
     text = text_of(science, Path(values["data.root"]).expanduser())
     prompt = _prompt(values["prompt"])
     ids = text.ids(prompt)
@@ -80,6 +86,7 @@ def main(arguments: list[str]) -> int:
     from structlin.models.decoding import Decoder, continued
     from structlin.models.gpt2 import GPT2
     from structlin.nn.merged import ALWAYS, merge
+    from structlin.nn.nested import take_share
     from structlin.tasks.shared import autocast
     from structlin.training.device import pick_device, settle
 
@@ -88,10 +95,11 @@ def main(arguments: list[str]) -> int:
     settle(device, placement, science)
     model, step = loaded(folder, science, values["step"])
     assert isinstance(model, GPT2), "what writes text is a GPT-2"
+    take_share(model, share)
     generator = torch.Generator().manual_seed(whole_number("seed", values["seed"], 0))
     decoder = Decoder(model.to(device))
     start = torch.tensor(ids)
-    name = f"{science.variant} d{science.model.d_model} seed {science.seed}"
+    name = f"{at_share(science.variant, share)} d{science.model.d_model} seed {science.seed}"
     print(f"{name} at step {step:,}, context {decoder.context}", file=sys.stderr)
     with autocast(science, device):
         if values["merged"] != "false":
@@ -155,6 +163,16 @@ def _prompt(text: str) -> str:
     if not text:
         raise UserError("prompt is empty; a model goes on with something: leave the key out for a newline")
     return text
+
+
+def _share(text: str, science: Science) -> Fraction:
+    """A share of the ranks that the run was trained at. UserError for another."""
+    menu = menu_of(science.nested)
+    share = share_of(text, "rank_share", "write it such as 1/4")
+    if share not in menu:
+        shares = "|".join(map(str, menu))
+        raise UserError(f"rank_share = {text}, but the run was trained at rank_share={shares} of its rank alone")
+    return share
 
 
 def _temperature(text: str) -> float:

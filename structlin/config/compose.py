@@ -37,8 +37,9 @@ NAMED = "named"
 
 def composed_configs(root: str, arguments: Sequence[str]) -> Iterator[dict[str, Any]]:
     """One plain config per combination of the axes, groups composed by Hydra, values set on a copy."""
-    # start=runs/ID@STEP is one key of a group that has others.
+    # start=runs/ID@STEP is one key of a group that has others; nested=[1/2,1] is what its only key says.
     arguments = [re.sub(r"^start=", "start.run=", argument) for argument in arguments]
+    arguments = [re.sub(r"^nested=", "nested.menu=", argument) for argument in arguments]
     parsed = _parse([_protect(argument) for argument in arguments])
     _check_names(root, parsed)
     fixed = [word for override in parsed if not override.is_sweep_override() for word in _words(override)]

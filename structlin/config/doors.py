@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from structlin.config import structured_ffn
+from structlin.config import nested, structured_ffn
 from structlin.config.arms import blamed, is_search, search_lines
 from structlin.config.checks import LARGEST
 from structlin.config.compose import composed_configs, group_options, schedule_of
@@ -163,6 +163,7 @@ def _beside_dense(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for config in configs:
             if config["structure"]["name"] == "dense":
                 config["structure"].update(dict.fromkeys(("theta", "rho", *ARGUMENTS)), ranks=NONE)
+                config["nested"]["menu"] = nested.NONE
     return configs
 
 
@@ -249,6 +250,7 @@ def _templates(
                 "structure": structure,
                 "moe": config["moe"],
                 "guide": config["guide"],
+                "nested": nested.of_words(config["nested"]["menu"], config["nested"]["draw"]),
                 "model": model,
                 "data": data,
                 "optim": config["optim"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from structlin.config import nested as nesting
 from structlin.config.checks import at_least, one_of
 from structlin.config.guide import GuideConfig
 from structlin.config.model import ALL_BLOCKS, MODELS, Gpt2Config, ModelConfig
@@ -111,7 +112,7 @@ class Science:
     guide: GuideConfig = field(default_factory=GuideConfig)
     start: StartConfig = field(default_factory=StartConfig)
     nested: str = "none"
-    """Ranks that one run is trained at; none: theta's alone."""
+    """Shares of the rank that one run is trained at, as text (config/nested.py); none: the whole rank alone."""
     schema: int = SCHEMA
     numerics: int = 0
     """Of the code that trains it; 0: today's."""
@@ -125,9 +126,10 @@ class Science:
             able = "|".join(name for name, model in MODELS.items() if kind in model.LEARNS)
             raise UserError(f"task = {self.task} is learned by model={able}, not {self.model.name}")
         self._check_data()
-        one_of("nested", self.nested, ("none",))
+        object.__setattr__(self, "nested", nesting.canonical(self.nested))
         self._check_mixture()
         self._check_guide()
+        self._check_nested()
         if not 0 <= self.seed < MOST_SEED:
             raise UserError(f"seed = {self.seed} must lie in [0, {MOST_SEED})")
         if self.optim.batch_tokens % self.model.context:
@@ -221,6 +223,23 @@ class Science:
                 "moe=none"
             )
 
+    def _check_nested(self) -> None:
+        """Ranks are nested of two factors, and of nothing that computes beside them or in their stead."""
+        if self.nested == nesting.NONE:
+            return
+        what, way = "", ""
+        if self.moe.kind != "none":
+            what, way = f"moe = {self.moe.kind}: experts are trained at their whole rank", "moe=none"
+        elif self.guide.kind != "none":
+            what, way = f"guide = {self.guide.kind}: a guide stands beside the whole rank", "guide=none"
+        elif self.structure.is_dense and self.structure.ranks == "none":
+            what, way = "structure dense, which has no ranks", "a structure of two factors, as structure=low_rank"
+        elif self.structure.num_factors > 2:
+            count = self.structure.num_factors
+            what, way = f"structure {self.structure.name} of {count} factors", "a structure of two factors"
+        if what:
+            raise UserError(f"nested.menu = [{self.nested}] and {what}; use {way}, or nested.menu=none")
+
     @property
     def structure_is_idle(self) -> bool:
         """Whether experts replace the structure in every linear that would take it; it then is dense by convention."""
@@ -258,6 +277,8 @@ class Science:
             options.append(self.optim.rate_rule)
         if self.guide.kind != "none":
             options.append(self.guide.label)
+        if self.nested != nesting.NONE:
+            options.append(nesting.label(self.nested))
         mixture = [] if self.moe.kind == "none" else [self.moe.label]
         structure = [] if mixture and self.structure.name == "dense" else [self.structure.name]
         # A dense layer has no cap, no order and one rate by both rules: none of these options makes it another.

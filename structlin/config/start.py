@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from structlin.config.identity import science_from
+from structlin.config.nested import NONE
 from structlin.config.science import Science, StartConfig
 from structlin.config.structure import StructureConfig
 from structlin.errors import UserError
@@ -47,8 +48,8 @@ def started(science: Science, start: Mapping[str, Any], runs: Path) -> Science:
             f"start.structure={structure} is trained for start.share=.5 of all FLOPs, or for start.steps=1000; "
             f"{'give one' if given else 'say which'}"
         )
-    parent = replace(science, structure=_structure(str(structure), science))
-    if parent.structure == science.structure:
+    parent = replace(science, structure=_structure(str(structure), science), nested=NONE)
+    if (parent.structure, parent.nested) == (science.structure, science.nested):
         # What goes on as it was is no other run: it stands beside those that change.
         return science
     check_conversion(parent, science)

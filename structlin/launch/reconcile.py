@@ -1,7 +1,8 @@
 """What is still to be trained? Wanted minus done: the run folders of the store are the truth.
 
 The published result is read first: a job whose evaluations all stand in it is done, whatever else its folder holds,
-and nothing more of it is read. So a store of thousands of finished runs is reconciled in seconds.
+and nothing more of it is read. So a store of thousands of finished runs is reconciled in seconds. One exception: a run
+that others are still to start from is done only with the checkpoints that they begin with.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+from structlin.config.identity import run_id
 from structlin.errors import UserError
 from structlin.host.code import is_mixed
 from structlin.host.passed_over import pass_over
 from structlin.runs.finished import Finished
+from structlin.runs.job import Job
 from structlin.runs.store import RunFolder, Store
 
 
@@ -62,8 +65,26 @@ class JobState(Generic[W]):
 
 
 def reconcile(jobs: Iterable[W], store: Store) -> list[JobState[W]]:
-    """The state of every job, by what its files hold: for whoever decides by it what to train."""
-    return [job_state(job, store) for job in jobs]
+    """The state of every job, by what its files hold: for whoever decides by it what to train.
+
+    A run that was trained before without the checkpoint at which another one of them is to begin is not done.
+    """
+    states: list[JobState[W]] = []
+    needed: dict[str, set[int]] = {}
+    # Parents stand before what starts from them: from the end on, what is missing asks for its beginning.
+    for job in reversed(list(jobs)):
+        if isinstance(job, Job) and (steps := needed.get(job.run_id)):
+            job = replace(job, needed=tuple(sorted(steps)))
+        state = job_state(job, store)
+        if isinstance(job, Job) and (parent := job.science.start.parent) and _is_to_begin(state):
+            needed.setdefault(run_id(parent), set()).add(job.science.start.step)
+        states.append(state)
+    return states[::-1]
+
+
+def _is_to_begin(state: JobState[Any]) -> bool:
+    """Whether a run is wanted that has not even its first weights yet."""
+    return not state.is_final and not state.folder.checkpoints
 
 
 def look_over(jobs: Iterable[W], store: Store) -> list[JobState[W]]:
@@ -115,12 +136,16 @@ def _state(job: W, folder: RunFolder, seen: RunFolder) -> JobState[W]:
     """``seen`` is the folder as it is at this moment."""
     if not seen.exists():
         return JobState(job, folder, "missing", 0)
+    lacking = folder.lacks(job.needed) if isinstance(job, Job) else []
     if seen.has_published(job.evaluations):
-        return JobState(job, folder, "done", job.target_step)
+        if not lacking:
+            return JobState(job, folder, "done", job.target_step)
+        return JobState(job, folder, "missing", max((s for s in folder.checkpoints if s < min(lacking)), default=0))
     published = seen.published()
     evaluated = {row["step"] for row in (seen.journal.evaluations() if published is None else published)}
     status = seen.status()
-    if status["state"] == "running" and evaluated.issuperset(job.evaluations) and _goes_beyond(status, job):
+    is_past = evaluated.issuperset(job.evaluations) and not lacking
+    if status["state"] == "running" and is_past and _goes_beyond(status, job):
         return JobState(job, folder, "done", job.target_step)
     # "done" was said of fewer evaluations than are wanted now, or its result is not published yet.
     state = "missing" if status["state"] == "done" else status["state"]

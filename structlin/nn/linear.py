@@ -20,6 +20,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
@@ -216,6 +217,15 @@ class EinsumLinear(Linear):
         super().__init__(plan, options)
         self._order = tuple(factor.name for factor in plan.factors)
         self._reordered = (plan.sizes.f, plan.sizes.e, plan.sizes.d) if plan.output_order == "efd" else None
+        self.leading: int | None = None
+        """Of its ranks so many compute, the first ones; None: all."""
+
+    def take_ranks(self, share: Fraction) -> None:
+        """Compute with the first ranks alone, this share of all. ValueError where that is no whole number."""
+        ranks = share * self.sizes.r
+        if ranks.denominator != 1 or not 0 < ranks <= self.sizes.r:
+            raise ValueError(f"{share} of rank {self.sizes.r} is no whole rank")
+        self.leading = None if share == 1 else int(ranks)
 
     def _shapes(self) -> Sequence[tuple[int, ...]]:
         shape_A, shape_B = product_shapes(self.plan)
@@ -225,6 +235,8 @@ class EinsumLinear(Linear):
         """x (..., d_in), or its GELU, -> (..., d_out)."""
         x_TG = fit_features(x.reshape(-1, self.d_in), self.used_in)
         first, second = (self.factor(name) for name in self._order)
+        if self.leading is not None:
+            first, second = first[:, : self.leading].contiguous(), second[..., : self.leading].contiguous()
         y_TF = structured_product(x_TG, first, second, self._order[0] == "A", gelu)
         if self._reordered is not None:
             y_TF = y_TF.reshape(-1, *self._reordered).transpose(1, 2).reshape(-1, self.used_out)

@@ -106,6 +106,10 @@ class Bill:
     """By the measured speeds, divided over the workers; None where a shape is not measured."""
     guessed_seconds: float | None = None
     """The same with guesses where nothing was measured; None where all is measured, or nothing can be guessed."""
+    num_runs: int = 0
+    """Trajectories of the plan."""
+    num_beginnings: int = 0
+    """Those of them that hold no cell: others start from them."""
 
     @property
     def num_flagged(self) -> int:
@@ -133,7 +137,11 @@ def make_bill(plan: Plan, site: Site, workers: int, pending: Sequence[Job] | Non
         _guess(science, count, site) if s is None else s for (science, count), s in zip(steps, seconds, strict=True)
     ]
     total, guessed = _sum(seconds, workers), _sum(guesses, workers)
-    return Bill(lines, total_flops, recomputed_flops, total, guessed if total is None else None)
+    of_cells = {run_id(cell.science) for cell in plan.cells}
+    beginnings = len(planned - of_cells)
+    return Bill(
+        lines, total_flops, recomputed_flops, total, guessed if total is None else None, len(planned), beginnings
+    )
 
 
 def _sum(seconds: Sequence[float | None], workers: int) -> float | None:
@@ -251,10 +259,10 @@ def show(bill: Bill, console: Console) -> None:
 
 def total_said(bill: Bill) -> str:
     """How many cells and runs, what they cost, and how long they take."""
-    runs = len({run_id(line.cell.science) for line in bill.lines})
+    others = f", {bill.num_beginnings} of them for others to start from" if bill.num_beginnings else ""
     return (
-        f"{counted(len(bill.lines), 'cell')} on {counted(runs, 'run')}: {bill.total_flops:.3g} training FLOPs, "
-        f"{_time(bill.total_seconds, bill.guessed_seconds)}"
+        f"{counted(len(bill.lines), 'cell')} on {counted(bill.num_runs, 'run')}{others}: {bill.total_flops:.3g} "
+        f"training FLOPs, {_time(bill.total_seconds, bill.guessed_seconds)}"
     )
 
 

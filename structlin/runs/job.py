@@ -20,6 +20,8 @@ class Job:
     """Steps of evaluation, rising; the last is the end."""
     checkpoints: tuple[int, ...] = ()
     """Steps whose checkpoint is kept for branches to start from."""
+    needed: tuple[int, ...] = ()
+    """Those of them without which a run that waits cannot begin: the job is done only where they are there."""
 
     def __post_init__(self) -> None:
         assert self.evaluations, "a job without an evaluation asks for nothing"
@@ -60,6 +62,7 @@ class Job:
             "science": to_mapping(self.science),
             "evaluations": list(self.evaluations),
             "checkpoints": list(self.checkpoints),
+            **({"needed": list(self.needed)} if self.needed else {}),
         }
 
     @classmethod
@@ -69,4 +72,5 @@ class Job:
             science_from(values["science"]),
             tuple(values["evaluations"]),
             tuple(values.get("checkpoints", ())),
+            tuple(values.get("needed", ())),
         )

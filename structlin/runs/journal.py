@@ -43,6 +43,10 @@ class Part:
         return [line for line in text.split(b"\n") if line and not line.isspace()]
 
 
+OF_RANKS = "eval_"
+"""How the kind of a row begins that evaluates a share of the ranks: eval_1_8, a name for trackers too."""
+
+
 class MergedJournal:
     """The journal of a run: that of its attempts, oldest first."""
 
@@ -79,6 +83,16 @@ class MergedJournal:
     def evaluations(self) -> list[Row]:
         """Rows of evaluations with a finite validation loss, by step."""
         return [row for row in self.rows("eval") if isinstance(row.get("val_loss"), int | float)]
+
+    def rank_evaluations(self) -> list[Row]:
+        """The same of shares of the ranks, where a run nests them, and of the whole rank, by step and share."""
+        whole = self.evaluations()
+        if not any("rank_share" in row for row in whole):
+            return whole
+        steps = {row["step"] for row in whole}
+        others = [row for row in self.rows() if row["kind"].startswith(OF_RANKS) and row["step"] in steps]
+        others = [row for row in others if isinstance(row.get("val_loss"), int | float)]
+        return sorted([*others, *whole], key=lambda row: (row["step"], row["rank_share"]))
 
     def torn_lines(self) -> int:
         """Lines that cannot be read, or are others than were written."""

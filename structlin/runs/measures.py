@@ -11,6 +11,11 @@ MORE = ("val_error", "train_loss", "train_error", "clean_loss", "clean_error", "
 the features have moved since the first weights, RMS."""
 
 
+def share_of_row(row: Mapping[str, Any]) -> tuple[float, ...]:
+    """The share of the ranks that it is of, where the run nests them; else nothing."""
+    return (row["rank_share"],) if "rank_share" in row else ()
+
+
 def of_row(row: Mapping[str, Any]) -> dict[str, float]:
     """What an evaluation's row says besides its loss, by name; what is no finite number is left out."""
     found = {name: row.get(name) for name in MORE}

@@ -157,11 +157,21 @@ class RunFolder:
         result = self.result()
         return result is not None and {row["step"] for row in result["evaluations"]}.issuperset(evaluations)
 
+    def lacks(self, needed: Iterable[int]) -> list[int]:
+        """Those of some steps that have no checkpoint; nothing is looked at for none."""
+        wanted = list(needed)
+        return [step for step in wanted if step not in self.checkpoints] if wanted else []
+
     def published(self) -> list[Row] | None:
         """Step, tokens and loss of every evaluation where all are published, so that no journal need be read.
 
         None while an attempt runs or where one failed: its journal may say more.
         """
+        found = self.published_of_ranks()
+        return None if found is None else [row for row in found if row.get("rank_share", 1) == 1]
+
+    def published_of_ranks(self) -> list[Row] | None:
+        """The same, with rows of shares of the ranks where a run nests them."""
         attempts = self.attempts()
         status = attempts[-1].status() if attempts else None
         result = self.result() if status is not None and status["state"] in SETTLED else None
@@ -281,8 +291,11 @@ def check_result(result: Any) -> None:
 
 
 def digest_of(evaluations: Iterable[Row]) -> str:
-    """SHA-256 of a run's numbers alone: steps, tokens, losses (and errors) of its evaluations; equal for equal runs."""
-    numbers = [[row["step"], row["tokens"], row["val_loss"], *measures.of_row(row).values()] for row in evaluations]
+    """SHA-256 of the numbers alone of evaluations: steps, tokens, losses, errors, shares; equal for equal runs."""
+    numbers = [
+        [row["step"], row["tokens"], row["val_loss"], *measures.of_row(row).values(), *measures.share_of_row(row)]
+        for row in evaluations
+    ]
     return hashlib.sha256(json.dumps(numbers, separators=(",", ":")).encode()).hexdigest()
 
 

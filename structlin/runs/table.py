@@ -2,7 +2,8 @@
 
     python -m structlin.runs.table runs=runs out=runs.parquet        (or .csv)
 
-A row holds the run's identity and whole config, the step, its cost by group, sizes, speed, loss and provenance.
+A row holds the run's identity and whole config, the step, its cost by group, sizes, speed, loss and provenance. Of a
+run whose ranks are nested there is a row for every share of them (rank_share), with its variant, MACs and parameters.
 Laws and figures read this table and nothing else, so they work as well on a file of it.
 """
 
@@ -12,7 +13,8 @@ import ast
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -21,10 +23,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from structlin.anatomy.compute import flops_until, inherited_flops, is_even, step_flops
+from structlin.anatomy.compute import flops_until, inherited_flops, is_even
 from structlin.anatomy.guide import guide_steps
-from structlin.anatomy.ledger import alike, ledger
+from structlin.anatomy.ledger import alike, ledger, ledger_at
 from structlin.config.identity import run_id, science_from, to_mapping
+from structlin.config.nested import NONE, at_share, menu_of
 from structlin.config.science import SCHEMA, Science
 from structlin.errors import UserError, asks_help, door, key_values, suggest
 from structlin.host.code import is_mixed
@@ -70,29 +73,39 @@ def _records(runs: Path) -> Iterator[_Record]:
     keeper = cache.Keeper(known)
     for folder in Store(runs).folders():
         try:
-            entry, record = _read(folder.at_once(), known.get(folder.run_id))
+            found = list(_read(folder.at_once(), known))
         except UserError as error:
             pass_over(folder.path, error)
             continue
-        if entry is not None:
-            keeper.add(folder.run_id, entry)
-        yield record
+        for name, entry, record in found:
+            if entry is not None:
+                keeper.add(name, entry)
+            yield record
     keeper.write(runs)
 
 
-def _read(folder: RunFolder, known: cache.Entry | None) -> tuple[cache.Entry | None, _Record]:
-    """A run, from its folder or as it was read before, and what may be kept of it."""
+def _read(folder: RunFolder, known: Mapping[str, cache.Entry]) -> Iterator[tuple[str, cache.Entry | None, _Record]]:
+    """A run, from its folder or as it was read before: at each share of its ranks its name in the cache, what may be
+    kept there, and what the table shows. The whole rank comes last."""
     try:
         key = cache.key_of(str(folder.path))
     except OSError as error:
         raise UserError(f"{folder.path} cannot be read: {error.strerror}") from None
-    if known is not None and known.key == key:
-        shared = _shared(known.names, known.values)
-        return known, _Record(folder.run_id, known.seed, shared, known.steps, known.losses, known.more)
-    record, names, values = _record(_measured(folder))
-    if key is None or not folder.is_settled:
-        return None, record
-    return cache.Entry(key, names, values, record.seed, record.steps, record.losses, record.more), record
+    whole = known.get(folder.run_id)
+    if whole is not None and whole.key == key:
+        shared = _shared(whole.names, whole.values)
+        for share in menu_of(str(shared.columns.get("config.nested", NONE))):
+            name = at_share(folder.run_id, share)
+            if (kept := known.get(name)) is not None and kept.key == key:
+                shared = _shared(kept.names, kept.values)
+                yield name, kept, _Record(folder.run_id, kept.seed, shared, kept.steps, kept.losses, kept.more)
+        return
+    may_keep = key is not None and folder.is_settled
+    for share, (record, names, values) in _by_share(_measured(folder)):
+        entry = None
+        if may_keep and key is not None:
+            entry = cache.Entry(key, names, values, record.seed, record.steps, record.losses, record.more)
+        yield at_share(folder.run_id, share), entry, record
 
 
 def load_some(runs: Path, identities: Iterable[str]) -> pd.DataFrame:
@@ -127,7 +140,7 @@ class Measured:
     origin: Mapping[str, Any]
     """Provenance of its newest attempt; empty where it is not known."""
     evaluations: Sequence[Mapping[str, Any]]
-    """Step and val_loss of each, by step."""
+    """Step and val_loss of each, by step; and rank_share, where the run nests its ranks."""
     torn: int = 0
     """Lines of its journal that could not be read."""
     config: dict[str, Any] | None = None
@@ -153,19 +166,19 @@ def table_of(
     for run in runs:
         try:
             measured = read(run)
-            record, _, _ = _record(measured)
-            sciences[record.shared.shape] = measured.science
-            rows.add(record)
+            for _, (record, _, _) in _by_share(measured):
+                sciences[record.shared.shape] = measured.science
+                rows.add(record)
         except UserError as error:
             print(f"passed over: {error}", file=sys.stderr)
     return rows.table()
 
 
 def _measured(folder: RunFolder) -> Measured:
-    evaluations, torn = folder.published(), 0
+    evaluations, torn = folder.published_of_ranks(), 0
     if evaluations is None:
         journal = folder.journal
-        evaluations, torn = journal.evaluations(), journal.torn_lines()
+        evaluations, torn = journal.rank_evaluations(), journal.torn_lines()
     origins = folder.provenance()
     origin = {**(origins or [{}])[-1], "mixed_code": is_mixed(origins)}
     science, config = folder.science_and_config()
@@ -220,16 +233,25 @@ def _shared(names: str, values: str) -> _Shared:
     return _Shared(dict(zip(columns, found, strict=True)), num_own, *others)
 
 
-def _record(run: Measured) -> tuple[_Record, str, str]:
-    """A run, and what it shares with others as two texts: names and values."""
+def _by_share(run: Measured) -> Iterator[tuple[Fraction, tuple[_Record, str, str]]]:
+    """A run at each share of its ranks that it is trained at, as ``_record`` gives it; of most runs the whole alone."""
+    menu = menu_of(run.science.nested)
+    for share in menu:
+        rows = [row for row in run.evaluations if row.get("rank_share", 1) == float(share)] if menu[1:] else None
+        if rows or share == 1:
+            yield share, _record(run if rows is None else replace(run, evaluations=rows), share)
+
+
+def _record(run: Measured, share: Fraction) -> tuple[_Record, str, str]:
+    """A run at a share of its ranks, and what it shares with others as two texts: names and values."""
     science = run.science
     origin = {name: run.origin.get(name) for name in BACKEND}
     fused = str(origin["backend"]).startswith(("cpp", "triton"))
     recompute = bool(run.origin.get("recompute"))
     evaluations = sorted(run.evaluations, key=lambda row: int(row["step"]))
     own = (
-        _run_columns(run)
-        | _cost_columns(science, fused=fused, recompute=recompute)
+        _run_columns(run, share)
+        | _cost_columns(science, share, fused=fused, recompute=recompute)
         | origin
         | _corpus_columns(run.origin.get("corpus") or {})
     )
@@ -325,7 +347,11 @@ class _Rows:
         for number, shared in enumerate(self._shared):
             items = list(shared.columns.items())
             speed = self._speed(shared)
-            speeds = {"tokens_per_second": float("nan") if speed is None else speed, **self._decoding(shared)}
+            decoding = self._decoding(shared)
+            if shared.columns["rank_share"] != 1:
+                # Measured of the whole rank.
+                decoding = dict.fromkeys(decoding, float("nan"))
+            speeds = {"tokens_per_second": float("nan") if speed is None else speed, **decoding}
             items[shared.num_own : shared.num_own] = speeds.items()
             for name, value in items:
                 if name not in columns:
@@ -380,7 +406,8 @@ class _Rows:
             return np.zeros(len(steps))
         config = config_of(shared.columns) | {"seed": self._seeds[run]}
         science = science_from(config)
-        return np.array([flops_until(science, int(step)) - step_flops(science) * int(step) for step in steps], float)
+        a_step = 6 * int(shared.columns["macs_per_token"]) * shared.batch_tokens
+        return np.array([flops_until(science, int(step)) - a_step * int(step) for step in steps], float)
 
 
 @dataclass(frozen=True)
@@ -425,12 +452,12 @@ def _numbers(columns: Mapping[str, _Column], num_rows: int) -> Iterator[pd.DataF
         yield pd.DataFrame(block.T, columns=list(found), copy=False)
 
 
-def _run_columns(run: Measured) -> dict[str, Any]:
+def _run_columns(run: Measured, share: Fraction) -> dict[str, Any]:
     science = run.science
     model, optim, schedule = science.model, science.optim, science.schedule
     return {
         "run_id": run.run_id,
-        "variant": science.variant,
+        "variant": at_share(science.variant, share),
         "structure": science.structure.name,
         "theta": science.structure.theta,
         "moe": science.moe.label,
@@ -453,17 +480,19 @@ def _run_columns(run: Measured) -> dict[str, Any]:
         "horizon_steps": float("nan") if schedule.horizon_steps is None else float(schedule.horizon_steps),
         "status": run.status,
         "mixed_code": bool(run.origin.get("mixed_code")),
+        "rank_share": float(share),
     }
 
 
-def _cost_columns(science: Science, *, fused: bool, recompute: bool) -> dict[str, Any]:
+def _cost_columns(science: Science, share: Fraction, *, fused: bool, recompute: bool) -> dict[str, Any]:
     """Costs are those of the model and the batch: one answer for all seeds, rates and lengths."""
-    return _costs_of(alike(science), fused, recompute)
+    return _costs_of(alike(science), share, fused, recompute)
 
 
 @lru_cache(maxsize=16_384)
-def _costs_of(science: Science, fused: bool, recompute: bool) -> dict[str, Any]:
-    costs = ledger(science)
+def _costs_of(science: Science, share: Fraction, fused: bool, recompute: bool) -> dict[str, Any]:
+    """MACs and parameters at a share of the ranks; bytes of training, which takes them all."""
+    whole, costs = ledger(science), ledger_at(science, share)
     width = science.model.d_model
     place = factorise(Theta.parse(science.structure.theta), width, width, science.structure.rounding).taxonomy
     macs = {f"macs_{group}": costs.macs[group] for group in ("attention", "linear", "head", "router")}
@@ -478,8 +507,8 @@ def _costs_of(science: Science, fused: bool, recompute: bool) -> dict[str, Any]:
         "params_active": costs.params_active,
         **params,
         "xi": costs.xi,
-        "weight_bytes": costs.weight_bytes,
-        "activation_bytes": costs.kept_bytes(fused=fused, recompute=recompute),
+        "weight_bytes": whole.weight_bytes,
+        "activation_bytes": whole.kept_bytes(fused=fused, recompute=recompute),
         "nu": place.nu,
         "omega": place.omega,
         "psi": place.psi,

@@ -52,6 +52,11 @@ class Sizes:
         by_index = {LETTERS[letter]: size for letter, size in letters.items()}
         return cls(2, tuple(by_index.get(index.name, 1) for index in indices(2)), d_in, d_out)
 
+    def of_rank(self, rank: int) -> Sizes:
+        """The same two factors with another rank between them."""
+        at = places(2)["r12"]
+        return Sizes(2, (*self.of_indices[:at], rank, *self.of_indices[at + 1 :]), self.d_in, self.d_out)
+
     def __getitem__(self, name: str) -> int:
         return self.of_indices[places(self.num_factors)[name]]
 

@@ -94,15 +94,19 @@ def execute(
 
 def _begin(job: Job, claim: Claim, held: contextlib.ExitStack) -> Attempt | str:
     """Take the run for as long as ``held`` lasts and begin an attempt; or how it stands, where that cannot be."""
-    if claim.folder.has_published(job.evaluations):
+    if _is_done(job, claim.folder):
         return "done"
     held.enter_context(claim)
     if not claim.is_free:
         return BUSY
     # Whoever held the run until now may have done the job.
-    if claim.folder.has_published(job.evaluations):
+    if _is_done(job, claim.folder):
         return "done"
     return claim.begin(job.science) or BUSY
+
+
+def _is_done(job: Job, folder: RunFolder) -> bool:
+    return folder.has_published(job.evaluations) and not folder.lacks(job.needed)
 
 
 def _train(
@@ -295,8 +299,9 @@ def _resume(
     made: Made,
     evaluated: set[int],
 ) -> int:
-    """Load the newest checkpoint that lies before every missing evaluation; returns its step, or 0."""
+    """Load the newest checkpoint before every missing evaluation and needed checkpoint; returns its step, or 0."""
     missing = [step for step in job.evaluations if step not in evaluated]
+    missing += [step for step in job.needed if not checkpoints.path_of(attempt.checkpoints, step).exists()]
     latest = min(missing, default=job.target_step)
     for path in _candidates(job, attempt, store, latest):
         try:
@@ -334,8 +339,9 @@ def make_result(job: Job, folder: RunFolder, costs: Ledger, state: str) -> dict[
             "val_loss": row["val_loss"],
             **measures.of_row(row),
             **({"in_guide": True} if row.get("in_guide") else {}),
+            **({"rank_share": row["rank_share"]} if "rank_share" in row else {}),
         }
-        for row in folder.journal.evaluations()
+        for row in folder.journal.rank_evaluations()
     ]
     step = evaluations[-1]["step"] if evaluations else 0
     tokens = step * job.science.optim.batch_tokens

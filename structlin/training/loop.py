@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -17,15 +18,18 @@ from torch import Tensor, nn
 
 from structlin.anatomy.compute import batch_number, flops_between
 from structlin.anatomy.guide import guide_share, guide_steps, guides_at
+from structlin.anatomy.nested import shares_at
+from structlin.config.nested import NONE, menu_of
 from structlin.config.placement import Placement
 from structlin.config.science import Science
 from structlin.kernels.blocks import taken
 from structlin.nn.guide import set_guides
+from structlin.nn.nested import take_share, take_shares
 from structlin.nn.router import router_record
 from structlin.runs import checkpoints
 from structlin.runs.attempt import BEAT_SECONDS, Attempt
 from structlin.runs.job import Job
-from structlin.runs.journal import Journal
+from structlin.runs.journal import OF_RANKS, Journal
 from structlin.tasks.protocol import Batch, Task, evaluated
 from structlin.training import checkpoint
 from structlin.training.background import Background, may_run_beside, on_host
@@ -86,8 +90,9 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self._journal = self.attempt.journal
-        # Guides are drawn anew at every step: nothing of it could be traced once and for all.
-        self._forward = self.forward if self.is_guided else compiled(self.forward, self.placement, self.device)
+        # Guides and ranks are drawn anew at every step: nothing of it could be traced once and for all.
+        is_drawn = self.is_guided or self.is_nested
+        self._forward = self.forward if is_drawn else compiled(self.forward, self.placement, self.device)
         self._updates = make_update(
             self.science,
             self.task,
@@ -98,7 +103,7 @@ class Trainer:
             self.device,
             self.parts,
             self.world,
-            is_guided=self.is_guided,
+            is_drawn=is_drawn,
         )
         self._saved_at = self._beat_at = time.monotonic()
         self._saved_step = self.step
@@ -108,6 +113,11 @@ class Trainer:
     def until(self) -> int:
         """The step at which this model ends: the job's last one, or the last that guides are there for."""
         return min(self.job.target_step, guide_steps(self.science)) if self.is_guided else self.job.target_step
+
+    @property
+    def is_nested(self) -> bool:
+        """Whether layers compute with a part of their ranks that is drawn at every step (nn/nested.py)."""
+        return self.science.nested != NONE
 
     @property
     def science(self) -> Science:
@@ -162,6 +172,8 @@ class Trainer:
         """One optimizer step on a batch of the device; loss and gradient norm stay there, until the next."""
         if self.is_guided:
             set_guides(self.model, guide_share(self.science, self.step), guides_at(self.science, self.step))
+        if self.is_nested:
+            take_shares(self.model, shares_at(self.science, self.step))
         return self._updates(batch, self._rate(self.step))
 
     def _rate(self, step: int) -> float:
@@ -174,13 +186,23 @@ class Trainer:
         if self.is_guided:
             share = guide_share(self.science, self.step)
             set_guides(self.model, share, dict.fromkeys(guides_at(self.science, self.step), True))
-        found = evaluated(self.task, self._forward, self.device, self.world)
-        self.model.train()
-        self._check(found["val_loss"])
         phase = {"in_guide": True} if self.is_guided else {}
-        self._record("eval", **found, **phase, seconds=time.monotonic() - began)
+        for part in menu_of(self.science.nested):
+            # The whole rank is the last: its row says that the others of the step are there.
+            self._evaluate_at(part, began, phase)
+        self.model.train()
         # Time spent in evaluation is not training time.
         self._clock = (self._clock[0] + time.monotonic() - began, self._clock[1])
+
+    def _evaluate_at(self, share: Fraction, began: float, more: dict[str, Any]) -> None:
+        """One row of an evaluation: of the model, or of the model at a share of its ranks."""
+        if self.is_nested:
+            take_share(self.model, share)
+            more = {**more, "rank_share": float(share)}
+        found = evaluated(self.task, self._forward, self.device, self.world)
+        self._check(found["val_loss"])
+        kind = "eval" if share == 1 else OF_RANKS + str(share).replace("/", "_")
+        self._record(kind, **found, **more, seconds=time.monotonic() - began)
 
     def _log(self, loss: Tensor, norm: Tensor) -> None:
         """One row of training; the only place where the host waits for the device."""

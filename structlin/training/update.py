@@ -126,12 +126,12 @@ def make_update(
     parts: int,
     world: World,
     *,
-    is_guided: bool = False,
+    is_drawn: bool = False,
 ) -> Update | Replayed:
     """The update of a model that has been placed on its device."""
     update = Update(science, learner, model, forward, optimizer, parts, world)
-    # The layers that guides compute in change from step to step: no recording holds for the next.
-    if is_guided or device.type != "cuda" or world.sharding != "none" or science.model.dtype == "float64":
+    # The layers that guides compute in, or their ranks, change from step to step: no recording holds for the next.
+    if is_drawn or device.type != "cuda" or world.sharding != "none" or science.model.dtype == "float64":
         return update
     # Graphs or not, so that the rates of both are rounded alike.
     rates_on_device(optimizer, device)

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from structlin.command.generate import Text, _write, main, text_of
+from structlin.config.structure import StructureConfig
 from structlin.data import DataRecipe
 from structlin.errors import UserError
+from structlin.nn import linear
 from structlin.runs.store import RunFolder
+from structlin.structure import theta_of
 from tests.tiny import tiny, train
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +57,34 @@ def test_with_matrices_beside_the_factors(run: RunFolder, merged: str, capsys: p
     assert merged != "true" or "6 layers are merged" in err
 
 
+def test_a_share_of_the_ranks_writes_alone(
+    tmp_path: Path, data_root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By factors and by matrices; a share that the run was not trained at is refused."""
+    structure = StructureConfig(str(theta_of("low_rank", arguments={"rank": 8})))
+    _, folder = train(replace(tiny(), structure=structure, nested="1/4,1"), (8,), tmp_path, data_root)
+    ranks = []
+    product = linear.structured_product
+
+    def seen(x, first, *others):
+        ranks.append(first.shape[1])
+        return product(x, first, *others)
+
+    monkeypatch.setattr(linear, "structured_product", seen)
+    printed = []
+    for share, merged, rank in (("1/4", "false", 2), (".25", "true", 2), ("1", "false", 8)):
+        more = [f"rank_share={share}", f"merged={merged}", "prompt=The ", "tokens=20", "temperature=0"]
+        assert main(words(folder, *more)) == 0
+        out, err = capsys.readouterr()
+        printed.append(out)
+        assert set(ranks) == {rank}
+        assert ("+nested-1:4@1/4 d16" in err) == (rank == 2)
+        ranks.clear()
+    assert printed[0] == printed[1]
+    with pytest.raises(UserError, match=r"rank_share = 1/2, but the run was trained at rank_share=1/4\|1 of"):
+        main(words(folder, "rank_share=1/2"))
+
+
 def test_by_the_module_that_is_named_after_it_and_from_a_file(run: RunFolder, tmp_path: Path) -> None:
     prompt = tmp_path / "prompt.txt"
     prompt.write_text("We hold\n")
@@ -78,6 +109,8 @@ def test_by_the_module_that_is_named_after_it_and_from_a_file(run: RunFolder, tm
         (["runs=nowhere"], "nowhere has none; runs=FOLDER"),
         (["merged=maybe"], "merged=maybe is unknown; .*valid: auto, false, true"),
         (["colour=red"], "colour"),
+        (["rank_share=half"], "rank_share: half is no share of a rank"),
+        (["rank_share=1/2"], "the run was trained at rank_share=1 of its rank alone"),
     ],
 )
 def test_what_cannot_be_is_said(run: RunFolder, more: list[str], said: str) -> None:

@@ -113,8 +113,8 @@ CHANGED: dict[str, Any] = {
     "schema": None,
     "numerics": 2,
 }
-"""None: a field with one legal value here (of a teacher: tests/data; of a guide, a start: tests/training; of images:
-below), or no part of the identity."""
+"""None: a field with one legal value here (of a teacher: tests/data; of guides, starts, nested ranks: tests/training;
+of images: below), or no part of the identity."""
 
 
 def science() -> Science:
@@ -325,13 +325,6 @@ def test_an_older_student_had_an_input_of_the_usual_rate() -> None:
 def test_only_labelled_images_are_augmented() -> None:
     with pytest.raises(UserError, match="task = language has no labelled images to augment"):
         tiny(augment=Augmentation(flip=True))
-
-
-@pytest.mark.parametrize("name", ["nested"])
-def test_what_is_not_built_yet_is_refused(name: str) -> None:
-    assert getattr(tiny(), name) == "none"
-    with pytest.raises(UserError, match=rf"{name} = 'cosine' is unknown; .*none"):
-        dataclasses.replace(tiny(), **{name: "cosine"})
 
 
 def test_an_order_of_contraction_is_a_variant_and_an_order_of_axes_a_structure() -> None:

@@ -13,11 +13,15 @@ from structlin.config.optim import ScheduleConfig
 from structlin.config.science import Science, StartConfig
 from structlin.config.structure import StructureConfig
 from structlin.errors import UserError
-from structlin.planning.bill import make_bill
+from structlin.launch.reconcile import reconcile
+from structlin.planning.bill import make_bill, total_said
 from structlin.planning.grid import plan_run, plan_sweep
+from structlin.runs.job import Job
+from structlin.runs.store import Store
 from structlin.runs.table import config_of, load
 from structlin.structure import theta_of
-from tests.tiny import ARGUMENTS, tiny, train
+from structlin.training.entry import execute
+from tests.tiny import ARGUMENTS, PLACEMENT, tiny, train
 from tests.training.test_exactness import assert_same_state, result
 
 STEP, LAST = 12, 30
@@ -119,7 +123,29 @@ def test_parents_are_planned_once_and_billed_once(tmp_path: Path) -> None:
         assert inherited_flops(cell.science) == pytest.approx(0.5e9, rel=0.02)
         assert cell.training_flops == pytest.approx(1e9, rel=0.02)
     total = sum(flops_between(job.science, 0, job.target_step) for job in plan.jobs)
-    assert make_bill(plan, request.site, 1).total_flops == total
+    bill = make_bill(plan, request.site, 1)
+    assert bill.total_flops == total
+    assert total_said(bill).startswith("2 cells on 3 runs, 1 of them for others to start from: ")
+
+
+@pytest.mark.parametrize(("kept", "again_from"), [((), 0), ((5,), 5)])
+def test_a_parent_that_was_trained_before_is_trained_to_the_step_again(
+    kept: tuple[int, ...], again_from: int, tmp_path: Path, data_root: Path
+) -> None:
+    """From the nearest checkpoint before it; what the parent was and said further on stays."""
+    parent, child = tiny("dense"), from_(tiny("dense"), tiny())
+    _, folder = train(parent, (STEP, LAST), tmp_path, data_root, checkpoints=kept)
+    before, store = result(folder), Store(tmp_path)
+    jobs = [Job(parent, (STEP,), checkpoints=(STEP,)), Job(child, (0, 3))]
+    states = reconcile(jobs, store)
+    assert [(one.state, one.step) for one in states] == [("missing", again_from), ("missing", 0)]
+    for one in states:
+        assert execute(Job.from_mapping(one.job.to_mapping()), store, data_root, PLACEMENT) == "done"
+    assert result(folder) == before
+    assert {STEP, LAST} <= set(folder.checkpoints)
+    # What has begun needs its beginning no more.
+    folder.checkpoints[STEP].unlink()
+    assert [one.state for one in reconcile(jobs, store)] == ["done", "done"]
 
 
 def test_a_run_of_the_store_is_started_from_by_its_name(tmp_path: Path, data_root: Path) -> None:

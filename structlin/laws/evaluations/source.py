@@ -65,7 +65,7 @@ _FREE = tuple(
     f"config.{name}"
     for name in (
         "seed", "model.d_model", "model.num_layers", "model.structured", "model.weight_norm", "model.moe", "moe",
-        "optim.rate_rule", "optim.lr", "schedule.", "structure.", "guide.",
+        "optim.rate_rule", "optim.lr", "schedule.", "structure.", "guide.", "nested",
     )
 )  # fmt: skip
 # Training FLOPs within this share of 6 N D are those of an even run.
@@ -375,8 +375,9 @@ def from_runs(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dict
     """The table of this project's runs -> evaluations, what was assumed, and cautions.
 
     N is forward MACs per token, so that training FLOPs are 6 N D, but where a run was guided or began from another
-    (``uneven``). Losses while a dense matrix guides are none of the model that is left. UserError where the chosen
-    convention has no column.
+    (``uneven``). Losses while a dense matrix guides are none of the model that is left. A run whose ranks are nested
+    is as many runs as it has shares of its rank, each a variant of its own, N that of the share, C that of the whole
+    training. UserError where the chosen convention has no column.
     """
     if choices.where:
         table = select(table, choices.where)
@@ -415,7 +416,7 @@ def from_runs(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dict
     frame["seconds"] = frame["D"] / speed.where(speed > 0)
     if "decode_ms_1" in table:
         frame["decode"] = table["decode_ms_1"].astype(float)
-    cautions = []
+    cautions = _nested(frame, table)
     started = frame["D"] > 0
     guided = table["in_guide"].astype(bool) if "in_guide" in table else pd.Series(False, index=table.index)
     if guided.any():
@@ -430,6 +431,25 @@ def from_runs(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dict
     if frame.empty:
         raise UserError("the store holds no evaluations with a loss yet; train first with sweep.py or train.py")
     return frame, {"flops": _CONVENTIONS[choices.convention][1], "size": "forward MACs per token"}, cautions
+
+
+def _nested(frame: pd.DataFrame, table: pd.DataFrame) -> list[Caution]:
+    """Give every share of the rank of one run a run of its own, and say what such losses are."""
+    if "rank_share" not in table:
+        return []
+    part = table["rank_share"].astype(float) != 1
+    if not part.any():
+        return []
+    share = table.loc[part, "variant"].astype(str).str.rpartition("@")[2]
+    frame["run"] = frame["run"].astype(str)
+    frame.loc[part, "run"] += "@" + share
+    nested = table["run_id"].isin(table.loc[part, "run_id"])
+    variants = sorted(table.loc[nested, "variant"].astype(str).unique())
+    text = (
+        f"{', '.join(variants)}: losses of ranks that one run was trained at together lie above those of runs trained "
+        "at that rank alone; by how much: docs/beginning.md, Nested ranks"
+    )
+    return [Caution("nested_ranks", text)]
 
 
 def _counted(table: pd.DataFrame, convention: str) -> pd.Series:

@@ -10,6 +10,7 @@ from structlin.anatomy.ledger import ledger
 from structlin.config.science import Science
 from structlin.errors import UserError
 from structlin.host.files import read_json
+from structlin.runs.journal import OF_RANKS
 from structlin.runs.store import RunFolder
 
 Row = dict[str, Any]
@@ -32,7 +33,7 @@ def payload(row: Row, science: Science) -> dict[str, float]:
     values = {f"{row['kind']}/{key}": value for key, value in found.items()}
     if "tokens" in found:
         values |= {"tokens": found["tokens"], "flops": flops_at(science, int(found["tokens"]))}
-        loss = CURVES.get(row["kind"], "")
+        loss = CURVES.get("eval" if row["kind"].startswith(OF_RANKS) else row["kind"], "")
         if loss in found:
             values |= {f"over_{axis}/{row['kind']}_loss": found[loss] for axis in ("flops", "tokens")}
     return {**values, **times}

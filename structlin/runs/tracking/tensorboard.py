@@ -52,9 +52,10 @@ class Events(Copier):
         place.write(record(scalars_event(when, step, values)))
         loss, tokens = row.get("val_loss"), row.get("tokens")
         if isinstance(loss, float) and isinstance(tokens, int):
-            place.write(record(scalars_event(when, tokens, {"over_tokens/val_loss": loss})))
+            name = "val_loss" if row["kind"] == "eval" else f"{row['kind']}_loss"
+            place.write(record(scalars_event(when, tokens, {f"over_tokens/{name}": loss})))
             flops = round(flops_at(self._science, tokens) / GIGA)
-            place.write(record(scalars_event(when, flops, {"over_flops/val_loss": loss})))
+            place.write(record(scalars_event(when, flops, {f"over_flops/{name}": loss})))
         place.flush()
 
     def _end(self, place: BinaryIO) -> None:
