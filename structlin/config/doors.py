@@ -238,7 +238,8 @@ def _templates(
     templates = []
     for structure in _structures(config["structure"], size):
         model = {**config["model"], "d_model": _least_width(config["model"])}
-        if model.get("init", "") is None:
+        published = model.get("init", "") is None
+        if published:
             model["init"] = (
                 "fixed"
                 if config["moe"]["kind"] != "none"
@@ -262,7 +263,7 @@ def _templates(
             },
             "config",
         )
-        science = started(science, config["start"], _path("runs", config["runs"]))
+        science = started(science, config["start"], _path("runs", config["runs"]), published)
         if config["start"]["run"] is not None:
             widths = (science.model.d_model,)
             if "grid" in config and config["grid"]["widths"] not in (None, list(widths)):

@@ -8,8 +8,10 @@ configs/deviations.yaml, never here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from tests.golden import published_ffn
+from tests.golden.kind import Kind
 
 THETAS = (
     "btt1", "btt2", "btt3", "btt5", "btt6", "btt7", "btt8", "btt9", "btt10", "btt11", "btt12", "btt13", "btt14",
@@ -19,26 +21,6 @@ DENSE_WIDTHS = (256, 512, 768, 1024)
 WIDTHS = (256, 512, 768, 1024, 2048, 4096)
 BTT_MOE_WIDTHS = (256, 512, 1024, 2048)
 STANDARD_WIDTHS = (128, 256, 512, 1024)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of cell: its structures (by name), mixture, widths, layers and whatever else it is alone in."""
-
-    structures: tuple[str, ...]
-    widths: tuple[int, ...]
-    layers: tuple[int, ...]
-    moe: str = "none"
-    experts: tuple[int, ...] = (1,)
-    layouts: tuple[str, ...] = ("none",)
-    model: str = ""
-    """Where a study has several."""
-    steps: int | None = 100_000
-    """None: not published."""
-    of_its_own: tuple[tuple[str, Any], ...] = ()
-    lists: str = ""
-    """Which of its lists is ours, so that a deviation stands for it: structures, widths or baselines."""
-
 
 LANGUAGE: dict[str, Any] = {
     "task": "language",
@@ -384,6 +366,7 @@ STUDIES: dict[str, tuple[dict[str, Any], tuple[Kind, ...]]] = {
     ),
 }
 """Study -> what all of its cells have in common, and its kinds of cells."""
+STUDIES |= published_ffn.STUDIES
 
 SCALES: dict[str, dict[str, Any]] = {"paper": LANGUAGE, "pixels": PIXELS, "regression": REGRESSION}
 """The same of the scales alone, under the task that is theirs."""
