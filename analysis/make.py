@@ -24,7 +24,8 @@ from structlin.drawing.paint import render
 from structlin.errors import UserError, asks_help, door, key_values, suggest
 from structlin.host.files import write_atomically
 from structlin.laws import choices as keys
-from structlin.laws.approaches.fit import Laws, fit_laws
+from structlin.laws.approaches.fit import fit_laws
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.choices import Choices
 from structlin.laws.run import read
 

@@ -9,7 +9,7 @@ from multiprocessing import get_context
 
 import pandas as pd
 
-from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.choices import Choices
 from structlin.laws.run import enrich
 

@@ -38,8 +38,9 @@ sys.path.insert(0, str(ROOT))
 
 from structlin.laws import synthetic  # noqa: E402
 from structlin.laws.approaches import parametric  # noqa: E402
-from structlin.laws.approaches.fit import BETWEEN, Laws, fit_laws  # noqa: E402
+from structlin.laws.approaches.fit import fit_laws  # noqa: E402
 from structlin.laws.approaches.hull import lower_hull  # noqa: E402
+from structlin.laws.approaches.laws import BETWEEN, Laws  # noqa: E402
 from structlin.laws.approaches.parametric import ParametricLaw  # noqa: E402
 from structlin.laws.checks.backtest import backtest  # noqa: E402
 from structlin.laws.choices import Choices  # noqa: E402

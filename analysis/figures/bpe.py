@@ -9,7 +9,7 @@ import pandas as pd
 
 from structlin.drawing.drawing import Drawing
 from structlin.drawing.style import ordered
-from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.report.curves import frontier_panel, multiplier_panel, runs_said, without_law
 
 

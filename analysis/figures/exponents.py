@@ -7,7 +7,7 @@ import pandas as pd
 
 from structlin.drawing.drawing import Drawing, Panel, Series
 from structlin.drawing.style import colour_of, marker_of, ordered
-from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.report.curves import called, runs_said, without_law
 
 from .thetas import places_of

@@ -15,7 +15,7 @@ from structlin.drawing.drawing import Drawing, Panel, Series
 from structlin.drawing.names import readable
 from structlin.drawing.style import colour_of, marker_of, ordered
 from structlin.errors import UserError
-from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.laws import Laws
 
 from .learning_rates import RULES
 

@@ -14,7 +14,7 @@ import pandas as pd
 from structlin.drawing.drawing import Drawing, Panel
 from structlin.drawing.names import readable
 from structlin.drawing.style import SMALLEST_POINT, ordered
-from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.report.curves import frontier_panel, runs_said, without_law
 from structlin.structure import Theta
 

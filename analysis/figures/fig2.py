@@ -14,7 +14,7 @@ import pandas as pd
 
 from structlin.drawing.drawing import Array, Drawing, Panel, Series
 from structlin.drawing.style import look_of
-from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.laws import Laws
 from structlin.structure import Theta, lookup
 from structlin.structure.sample import sample_thetas
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from structlin.drawing.drawing import Drawing, Panel
 from structlin.drawing.style import ordered
-from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.report.curves import by_number, compute_label, loss_label, runs_said, without_law
 
 from .thetas import places_of

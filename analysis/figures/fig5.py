@@ -8,7 +8,7 @@ from __future__ import annotations
 import pandas as pd
 
 from structlin.drawing.drawing import Drawing
-from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.laws import Laws
 
 from .fig4 import taxonomy_drawing
 

@@ -11,7 +11,7 @@ import pandas as pd
 from structlin.drawing.drawing import Drawing, Panel, Series
 from structlin.drawing.names import experts_of, mixture_of
 from structlin.drawing.style import COLOURS, ordered
-from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.approaches.multiplier import MEANS
 from structlin.laws.report.curves import called, runs_said
 

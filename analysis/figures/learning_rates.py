@@ -13,7 +13,7 @@ import pandas as pd
 from structlin.drawing.drawing import Drawing, Panel, Series
 from structlin.drawing.names import readable
 from structlin.drawing.style import MARKERS, RING, colour_of, marker_of, ordered, shade
-from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.checks.rates import law_of, optima_of
 from structlin.laws.report.curves import loss_label
 

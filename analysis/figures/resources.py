@@ -6,7 +6,7 @@ import pandas as pd
 
 from structlin.drawing.drawing import Drawing, Panel, Series
 from structlin.drawing.style import colour_of, marker_of, ordered
-from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.approaches.multiplier import Multiplier
 from structlin.laws.checks.resources import RESOURCES, UNITS, multipliers_of
 from structlin.laws.report.curves import called, compute_label, runs_said, without_law

@@ -15,7 +15,7 @@ import pandas as pd
 from structlin.errors import UserError, suggest
 from structlin.laws import predictions
 from structlin.laws.approaches import multiplier
-from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.report import laws_json
 from structlin.laws.verdict import verdicts
 

@@ -22,8 +22,8 @@ import pandas as pd
 from structlin import __version__
 from structlin.errors import UserError
 from structlin.host.files import write_atomically
-from structlin.laws.approaches.fit import Laws
 from structlin.laws.approaches.hull import lower_hull
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.predictions import predict
 
 FOLDER = Path("forecasts")

@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 
 from structlin.errors import UserError, suggest
-from structlin.laws.approaches.fit import Laws, fit_laws
+from structlin.laws.approaches.fit import fit_laws
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.choices import ALL, Choices
 from structlin.laws.evaluations import source
 from structlin.laws.evaluations.files import named, provenance, read_file

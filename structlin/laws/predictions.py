@@ -20,7 +20,7 @@ import numpy as np
 
 from structlin.errors import UserError, suggest
 from structlin.laws.approaches import forms, frontier, hull
-from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.minimum.objective import Array
 from structlin.laws.sampling.bootstrap import NO_INTERVAL, Interval, interval
 from structlin.laws.sampling.quantiles import normal_quantile

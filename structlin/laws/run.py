@@ -11,7 +11,8 @@ import pandas as pd
 
 from structlin.errors import UserError
 from structlin.laws import forecasts
-from structlin.laws.approaches.fit import Laws, fit_laws
+from structlin.laws.approaches.fit import fit_laws
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.checked import Checked
 from structlin.laws.checks import agreement, backtest, joint, mixtures, rates, resources, sensitivity
 from structlin.laws.checks import next_runs as design

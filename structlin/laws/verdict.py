@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.approaches.multiplier import Multiplier
 
 # Cautions that change how a verdict is to be read, and the words for it.

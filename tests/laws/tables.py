@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from structlin.laws import synthetic
-from structlin.laws.approaches.fit import Laws, fit_laws
+from structlin.laws.approaches.fit import fit_laws
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.approaches.parametric import ParametricLaw
 from structlin.laws.choices import Choices
 from structlin.laws.evaluations.points import choose

@@ -11,7 +11,7 @@ import pytest
 import structlin
 from structlin.errors import UserError
 from structlin.laws import forecasts, run, synthetic
-from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.choices import Choices
 from structlin.laws.library import fit
 from tests.laws.tables import BTT, DENSE, two

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from structlin.laws.approaches.fit import Laws
 from structlin.laws.approaches.isoflop import CENTRE, WIDE_RATIO
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.minimum.objective import Array
 from structlin.laws.sampling.bootstrap import corrected, interval
 

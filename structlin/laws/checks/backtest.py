@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from structlin.laws.approaches import frontier, hull, parametric
-from structlin.laws.approaches.fit import LAW, Laws
+from structlin.laws.approaches.laws import LAW, Laws
 from structlin.laws.minimum.objective import Array
 
 # Share of the range of log compute below the cut.

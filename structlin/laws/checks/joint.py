@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.minimum.forms import SumOfPowers
 from structlin.laws.minimum.objective import Array, Objective
 from structlin.laws.minimum.solver import minimise

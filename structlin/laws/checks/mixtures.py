@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 from structlin.laws.approaches import parametric
-from structlin.laws.approaches.fit import Laws
 from structlin.laws.approaches.forms import thinned
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.minimum.anchored import Axes
 from structlin.laws.minimum.forms import SumOfPowers
 from structlin.laws.minimum.objective import Array, Objective

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from structlin.errors import UserError, suggest
-from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.approaches.parametric import ParametricLaw
 from structlin.laws.minimum.objective import Array
 from structlin.laws.sampling.quantiles import normal_quantile

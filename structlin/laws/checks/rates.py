@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from structlin.laws.approaches.fit import Laws
 from structlin.laws.approaches.isoflop import parabolas, vertex
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.evaluations.quantities import words
 from structlin.laws.minimum.objective import Array
 from structlin.laws.sampling.quantiles import student_quantile

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from structlin.laws.approaches import frontier, hull, multiplier
-from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.approaches.multiplier import Multiplier
 
 RESOURCES = {

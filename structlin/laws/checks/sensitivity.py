@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from structlin.laws.approaches import frontier, hull, parametric
-from structlin.laws.approaches.fit import Laws
 from structlin.laws.approaches.frontier import FrontierLaw
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.approaches.multiplier import MEANS, average
 from structlin.laws.approaches.parametric import ParametricLaw
 from structlin.laws.choices import TOLERANCES

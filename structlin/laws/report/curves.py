@@ -14,8 +14,8 @@ from structlin.drawing.drawing import Panel, Series
 from structlin.drawing.names import readable
 from structlin.drawing.style import STAR, colour_of, look_of, marker_of, ordered, shade
 from structlin.drawing.ticks import power_label
-from structlin.laws.approaches.fit import Laws, Parametric
 from structlin.laws.approaches.isoflop import Slice
+from structlin.laws.approaches.laws import Laws, Parametric
 from structlin.laws.approaches.multiplier import MEANS
 
 # Runs of a variant drawn faintly behind a frontier; more are no longer told apart.

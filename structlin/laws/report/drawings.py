@@ -11,7 +11,7 @@ from structlin.drawing.names import titled
 from structlin.drawing.paint import render
 from structlin.drawing.style import ordered
 from structlin.host.files import write_atomically
-from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.report import curves
 
 # Panels of isoFLOP curves on paper; the page has all.

@@ -10,7 +10,7 @@ from typing import Any
 from structlin.drawing.names import short, titled
 from structlin.drawing.sheet import Rows, table
 from structlin.host import code
-from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.laws import Laws
 
 LADDER = 3.0
 """The next budget over the largest compute measured."""

@@ -19,8 +19,8 @@ import numpy as np
 
 from structlin import __version__
 from structlin.host.files import write_atomically
-from structlin.laws.approaches.fit import BETWEEN, Laws, Parametric
 from structlin.laws.approaches.isoflop import Isoflop, PowerLaw
+from structlin.laws.approaches.laws import BETWEEN, Laws, Parametric
 from structlin.laws.approaches.multiplier import MEANS, Multiplier
 from structlin.laws.approaches.parametric import EXTRA
 from structlin.laws.predictions import predict

@@ -12,7 +12,7 @@ from structlin.drawing.names import short, shortened
 from structlin.drawing.sheet import Rows, boxes_of, sheet, table
 from structlin.drawing.style import colour_of, ordered
 from structlin.host.files import write_atomically
-from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.caution import CAUTIONS
 from structlin.laws.checks.resources import RESOURCES
 from structlin.laws.report import head

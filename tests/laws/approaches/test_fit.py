@@ -13,7 +13,7 @@ from rich.console import Console
 from structlin.errors import UserError
 from structlin.laws import run, synthetic
 from structlin.laws.approaches import parametric
-from structlin.laws.approaches.fit import BETWEEN, Laws
+from structlin.laws.approaches.laws import BETWEEN, Laws
 from structlin.laws.approaches.parametric import ParametricLaw
 from structlin.laws.choices import Choices
 from structlin.laws.report import laws_json as record

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from structlin.laws import synthetic
 from structlin.laws.approaches import bias, frontier, hull, isoflop, multiplier, parametric
-from structlin.laws.approaches.fit import BETWEEN
 from structlin.laws.approaches.forms import thinned
 from structlin.laws.approaches.frontier import FrontierLaw
+from structlin.laws.approaches.laws import BETWEEN
 from structlin.laws.approaches.parametric import ParametricLaw
 from structlin.laws.choices import Choices
 from structlin.laws.minimum.objective import Objective

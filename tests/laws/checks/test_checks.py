@@ -15,7 +15,7 @@ from scipy.stats import t as student
 from structlin.errors import UserError
 from structlin.laws import run, synthetic
 from structlin.laws.approaches import frontier, hull, parametric
-from structlin.laws.approaches.fit import Laws
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.approaches.parametric import ParametricLaw
 from structlin.laws.checked import Checked
 from structlin.laws.checks import agreement, backtest, joint, resources, sensitivity

@@ -17,8 +17,8 @@ from structlin.drawing.drawing import Drawing, Series
 from structlin.drawing.paint import figure_of
 from structlin.drawing.style import RC, SMALLEST_POINT, STAR
 from structlin.laws import synthetic
-from structlin.laws.approaches.fit import Laws
 from structlin.laws.approaches.isoflop import Slice
+from structlin.laws.approaches.laws import Laws
 from structlin.laws.report import curves, drawings, page
 from structlin.laws.report import laws_json as record
 from structlin.laws.run import enrich
