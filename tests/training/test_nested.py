@@ -250,6 +250,13 @@ def test_names_and_axes() -> None:
     ]  # fmt: skip
 
 
+def test_widths_that_are_chosen_have_whole_ranks() -> None:
+    words = ["structure=low_rank", "structure.rank=d/4", "budget=1e11", "nested.menu=[1/8,1]"]
+    widths = {cell.science.model.d_model for cell in plan_sweep(sweep_request([*ARGUMENTS, *words])).cells}
+    assert len(widths) > 1
+    assert all(width % 32 == 0 for width in widths)
+
+
 @pytest.mark.parametrize(
     ("menu", "changes", "said"),
     [
