@@ -20,7 +20,6 @@ from typing import Any
 
 import pandas as pd
 
-from structlin.config.identity import run_id
 from structlin.errors import UserError
 from structlin.host.files import read_json, write_atomically
 from structlin.laws.choices import Choices
@@ -31,7 +30,7 @@ from structlin.runs.store import Store
 from structlin.runs.tracking import logged
 from structlin.tracker import history as wandb_source
 
-from .missing import Missing, cells, command, command_lines, missing_cells
+from .missing import Missing, command, command_lines, missing_cells, run_ids
 
 FOLDER = Path(__file__).parent / "data"
 COLUMNS = (
@@ -89,8 +88,7 @@ def load(study: str, folder: Path = FOLDER) -> Kept | None:
 def keep(study: str, size: str, runs: Path, folder: Path = FOLDER) -> Kept:
     """Write the table and the provenance of a study's runs in a store. UserError where the store has none of them."""
     table = store.load(runs)
-    wanted = {run_id(cell.science) for cell in cells(study, size)}
-    table = table[store.ids_of_now(table).isin(wanted)].reset_index(drop=True)
+    table = table[store.ids_of_now(table).isin(run_ids(study, size))].reset_index(drop=True)
     if table.empty:
         raise UserError(
             f"runs={runs} holds no run of study={study} study.size={size}; train it: {command(study, size)}"

@@ -9,6 +9,7 @@ import pandas as pd
 from structlin.config.compose import CONFIG_DIR
 from structlin.config.doors import sweep_request
 from structlin.config.identity import run_id
+from structlin.config.science import Science
 from structlin.config.study import expand_study, sizes
 from structlin.planning.grid import Cell, plan_sweep
 from structlin.runs.table import ids_of_now
@@ -21,6 +22,7 @@ NEEDED = {
         (study, "paper"): " data.path=/where/cifar-10-python.tar.gz"
         for study in ("cifar", "xi", "feature_updates", "rate_landscape")
     },
+    **{(study, "paper"): " data.path=/where/imagenet" for study in ("imagenet", "weight_norm")},
 }
 """What a user has to add to a study."""
 
@@ -40,6 +42,17 @@ def command_lines(study: str, size: str) -> list[str]:
 def cells(study: str, size: str) -> tuple[Cell, ...]:
     """All cells of a study; planning takes a second or more."""
     return plan_sweep(sweep_request([f"study={study}", f"study.size={size}", "tracking=journal"])).cells
+
+
+def run_ids(study: str, size: str) -> frozenset[str]:
+    """Ids of all runs of a study, those that others start from included."""
+    found = set()
+    for cell in cells(study, size):
+        science: Science | None = cell.science
+        while science is not None:
+            found.add(run_id(science))
+            science = science.start.parent
+    return frozenset(found)
 
 
 def missing_cells(study: str, size: str, runs: pd.DataFrame) -> Missing:

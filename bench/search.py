@@ -1,12 +1,13 @@
 """Does the search find the best structure, and at what share of the compute? Planted worlds, and a replay of kept runs.
 
     python -m bench.search worlds 200               regret and share of compute in worlds of three kinds
-    python -m bench.search worlds 200 crossing      one kind: pooled, own or crossing
+    python -m bench.search worlds 200 crossing      one kind (search_worlds.py): plateau, m4 and curved have other laws
     python -m bench.search optuna 200               the same worlds searched by Optuna (pip install optuna, beside this)
+    python -m bench.search proposals 60             with proposals and without (search_proposals.py)
     python -m bench.search replay                   every kept table: rank found, regret, share
 
-A world has 27 arms whose losses follow a planted law L = E + A_s / N^alpha_s + B_s / D^beta_s; a run carries luck of
-1% and an evaluation noise of 0.4%, in log loss. Regret is the loss of the chosen arm at the target over the best arm's,
+A world has 27 arms whose losses follow a planted law (search_worlds.py); a run carries luck of 1% and an evaluation
+noise of 0.4%, in log loss. Regret is the loss of the chosen arm at the target over the best arm's,
 less one, without noise; share is the compute spent over that of training all arms to the last rung at all its widths.
 """
 
@@ -19,7 +20,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -27,108 +27,15 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from bench.search_worlds import ARMS, BEYOND, ETA, FIRST, KINDS, Trained, World  # noqa: E402
 from structlin.laws.minimum.objective import Array  # noqa: E402
 from structlin.search import predictors  # noqa: E402
-from structlin.search.measurements import Measured  # noqa: E402
 from structlin.search.promotion import chosen, promote  # noqa: E402
 from structlin.search.rungs import Ladder, ladder  # noqa: E402
 
-KINDS = ("pooled", "own", "crossing")
-ARMS, ETA, WIDTHS, FIRST, BEYOND = 27, 3.0, 5, 1e15, 30.0
 COUNTS = (27, 7, 3, 2)
 """Arms of each rung: 27 / 3^k, with two less so that all of it stays within 15% of the full grid."""
-RUN_NOISE, ROW_NOISE = 0.01, 0.004
-PER_DECADE = 8
-_LATTICE = 2.0**0.5
 LEVEL = 0.01
-
-
-@dataclass
-class World:
-    """Arms with planted laws, and what has been trained of them."""
-
-    kind: str
-    seed: int
-    E: float = 1.8
-    log_a: Array = field(init=False)
-    log_b: Array = field(init=False)
-    alpha: Array = field(init=False)
-    beta: Array = field(init=False)
-
-    def __post_init__(self) -> None:
-        kind = KINDS.index(self.kind)
-        generator = np.random.default_rng([self.seed, kind])
-        draw = generator.standard_normal((4, ARMS))
-        self.log_a, self.log_b = np.log(482.0) + 0.1 * draw[0], np.log(2085.0) + 0.1 * draw[1]
-        wide = {"pooled": 0.0, "own": 0.05, "crossing": 0.1}[self.kind]
-        self.alpha, self.beta = 0.35 * np.exp(wide * draw[2]), 0.37 * np.exp(wide * draw[3])
-        # Exponents turn about sizes and tokens within the rungs: the order there says little of the order beyond, and
-        # in a world of crossings the frontiers cross between the first rung and the target.
-        pivot = np.log(FIRST * (ETA**3 if self.kind == "own" else ETA**4) / 6) / 2
-        n, d = pivot - 1.0, pivot + 1.0
-        self.log_a += (self.alpha - 0.35) * n
-        self.log_b += (self.beta - 0.37) * d
-
-    def loss(self, arm: int, size: Array, tokens: Array) -> Array:
-        """L without noise."""
-        n, d = np.log(size), np.log(tokens)
-        return np.asarray(
-            self.E + np.exp(self.log_a[arm] - self.alpha[arm] * n) + np.exp(self.log_b[arm] - self.beta[arm] * d)
-        )
-
-    def best_loss(self, flops: float) -> Array:
-        """The lowest loss of each arm at a compute, over all sizes: (ARMS,)."""
-        size = np.geomspace(1e3, 1e14, 4001)
-        return np.array([self.loss(arm, size, flops / (6 * size)).min() for arm in range(ARMS)])
-
-    def sizes(self, flops: float) -> Array:
-        """The sizes of a budget: on a lattice, at 5 to 200 tokens a MAC."""
-        low, high = np.log(np.sqrt(flops / 6 / np.array([200.0, 5.0]))) / np.log(_LATTICE)
-        steps = np.arange(np.ceil(low), np.floor(high) + 1)
-        return np.asarray(_LATTICE ** steps[np.unique(np.linspace(0, len(steps) - 1, WIDTHS).round().astype(int))])
-
-    def run(self, arm: int, size: float, flops: float) -> tuple[Array, Array, int]:
-        """Tokens and losses of a trunk to a compute, with its luck, and its number."""
-        place = round(np.log(size) / np.log(_LATTICE))
-        steps = np.arange(-4 * PER_DECADE, 0.5) / PER_DECADE
-        # Evaluations stand on one lattice for a size, so that a longer run has all of a shorter one's.
-        last = np.floor(np.log10(flops / (6 * size)) * PER_DECADE + 1e-9) / PER_DECADE
-        tokens = 10.0 ** (last + steps)
-        generator = np.random.default_rng([self.seed, KINDS.index(self.kind), arm, place])
-        luck = RUN_NOISE * generator.standard_normal()
-        noise = generator.standard_normal(20 * PER_DECADE)[np.round((last + steps) * PER_DECADE).astype(int)]
-        keep = tokens > 20 * 1e5
-        loss = self.loss(arm, np.full(len(tokens), size), tokens) * np.exp(luck + ROW_NOISE * noise)
-        return tokens[keep], loss[keep], arm * 1000 + place
-
-
-@dataclass
-class Trained:
-    """What of a world has been trained: the length of every trunk."""
-
-    world: World
-    ends: dict[tuple[int, float], float] = field(default_factory=dict)
-
-    def train(self, arms: Array | list[int] | range, flops: float) -> None:
-        """Every arm at all sizes of a compute."""
-        for arm in arms:
-            for size in self.world.sizes(flops):
-                key = (int(arm), float(size))
-                self.ends[key] = max(flops, self.ends.get(key, 0.0))
-
-    @property
-    def spent(self) -> float:
-        """FLOPs of all trunks."""
-        return sum(self.ends.values())
-
-    def measured(self) -> Measured:
-        """All evaluations."""
-        parts = []
-        for (arm, size), flops in self.ends.items():
-            tokens, loss, run = self.world.run(arm, size, flops)
-            parts.append(np.column_stack([np.full((len(loss), 3), (arm, run, size)), tokens, 6 * size * tokens, loss]))
-        rows = np.concatenate(parts)
-        return Measured(rows[:, 0].astype(int), rows[:, 1].astype(int), *rows[:, 2:].T)
 
 
 def search(trained: Trained, steps: Ladder, target: float, only: str = "") -> tuple[int, float, list[str]]:
@@ -298,10 +205,14 @@ def main(arguments: list[str]) -> int:
         worlds(number, kinds, METHODS)
     elif part == "optuna":
         worlds(number, kinds, {f"optuna, {name}": by_optuna(name) for name in ("halving", "hyperband")})
+    elif part == "proposals":
+        from bench import search_proposals
+
+        search_proposals.measure(number)
     elif part == "replay":
         replay(tuple(arguments[1:]) or TABLES)
     else:
-        print(f"error: {part} is unknown; worlds, optuna or replay", file=sys.stderr)
+        print(f"error: {part} is unknown; worlds, optuna, proposals or replay", file=sys.stderr)
         return 2
     return 0
 

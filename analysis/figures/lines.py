@@ -14,7 +14,7 @@ from structlin.drawing.drawing import Series
 Array = npt.NDArray[np.float64]
 
 # Quantiles of Student's t at 95% for 1 to 10 degrees of freedom: both ends of a 90% interval.
-_STUDENT = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
+STUDENT = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,6 @@ def slope(x: Array, y: Array) -> Slope | None:
     spread = float(np.sum((a - a.mean()) ** 2))
     half = math.nan
     if free > 0:
-        quantile = _STUDENT[min(free, len(_STUDENT)) - 1]
+        quantile = STUDENT[min(free, len(STUDENT)) - 1]
         half = quantile * math.sqrt(float(np.sum(residual**2)) / free / spread)
     return Slope(value, half, float(np.exp(a.mean())), offset)

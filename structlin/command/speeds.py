@@ -13,6 +13,8 @@ Keys:
   device        auto, cpu or cuda (auto)
   threads       of the processor (1)
   again         true: measure what was measured before, too (false)
+  training      true: training tokens a second of every shape, too, all anew, the best of some rounds over all (false);
+                those that a sweep measures one after another differ by how busy the machine was
   table         a table of runs that is given the columns, in place of a store
 """
 
@@ -32,11 +34,11 @@ from structlin.errors import UserError, asks_help, key_values, suggest, whole_nu
 from structlin.host.files import read_json, write_atomically
 from structlin.host.passed_over import pass_over
 from structlin.runs.machine import machine_key
-from structlin.runs.speeds import DECODED_ROWS, Decodings, shape_key
+from structlin.runs.speeds import DECODED_ROWS, Decodings, Throughputs, shape_key
 from structlin.runs.store import Store
 from structlin.runs.table import config_of
 
-DEFAULTS = {"runs": "runs", "device": "auto", "threads": "1", "again": "false", "table": ""}
+DEFAULTS = {"runs": "runs", "device": "auto", "threads": "1", "again": "false", "training": "false", "table": ""}
 ROUNDS = 4
 
 
@@ -46,8 +48,9 @@ def main(arguments: list[str]) -> int:
         print(__doc__)
         return 0
     values = key_values(arguments, DEFAULTS)
-    if values["again"] not in ("true", "false"):
-        raise UserError(f"again={values['again']} is unknown; {suggest(values['again'], ('true', 'false'))}")
+    for key in ("again", "training"):
+        if values[key] not in ("true", "false"):
+            raise UserError(f"{key}={values[key]} is unknown; {suggest(values[key], ('true', 'false'))}")
     placement = Placement(device=values["device"], threads=whole_number("threads", values["threads"], 1, 10**4))
     if values["table"]:
         return _of_table(Path(values["table"]).expanduser(), placement)
@@ -62,7 +65,22 @@ def main(arguments: list[str]) -> int:
         kept.keep(science, placement, measured)
         _say(science, measured)
     print(f"{len(found)} shapes are measured in {kept.path}")
+    if values["training"] == "true":
+        _train(found, Throughputs(runs), placement)
     return 0
+
+
+def _train(sciences: Sequence[Science], kept: Throughputs, placement: Placement) -> None:
+    """Keep the training speed of every shape: the best of some rounds over all."""
+    from structlin.training.probe import tokens_per_second
+
+    best = dict.fromkeys(range(len(sciences)), 0.0)
+    for _ in range(ROUNDS):
+        for place, science in enumerate(sciences):
+            best[place] = max(best[place], tokens_per_second(science, placement))
+    for place, science in enumerate(sciences):
+        kept.keep(science, placement, best[place])
+        print(f"{science.variant} d{science.model.d_model}   {best[place]:,.0f} training tokens a second", flush=True)
 
 
 def _say(science: Science, measured: dict[int, float]) -> None:

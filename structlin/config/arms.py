@@ -11,6 +11,7 @@ Always among them are dense and btt, without experts and under each kind that is
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from structlin.errors import UserError, one_line
@@ -21,6 +22,24 @@ _OF_SAMPLES = ("count", "seed", "nu", "omega", "psi", "factors")
 """Keys that only samples have; of names, factors is one of btt too, but beside samples it is theirs."""
 _OF_NAMES = ("theta", "rho", "rank", "blocks", "terms", "cores", "bond")
 _OF_ARM = ("structure", "moe")
+
+
+class Line(list[str]):
+    """The words of a command line, and where they stand if that is a file."""
+
+    origin = ""
+
+
+@contextmanager
+def blamed(line: Sequence[str]) -> Iterator[None]:
+    """What is wrong with a line of a file is said with the file and the line's number."""
+    try:
+        yield
+    except UserError as error:
+        origin = getattr(line, "origin", "")
+        if not origin:
+            raise
+        raise UserError(f"{origin}: {error}") from None
 
 
 def is_search(arguments: Sequence[str]) -> bool:
@@ -39,7 +58,7 @@ def search_lines(arguments: Sequence[str]) -> list[list[str]]:
     if path is None or any(key.startswith("structure") for key in given):
         lines += _asked(rest, own, given)
     if path is not None:
-        lines += [[*rest, *words] for words in _of_file(path)]
+        lines += [_beside(rest, words) for words in _of_file(path)]
     kinds = _list(given.get("moe", "none"))
     mixture = [word for word in own if word.partition("=")[0].startswith("moe.")]
     always = [[*rest, "structure=dense,btt"]]
@@ -47,6 +66,12 @@ def search_lines(arguments: Sequence[str]) -> list[list[str]]:
         experts = ",".join(kind for kind in kinds if kind != "none")
         always.append([*rest, "structure=dense,btt", f"moe={experts}", *mixture])
     return [*always, *lines]
+
+
+def _beside(rest: list[str], words: Line) -> Line:
+    line = Line([*rest, *words])
+    line.origin = words.origin
+    return line
 
 
 def _asked(rest: list[str], own: list[str], given: dict[str, str]) -> list[list[str]]:
@@ -115,7 +140,7 @@ def _path(arguments: Sequence[str]) -> Path | None:
     return Path(text[1:]).expanduser()
 
 
-def _of_file(path: Path) -> list[list[str]]:
+def _of_file(path: Path) -> list[Line]:
     """The arms of a file. UserError where it has none, or words that are none of an arm."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -123,13 +148,14 @@ def _of_file(path: Path) -> list[list[str]]:
         raise UserError(f"search.arms=@{path} cannot be read: {one_line(error)}") from None
     found = []
     for number, line in enumerate(text.splitlines(), start=1):
-        words = line.partition("#")[0].split()
+        words = Line(line.partition("#")[0].split())
+        words.origin = f"search.arms=@{path}, line {number}"
         if not words:
             continue
         for word in words:
             if "=" not in word or not _is_of_arm(word):
                 raise UserError(
-                    f"search.arms=@{path}, line {number}: '{word}' is no structure=..., structure.KEY=... or moe=...; "
+                    f"{words.origin}: '{word}' is no structure=..., structure.KEY=... or moe=...; "
                     "a line is one arm, such as structure=low_rank structure.rank=d/4"
                 )
         found.append(words)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from structlin.config import nested, structured_ffn
-from structlin.config.arms import is_search, search_lines
+from structlin.config.arms import blamed, is_search, search_lines
 from structlin.config.checks import LARGEST
 from structlin.config.compose import composed_configs, group_options, schedule_of
 from structlin.config.files import CONFIG_DIR
@@ -81,29 +81,30 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
     lines = [one for line in asked for one in search_lines(line)] if searched else asked
     sampled: dict[Sampled, None] = {}
     for line in lines:
-        configs = _beside_dense(list(composed_configs("sweep", _with_design(line))))
-        of_line = _of_whole_sweep(configs)
-        for config in configs:
-            size = structured_ffn.fill(config)
-            if config["model"].pop("d_model") is not None or config.pop("tokens") is not None:
-                raise UserError(
-                    "a sweep plans widths and tokens itself; by hand they are grid.widths=[..] grid.tokens=[..]"
-                )
-            if config["dry_run"] is True:
-                _plan_without_files(config["data"])
-            budgets.update(dict.fromkeys(_numbers("budget", config["budget"])))
-            several = len(asked) > 1 and not searched
-            own = build(GridConfig, config["grid"], "grid") if several else GridConfig()
-            widths, lengths = own.widths, own.tokens
-            if size is not None:
-                widths = widths or ((size.d_model,) if config["grid"]["widths"] is None else None)
-                lengths = lengths or ((size.tokens,) if config["grid"]["tokens"] is None else None)
-            sampled.update(dict.fromkeys(_sampled_by(config["structure"])))
-            found = _templates(config, size, widths, lengths)
-            if config["dry_run"] is not True:
-                _check_tokens(found[0])
-            templates.update(dict.fromkeys(found))
-        plain.append(of_line)
+        with blamed(line):
+            configs = _beside_dense(list(composed_configs("sweep", _with_design(line))))
+            of_line = _of_whole_sweep(configs)
+            for config in configs:
+                size = structured_ffn.fill(config)
+                if config["model"].pop("d_model") is not None or config.pop("tokens") is not None:
+                    raise UserError(
+                        "a sweep plans widths and tokens itself; by hand they are grid.widths=[..] grid.tokens=[..]"
+                    )
+                if config["dry_run"] is True:
+                    _plan_without_files(config["data"])
+                budgets.update(dict.fromkeys(_numbers("budget", config["budget"])))
+                several = len(asked) > 1 and not searched
+                own = build(GridConfig, config["grid"], "grid") if several else GridConfig()
+                widths, lengths = own.widths, own.tokens
+                if size is not None:
+                    widths = widths or ((size.d_model,) if config["grid"]["widths"] is None else None)
+                    lengths = lengths or ((size.tokens,) if config["grid"]["tokens"] is None else None)
+                sampled.update(dict.fromkeys(_sampled_by(config["structure"])))
+                found = _templates(config, size, widths, lengths)
+                if config["dry_run"] is not True:
+                    _check_tokens(found[0])
+                templates.update(dict.fromkeys(found))
+            plain.append(of_line)
     config = _of_whole_sweep(plain, free=("widths", "tokens"))
     if config["dry_run"] is True and config["watch"] is True:
         raise UserError("watch=true follows runs, and dry_run=true starts none; leave out one of them")
@@ -237,7 +238,8 @@ def _templates(
     templates = []
     for structure in _structures(config["structure"], size):
         model = {**config["model"], "d_model": _least_width(config["model"])}
-        if model.get("init", "") is None:
+        published = model.get("init", "") is None
+        if published:
             model["init"] = (
                 "fixed"
                 if config["moe"]["kind"] != "none"
@@ -261,7 +263,7 @@ def _templates(
             },
             "config",
         )
-        science = started(science, config["start"], _path("runs", config["runs"]))
+        science = started(science, config["start"], _path("runs", config["runs"]), published)
         if config["start"]["run"] is not None:
             widths = (science.model.d_model,)
             if "grid" in config and config["grid"]["widths"] not in (None, list(widths)):

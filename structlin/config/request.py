@@ -164,15 +164,16 @@ class SweepRequest:
             raise UserError("format=json prints the bill of a dry run, or the status; add dry_run=true or status=true")
         if self.name is not None:
             check_name(self.name)
+        if self.search is not None and len(self.budgets) != 1:
+            none = "" if self.budgets or self.grid.tokens else "no budget: "
+            raise UserError(
+                f"{none}grid=search has one budget, the training FLOPs of all its runs: budget=3e17"
+                + (" in place of grid.tokens" if self.grid.tokens is not None else "")
+            )
         if not self.budgets and self.grid.tokens is None and not all(one.tokens for one in self.templates):
             raise UserError("no budget: give training FLOPs as budget=1e15, or grid.widths=[..] and grid.tokens=[..]")
         if self.budgets and self.grid.tokens is not None:
             raise UserError("grid.tokens and budget both say how long to train; give one of them")
-        if self.search is not None and len(self.budgets) != 1:
-            raise UserError(
-                "grid=search has one budget, the training FLOPs of all its runs: budget=3e17"
-                + (" in place of grid.tokens" if self.grid.tokens is not None else "")
-            )
         if self.search is not None and self.site.evals_per_decade < LEAST_EVALUATIONS:
             raise UserError(
                 f"evals_per_decade = {self.site.evals_per_decade}: grid=search reads its rungs off the evaluations of "

@@ -12,9 +12,10 @@ from structlin.config.identity import science_from
 from structlin.config.nested import NONE
 from structlin.config.science import Science, StartConfig
 from structlin.config.structure import StructureConfig
+from structlin.config.structured_ffn import published_init
 from structlin.errors import UserError
 from structlin.host.files import read_json
-from structlin.structure import Theta, lookup
+from structlin.structure import Theta, lookup, name_of
 from structlin.structure.families import output_order_of
 
 CALIBRATION = 65_536
@@ -25,8 +26,11 @@ FREE = ("structured", "biases", "zero_start", "dtype", "base_width", "base_ffn_e
 and learn."""
 
 
-def started(science: Science, start: Mapping[str, Any], runs: Path) -> Science:
-    """The science that begins as ``start`` (the group of a config) says. UserError for what cannot be."""
+def started(science: Science, start: Mapping[str, Any], runs: Path, published: bool = False) -> Science:
+    """The science that begins as ``start`` (the group of a config) says. UserError for what cannot be.
+
+    ``published``: a parent that is trained first is drawn as was published for its own structure, not as the child is.
+    """
     run, structure = start["run"], start["structure"]
     if run is not None and structure is not None:
         raise UserError(f"start={run} and start.structure={structure} both say what a run starts from; give one")
@@ -49,6 +53,9 @@ def started(science: Science, start: Mapping[str, Any], runs: Path) -> Science:
             f"{'give one' if given else 'say which'}"
         )
     parent = replace(science, structure=_structure(str(structure), science), nested=NONE)
+    if published:
+        name = name_of(Theta.parse(parent.structure.theta), parent.structure.output_order)
+        parent = replace(parent, model=replace(parent.model, init=published_init(name)))
     if (parent.structure, parent.nested) == (science.structure, science.nested):
         # What goes on as it was is no other run: it stands beside those that change.
         return science

@@ -6,12 +6,14 @@ import sys
 from pathlib import Path
 
 from structlin.data.labels import LabelManifest
+from structlin.data.learned import bundled, learn
 from structlin.data.manifest import Manifest
-from structlin.data.prepare import prepare
+from structlin.data.prepare import prepare, training_documents
 from structlin.data.recipe import SOURCES, DataRecipe, is_prepared
 from structlin.data.teacher import DEPTH, WIDTH
 from structlin.data.tokenizers import TOKENIZERS
 from structlin.errors import UserError, asks_help, door, key_values, whole_number
+from structlin.host.files import write_atomically
 
 DEFAULTS = {
     "data": "",
@@ -27,6 +29,8 @@ DEFAULTS = {
     "size": "0",
     "channels": "0",
     "odd": "",
+    "vocabulary": "0",
+    "out": "",
     "root": "data",
 }
 
@@ -37,7 +41,10 @@ Makes the token shards (or labels) of NAME, or checks those that are there again
 
   data              {", ".join(sorted(SOURCES))}
   tokenizer         {", ".join(sorted(TOKENIZERS))} (default: char96 for text, pixels for images),
-                    or labels: images whole, with their classes
+                    labels: images whole, with their classes; a vocabulary that comes with the package
+                    ({", ".join(bundled())}), or a tokenizer's file
+  vocabulary        learn so many byte-pair tokens from the training text, instead of preparing it, and write them to
+  out               FILE.json, which data.tokenizer=FILE.json reads
   path              local files: text, JSON (lines or an array), CSV or parquet, a folder, or a quoted glob
                     (needed by text; npz files for cifar5m; instead of the hub for openwebtext; an archive or a
                     folder of cifar10 and cifar100; a folder of folders, one a class, for images)
@@ -77,6 +84,9 @@ def main(arguments: list[str]) -> None:
         channels=whole_number("channels", values["channels"]),
         odd=values["odd"],
     )
+    if values["vocabulary"] != "0" or values["out"]:
+        _learn(recipe, whole_number("vocabulary", values["vocabulary"]), values["out"])
+        return
     samples = whole_number("samples", values["samples"])
     there = is_prepared(recipe, root, samples)
     place = prepare(recipe, root, progress=_progress, samples=samples)
@@ -84,6 +94,15 @@ def main(arguments: list[str]) -> None:
     if there:
         manifest.check_contents(place)
     print(_result(place, manifest, "checked" if there else "prepared"))
+
+
+def _learn(recipe: DataRecipe, size: int, out: str) -> None:
+    if not out.endswith(".json"):
+        raise UserError(f"out={out}: a vocabulary is written to out=FILE.json, which data.tokenizer=FILE.json reads")
+    if recipe.kind != "language":
+        raise UserError(f"vocabulary={size}: data={recipe.name} is no text")
+    write_atomically(Path(out), learn(training_documents(recipe), size).encode())
+    print(f"learned {out}: {size:,} tokens; data.tokenizer={out} takes it")
 
 
 def parse(arguments: list[str]) -> dict[str, str]:

@@ -14,7 +14,9 @@ on is the same on any number of ranks and reading threads, and after an interrup
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +27,8 @@ from structlin.errors import UserError, suggest
 Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Shares = npt.NDArray[np.uint16]
 
 CROPS = ("none", "resized", "shifted")
 _AREA, _RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
@@ -33,6 +37,8 @@ _SHIFT = 8
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _SALT = 0x5EED_A06
 """Apart from the order of images, which the same seed gives."""
+_BLOCK_BYTES = 1 << 18
+"""Of a block's images; what is made of them meanwhile takes up to four times as much, of a core's megabyte or two."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +72,27 @@ NONE = Augmentation()
 
 
 def augmented(images: Images, rows: Ints, seed: int, how: Augmentation) -> Images:
-    """Images (n, height, width, channels) as the rows (n,) of a run see them: cropped and flipped."""
+    """Images (n, height, width, channels) as the rows (n,) of a run see them: cropped and flipped.
+
+    Fastest on as many as a processor's cache holds (``blocks``).
+    """
     key = keys(seed ^ _SALT, rows)
+    mirrored = _uniform(key, 0) < 0.5 if how.flip else np.zeros(len(images), bool)
     if how.crop == "resized":
-        images = _resized(images, key)
-    elif how.crop == "shifted":
-        images = _shifted(images, key)
+        return _resized(images, key, mirrored)
+    if how.crop == "shifted":
+        return _shifted(images, key, mirrored)
     if how.flip:
-        mirrored = _uniform(key, 0) < 0.5
         images = images.copy()
         images[mirrored] = images[mirrored][:, :, ::-1]
     return images
+
+
+def blocks(rows: int, row_bytes: int) -> Iterator[slice]:
+    """Parts of rows that a processor's cache holds: arrays that do not are made at the speed of memory."""
+    size = max(1, _BLOCK_BYTES // max(1, row_bytes))
+    for first in range(0, rows, size):
+        yield slice(first, min(first + size, rows))
 
 
 def targets(labels: Ints, classes: int, smoothing: float = 0.0) -> Floats:
@@ -89,8 +105,10 @@ def targets(labels: Ints, classes: int, smoothing: float = 0.0) -> Floats:
 def mixed(first: Floats, second: Floats, weight: float) -> Floats:
     """weight * first + (1 - weight) * second, of images or targets."""
     share = np.float32(weight)
-    found = first * share
-    found += second * (np.float32(1) - share)
+    found = np.empty_like(first)
+    for part in blocks(len(first), first[:1].nbytes):
+        np.multiply(first[part], share, out=found[part])
+        found[part] += second[part] * (np.float32(1) - share)
     return found
 
 
@@ -119,24 +137,23 @@ def _uniform(key: UInt64, number: int) -> npt.NDArray[np.float64]:
     return np.asarray((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
-def _shifted(images: Images, key: UInt64) -> Images:
+def _shifted(images: Images, key: UInt64, mirrored: Bools) -> Images:
     """Every image moved by whole pixels, zeros where nothing comes from."""
-    n, height, width, _ = images.shape
-    result = np.zeros_like(images)
-    most = (max(1, height // _SHIFT), max(1, width // _SHIFT))
-    down, right = (
-        np.floor(_uniform(key, 1 + axis) * (2 * side + 1)).astype(np.int64) - side for axis, side in enumerate(most)
-    )
-    y, x = np.arange(height)[None, :] + down[:, None], np.arange(width)[None, :] + right[:, None]
-    inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None, :]
-    moved = images[np.arange(n)[:, None, None], y.clip(0, height - 1)[:, :, None], x.clip(0, width - 1)[:, None, :]]
-    result[inside] = moved[inside]
-    return result
+    _, height, width, _ = images.shape
+    places = []
+    for axis, side in enumerate((height, width)):
+        most = max(1, side // _SHIFT)
+        by = np.floor(_uniform(key, 1 + axis) * (2 * most + 1)).astype(np.int64) - most
+        place = np.arange(side)[None, :] + by[:, None]
+        # Outside lies one line of zeros, after the others.
+        places.append(np.where((place >= 0) & (place < side), place, side))
+    moved = _transposed(_lines(_with_zeros(images), places[0]))
+    return _transposed(_lines(_with_zeros(moved), _mirrored(places[1], mirrored)))
 
 
-def _resized(images: Images, key: UInt64) -> Images:
+def _resized(images: Images, key: UInt64, mirrored: Bools) -> Images:
     """A box of whole pixels of every image, scaled to the whole."""
-    n, height, width, _ = images.shape
+    _, height, width, _ = images.shape
     area = height * width * (_AREA[0] + (_AREA[1] - _AREA[0]) * _uniform(key, 1))
     low, high = (math.log(ratio) for ratio in _RATIO)
     ratio = np.exp(low + (high - low) * _uniform(key, 2))
@@ -146,20 +163,19 @@ def _resized(images: Images, key: UInt64) -> Images:
     top = np.floor(_uniform(key, 3) * (height - box_height + 1)).astype(np.int64)
     left = np.floor(_uniform(key, 4) * (width - box_width + 1)).astype(np.int64)
     # One axis after the other, each as copies of whole lines, rounded to whole grey values: the same everywhere.
-    rows = _between(images.reshape(n, height, -1), *_places(top, box_height, height))
-    by_column = np.ascontiguousarray(rows.reshape(n, height, width, -1).transpose(0, 2, 1, 3)).reshape(n, width, -1)
-    pixels = _between(by_column, *_places(left, box_width, width))
-    return np.ascontiguousarray(pixels.reshape(n, width, height, -1).transpose(0, 2, 1, 3))
+    by_column = _transposed(_between(images, *_places(top, box_height, height)))
+    first, second, weight = _places(left, box_width, width)
+    turned = (_mirrored(first, mirrored), _mirrored(second, mirrored), _mirrored(weight, mirrored))
+    return _transposed(_between(by_column, *turned))
 
 
-def _between(lines: Images, low: Ints, high: Ints, weight: npt.NDArray[np.uint16]) -> Images:
-    """What lies between lines ``low`` and ``high`` (n, side) of every image (n, lines, values): (n, side, values)."""
-    image = np.arange(len(lines))[:, None]
-    share = weight[:, :, None]
+def _between(images: Images, low: Ints, high: Ints, weight: Shares) -> Images:
+    """What lies between lines ``low`` and ``high`` (n, side) of every image (n, lines, ...): (n, side, ...)."""
+    share = weight[:, :, None, None]
     # At most 255 * 256 and a half: two bytes hold it.
-    found = lines[image, low].astype(np.uint16)
+    found = _lines(images, low).astype(np.uint16)
     found *= np.uint16(256) - share
-    second = lines[image, high].astype(np.uint16)
+    second = _lines(images, high).astype(np.uint16)
     second *= share
     found += second
     found += np.uint16(128)
@@ -167,7 +183,34 @@ def _between(lines: Images, low: Ints, high: Ints, weight: npt.NDArray[np.uint16
     return found.astype(np.uint8)
 
 
-def _places(first: Ints, length: Ints, side: int) -> tuple[Ints, Ints, npt.NDArray[np.uint16]]:
+def _lines(images: Images, places: Ints) -> Images:
+    """Lines ``places`` (n, side) of every image (n, lines, ...): (n, side, ...)."""
+    n, lines, *line = images.shape
+    flat = places + lines * np.arange(n)[:, None]
+    found: Images = images.reshape(n * lines, -1).take(flat.ravel(), axis=0).reshape(n, places.shape[1], *line)
+    return found
+
+
+def _with_zeros(images: Images) -> Images:
+    """Images (n, lines, ...) with a line of zeros after their own."""
+    return np.concatenate([images, np.zeros_like(images[:, :1])], axis=1)
+
+
+def _transposed(images: Images) -> Images:
+    """(n, height, width, channels) by columns: a channel at a time, since copies of three bytes each are slow."""
+    n, height, width, channels = images.shape
+    found = np.empty((n, width, height, channels), np.uint8)
+    for channel in range(channels):
+        found[..., channel] = images[..., channel].transpose(0, 2, 1)
+    return found
+
+
+def _mirrored(places: npt.NDArray[Any], mirrored: Bools) -> npt.NDArray[Any]:
+    """Places (n, side) in the opposite order where an image is mirrored."""
+    return np.where(mirrored[:, None], places[:, ::-1], places)
+
+
+def _places(first: Ints, length: Ints, side: int) -> tuple[Ints, Ints, Shares]:
     """Between which pixels of a box the ``side`` new ones lie, and the second's weight in 256ths: each (n, side)."""
     place = (np.arange(side)[None, :] + 0.5) * (length[:, None] / side) - 0.5
     place = place.clip(0, length[:, None] - 1)

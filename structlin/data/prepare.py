@@ -186,6 +186,14 @@ def _documents(recipe: DataRecipe, provenance: dict[str, Any]) -> Iterator[str]:
     return files.read_documents(recipe.files(), recipe.column, recipe.version)
 
 
+def training_documents(recipe: DataRecipe) -> Iterator[str]:
+    """The texts of a recipe, as they are: those of the training split where a document's number or text decides its
+    split (version 1), all of them where its tokens do (version 2), of which there are none yet."""
+    for index, text in enumerate(_documents(recipe, {})):
+        if recipe.version > 1 or not is_validation(recipe, index, text):
+            yield text
+
+
 def _encode_all(
     documents: Iterable[str],
     recipe: DataRecipe,

@@ -16,7 +16,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from structlin.data import cifar, images, labels, openwebtext, pictures, sotu, teacher, vocabulary
+from structlin.data import cifar, images, labels, learned, openwebtext, pictures, sotu, teacher, vocabulary
 from structlin.data import documents as files
 from structlin.data.manifest import MANIFEST_NAME, Manifest
 from structlin.data.tokenizers import TOKENIZERS, has_file, tokenizer_spec
@@ -222,8 +222,9 @@ class DataRecipe:
         if not self.tokenizer:
             object.__setattr__(self, "tokenizer", valid[0])
         if self.spec.task == "language":
-            if vocabulary.is_file(self.tokenizer):
-                path = Path(os.path.abspath(os.path.expanduser(self.tokenizer)))
+            bundled = learned.bundled().get(self.tokenizer)
+            if bundled or vocabulary.is_file(self.tokenizer):
+                path = bundled or Path(os.path.abspath(os.path.expanduser(self.tokenizer)))
                 object.__setattr__(self, "tokenizer", vocabulary.name_of_file(path))
                 object.__setattr__(self, "tokenizer_path", str(path))
             if tokenizer_spec(self.tokenizer).name not in TOKENIZERS:
@@ -380,7 +381,7 @@ def train_tokens(recipe: DataRecipe, root: Path | str) -> float | None:
     if manifest is not None:
         train = manifest.splits["train"]
         return train.num_documents if recipe.kind == "classification" else train.num_tokens
-    if recipe.name == "sotu" and recipe == DataRecipe("sotu", recipe.tokenizer):
+    if recipe.name == "sotu" and recipe.to_dict() == DataRecipe("sotu", recipe.tokenizer).to_dict():
         return sotu.TRAIN_TOKENS.get(recipe.tokenizer)
     if recipe == DataRecipe("digits"):
         return images.DIGITS_TRAIN_TOKENS

@@ -25,7 +25,7 @@ quarter of 1980, Roosevelt 1945 a summary of itself): with 25, 0.3% of the valid
 strings) occurs in another speech, with 20 or 24 it is 4% (measured on 0.1.2).
 """
 
-TRAIN_TOKENS = {"char96": 11_618_095, "gpt2": 2_278_291}
+TRAIN_TOKENS = {"char96": 11_618_095, "gpt2": 2_278_291, "vocab2048-c7523da7": 3_226_060}
 """Size of the training split under the default recipe, so that a bill needs no prepared data."""
 
 

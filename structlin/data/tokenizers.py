@@ -74,7 +74,7 @@ def tokenizer_spec(name: str) -> TokenizerSpec:
         return TOKENIZERS[name]
     found = re.fullmatch(r"vocab([1-9]\d*)(?:-[0-9a-f]{8})?", name)
     if found is None or int(found[1]) > LARGEST_VOCABULARY:
-        more = "; or a tokenizer's file: data.tokenizer=PATH, or a size: vocab32000"
+        more = "; or sotu2048, of the package; a tokenizer's file: data.tokenizer=PATH; or a size: vocab32000"
         raise UserError(f"tokenizer={name}: no such tokenizer; {suggest(name, TOKENIZERS)}{more}")
     size = int(found[1])
     return TokenizerSpec(name, size, "uint16" if size <= 2**16 else "uint32")

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from structlin.data.cleaning import CleaningReport
 from structlin.data.tokenizers import Tokens, tokenizer_spec
-from structlin.errors import UserError
+from structlin.errors import UserError, one_line
 from structlin.host.files import write_atomically
 
 SUFFIXES = (".json", ".model", ".tiktoken")
@@ -163,7 +163,10 @@ _SIZES: dict[str, Callable[[bytes], int]] = dict(
 
 def _load_json(path: Path) -> Vocabulary:
     library = _library("tokenizers", path)
-    found = library.Tokenizer.from_file(str(path))
+    try:
+        found = library.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        raise UserError(f"data.tokenizer={path} cannot be read by tokenizers: {one_line(error)}") from None
     ends = [found.token_to_id(end) for end in _ENDS]
     known = [end for end in ends if end is not None]
     if not known:

@@ -5,6 +5,7 @@ cluster a rung is submitted, and the same command later submits the next one, or
 
     runs/searches/<name>.json     the record (structlin/search/report.py), written after every look
     runs/searches/<name>.html     its charts
+    forecasts/<name>.json         what it foretells, when it is over (structlin/search/forecast.py)
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
+from itertools import chain, repeat
 from pathlib import Path
 
 from rich.console import Console
@@ -29,12 +31,13 @@ from structlin.planning import bill as bills
 from structlin.planning.grid import Plan
 from structlin.runs.job import Job
 from structlin.runs.store import Store
-from structlin.search import report
+from structlin.search import forecast, report
 from structlin.search.arms import Arm
 from structlin.search.course import Course, Seen, cells_at_top, course
 
 LOOK_SECONDS = 30.0
-"""Between two looks at a cluster under search.wait=true."""
+"""Between two looks at a cluster under search.wait=true; the first ones follow sooner, for rungs that are short."""
+_SOONER = (8, 4, 2)
 FOLDER = "searches"
 
 
@@ -70,6 +73,10 @@ def run_search(request: SweepRequest) -> int:
     keep(now, request.site.runs, name)
     _say(report.said(report.record(now)), console)
     console.print(f"{request.site.runs / FOLDER / name}.html has every rung", highlight=False, markup=False)
+    if kept := forecast.keep(report.record(now), name):
+        _say(
+            iter([f"forecast kept in {kept}; later: python fit_laws.py runs={request.site.runs} score={kept}"]), console
+        )
     return 0
 
 
@@ -149,19 +156,26 @@ def _dry_run(now: Course, request: SweepRequest, console: Console) -> int:
 def _submit(plan: Plan, request: SweepRequest, name: str, console: Console) -> int:
     """Submit a rung; under search.wait=true until all of it is trained. 1 where it never will be."""
     from structlin.launch.slurm import carry_out as slurm
+    from structlin.launch.slurm.controller import ControllerError
 
     code = slurm.launch(plan, request, name, console)
     if code or request.search is None or not request.search.wait:
         if not code:
             console.print("the same command submits the next rung when this one has ended", highlight=False)
         return code
-    while not _is_trained(plan, request):
-        time.sleep(LOOK_SECONDS)
+    for seconds in chain((LOOK_SECONDS / share for share in _SOONER), repeat(LOOK_SECONDS)):
         if _is_trained(plan, request):
             break
-        # What has crashed or run out of time is submitted again, as the same command would.
-        if code := slurm.launch(plan, request, name, Console(quiet=True)):
-            return code
+        time.sleep(seconds)
+        if _is_trained(plan, request):
+            break
+        try:
+            # What has crashed or run out of time is submitted again, as the same command would.
+            if code := slurm.launch(plan, request, name, Console(quiet=True)):
+                return code
+        except ControllerError as error:
+            console.print(f"SLURM does not answer, and is asked again later: {error}", highlight=False, markup=False)
+            continue
         if not slurm.is_underway(plan, request) and not _is_trained(plan, request):
             console.print("nothing of this rung is on its way any more; retry=failed tries again what was given up")
             return 1

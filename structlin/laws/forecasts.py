@@ -3,7 +3,8 @@
     forecasts/NAME.json      what was said: law, hash of the data, date, code, predictions with intervals
     forecasts/record.json    every score of every forecast, one entry a prediction: the running record
 
-A prediction is scored where later runs of its variant reached its compute: against the measured frontier there.
+Laws write one by forecast=NAME, a search when it is over (structlin/search/forecast.py). A prediction is scored where
+later runs of its variant reached its compute: against the measured frontier there.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from structlin import __version__
 from structlin.errors import UserError
@@ -33,12 +35,17 @@ _NEAR = 1.02
 Entry = dict[str, Any]
 
 
-def data_hash(laws: Laws) -> str:
-    """SHA-256 of the points that were fitted, 16 hexadecimal digits."""
-    frame = laws.points.frame
+def data_hash(frame: pd.DataFrame) -> str:
+    """SHA-256 of the points that were fitted, 16 hexadecimal digits; columns as in ``Points.frame``."""
     columns = [name for name in ("variant", "run", "N", "D", "C", "L") if name in frame]
     rows = frame[columns].sort_values(columns, kind="stable")
     return hashlib.sha256(rows.to_csv(index=False, float_format="%.12g").encode()).hexdigest()[:16]
+
+
+def data_of(frame: pd.DataFrame) -> Entry:
+    """What a forecast says of its data: the hash, the rows and the largest compute of each variant."""
+    tops = {str(v): float(part["C"].max()) for v, part in frame.groupby("variant")}
+    return {"hash": data_hash(frame), "rows": len(frame), "flops": tops}
 
 
 def code() -> str:
@@ -60,22 +67,23 @@ def keep(laws: Laws, found: Entry, name: str, folder: Path = FOLDER) -> Path:
     path = folder / f"{name}.json"
     if path.exists():
         raise UserError(f"forecast={name}: {path} is kept already, and a forecast is not written twice; another name")
-    forecast = {
-        "name": name,
-        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "code": code(),
-        "data": {"hash": data_hash(laws), "rows": len(laws.points.frame), **_tops(laws)},
-        "confidence": laws.choices.confidence,
-        "law": {key: found[key] for key in ("form", "parametric", "frontier")},
-        "predictions": predictions,
-    }
-    write_atomically(path, _text(forecast))
+    law = {key: found[key] for key in ("form", "parametric", "frontier")}
+    write(path, data_of(laws.points.frame), laws.choices.confidence, law, predictions)
     return path
 
 
-def _tops(laws: Laws) -> Entry:
-    frame = laws.points.frame
-    return {"flops": {str(v): float(part["C"].max()) for v, part in frame.groupby("variant")}}
+def write(path: Path, data: Entry, confidence: float, law: Entry, predictions: list[Entry]) -> None:
+    """A forecast of today: predictions as in laws/predictions.py, of data as ``data_of`` says."""
+    forecast = {
+        "name": path.stem,
+        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "code": code(),
+        "data": data,
+        "confidence": confidence,
+        "law": law,
+        "predictions": predictions,
+    }
+    write_atomically(path, _text(forecast))
 
 
 def _text(found: Entry) -> bytes:
@@ -103,7 +111,7 @@ def score(laws: Laws, path: Path) -> Entry:
     {"forecast", "scores": [{variant, flops, predicted, measured, error, inside}], "waiting", "record": {...}}
     """
     forecast = read(path)
-    if forecast.get("data", {}).get("hash") == data_hash(laws):
+    if forecast.get("data", {}).get("hash") == data_hash(laws.points.frame):
         raise UserError(f"score={path}: these are the runs it was made from; score it by later ones")
     scores, waiting = [], []
     for one in forecast["predictions"]:

@@ -175,6 +175,8 @@ def _jobs(cells: Iterable[Cell], design: str, per_decade: int) -> Iterator[Job]:
         science, steps = members[0].science, {cell.step for cell in members}
         if science.schedule.kind == "constant":
             steps |= set(evaluation_steps(science, max(steps), per_decade))
+        if science.start.parent is not None:
+            steps.add(0)  # what the parent's weights are worth under this structure, before any healing
         yield Job(science, tuple(sorted(steps)))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from structlin.config.request import SweepRequest, Template
 from structlin.drawing.names import short
 from structlin.structure import Theta, factorise
+from structlin.structure.naming import label_of
 
 YARDSTICK = "dense"
 """The variant that goes to the top in any case: multipliers are against it."""
@@ -74,6 +75,11 @@ def arms_of(request: SweepRequest) -> tuple[Arm, ...]:
 
 
 def names_of(arms: Sequence[Arm]) -> list[str]:
-    """Names without what all of them share."""
+    """Names without what all of them share; a theta that no family writes is theta2-1a2b3c4d, as those of three are."""
     names = [arm.name for arm in arms]
-    return [short(name, names) for name in names]
+    return [_labelled(arm, short(arm.name, names)) for arm in arms]
+
+
+def _labelled(arm: Arm, name: str) -> str:
+    text = str(arm.theta)
+    return name.replace(text, label_of(arm.theta), 1) if name.startswith(text) else name

@@ -17,6 +17,7 @@ Shapes: A arms, R rows an arm (padded), p shared and q own parameters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -36,7 +37,7 @@ _TAU, _KAPPA = 0.3, 0.05
 
 
 @dataclass(frozen=True)
-class _Rows:
+class Rows:
     """The evaluations of all arms, padded to (A, R)."""
 
     arms: np.ndarray
@@ -71,7 +72,7 @@ class _Spread:
     kappa: float = _KAPPA
 
 
-def _rows(measured: Measured) -> _Rows:
+def rows_of(measured: Measured) -> Rows:
     kept = _thinned(measured)
     arms = kept.arms
     members = [np.flatnonzero(kept.arm == arm) for arm in arms]
@@ -86,7 +87,7 @@ def _rows(measured: Measured) -> _Rows:
     same = ((run[:, :, None] == run[:, None, :]) & has[:, :, None] & has[:, None, :]).astype(float)
     count = np.maximum(same.sum(axis=2), 1.0)
     y = np.where(has, np.log(kept.loss)[place], 0.0)
-    return _Rows(
+    return Rows(
         arms, np.where(has, (log_n - centre[0])[place], 0.0), np.where(has, (log_d - centre[1])[place], 0.0), y,
         has.astype(float), same / count[:, :, None], count, centre, float(kept.loss.min()),
         float(np.median(kept.flops / (kept.size * kept.tokens))),
@@ -117,7 +118,7 @@ class Joint:
     own: Array
     """(A, q): what an arm adds to a, b, and under ``own`` to log alpha and log beta."""
     spread: _Spread
-    rows: _Rows
+    rows: Rows
     covariance: tuple[Array, Array, Array]
     """Of the shared parameters (p, p); of the own ones given the shared (A, q, q); and d own / d shared (A, q, p)."""
 
@@ -162,7 +163,7 @@ def _root(matrix: Array) -> Array:
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
 
 
-def _optimum(shared: Array, own: Array, rows: _Rows, flops: float) -> tuple[Array, ...]:
+def _optimum(shared: Array, own: Array, rows: Rows, flops: float) -> tuple[Array, ...]:
     """log N of the lowest loss, and a, b, alpha, beta: (s, A) each."""
     a, b = shared[:, 1, None] + own[..., 0], shared[:, 2, None] + own[..., 1]
     log_alpha, log_beta = np.repeat(shared[:, 3:4], own.shape[1], 1), np.repeat(shared[:, 4:5], own.shape[1], 1)
@@ -175,7 +176,7 @@ def _optimum(shared: Array, own: Array, rows: _Rows, flops: float) -> tuple[Arra
     return n + rows.centre[0], a, b, alpha, beta
 
 
-def _optimal(shared: Array, own: Array, rows: _Rows, flops: float) -> Array:
+def _optimal(shared: Array, own: Array, rows: Rows, flops: float) -> Array:
     log_n, a, b, alpha, beta = _optimum(shared, own, rows, flops)
     n = log_n - rows.centre[0]
     d = np.log(flops / rows.per) - log_n - rows.centre[1]
@@ -189,14 +190,15 @@ def _free(kind: str) -> np.ndarray:
     return np.arange(6 if kind == "powered" else 5)
 
 
-def fit(measured: Measured, kind: str, near: Joint | None = None) -> Joint:
-    """The joint law of one of KINDS; ``near``: a fit of the same arms to start from."""
-    rows = _rows(measured)
+def fit(measured: Measured, kind: str) -> Joint:
+    """The joint law of one of KINDS."""
+    return fit_rows(rows_of(measured), kind)
+
+
+def fit_rows(rows: Rows, kind: str) -> Joint:
+    """The same of evaluations that several laws are fitted to."""
     count = 4 if kind == "own" else 2
     shared, own, spread = _start(rows), np.zeros((len(rows.arms), count)), _Spread()
-    if near is not None and np.array_equal(near.arms, rows.arms):
-        shared, spread = _moved(near, rows), near.spread
-        own[:, :2] = near.own[:, :2]
     if kind != "powered":
         shared[5] = 0.0
     for _ in range(_TURNS):
@@ -205,25 +207,14 @@ def fit(measured: Measured, kind: str, near: Joint | None = None) -> Joint:
     return Joint(kind, rows.arms, shared, own, spread, rows, covariance)
 
 
-def _start(rows: _Rows) -> Array:
+def _start(rows: Rows) -> Array:
     """E half of the lowest loss, the rest in equal parts at the middle of the data."""
     middle = float(np.exp(np.sum(rows.y * rows.weight) / np.sum(rows.weight)))
     part = np.log(max(middle - 0.6 * rows.lowest, 1e-3) / 2)
     return np.array([np.log(1.5), part, part, np.log(0.35), np.log(0.35), 0.0])
 
 
-def _moved(near: Joint, rows: _Rows) -> Array:
-    """The shared parameters of another fit about the means of these rows."""
-    shared = near.shared.copy()
-    alpha, beta = np.exp(shared[3]), np.exp(shared[4])
-    shared[1] -= alpha * (rows.centre[0] - near.rows.centre[0])
-    shared[2] -= beta * (rows.centre[1] - near.rows.centre[1])
-    share = np.clip(near.rows.lowest / (1.0 + np.exp(-shared[0])) / rows.lowest, 1e-3, 0.999)
-    shared[0] = np.log(share / (1.0 - share))
-    return shared
-
-
-def _model(rows: _Rows, shared: Array, own: Array, derive: bool = True) -> tuple[Array, Array]:
+def _model(rows: Rows, shared: Array, own: Array, derive: bool = True) -> tuple[Array, Array]:
     """log L, (A, R), and its derivatives in the 6 shared and in the own parameters, (A, R, 6 + q)."""
     count = own.shape[1]
     log_alpha, log_beta = np.full(len(own), shared[3]), np.full(len(own), shared[4])
@@ -249,20 +240,11 @@ def _model(rows: _Rows, shared: Array, own: Array, derive: bool = True) -> tuple
     return np.log(total), np.stack(slopes, axis=2)
 
 
-def _whitened(rows: _Rows, spread: _Spread, values: Array) -> Array:
+def _whitened(rows: Rows, spread: _Spread, values: Array) -> Array:
     """Rows (A, R, k) whose noise is independent and of size one: the luck of a run is mostly its mean."""
     factor = 1.0 - spread.row / np.sqrt(spread.row**2 + rows.count * spread.run**2)
     found = values * rows.weight[:, :, None]
     return np.asarray((found - factor[:, :, None] * (rows.same @ found)) / spread.row)
-
-
-def _cost(rows: _Rows, kind: str, spread: _Spread, shared: Array, own: Array) -> float:
-    predicted, _ = _model(rows, shared, own, derive=False)
-    residual = _whitened(rows, spread, (predicted - rows.y)[:, :, None])
-    free = _free(kind)
-    prior = np.sum(((shared - _PRIOR_MEAN) / _PRIOR_SPREAD)[free] ** 2)
-    value = float(np.sum(residual**2) + prior + np.sum((own / _own_spread(spread, own.shape[1])) ** 2))
-    return value if np.isfinite(value) else np.inf
 
 
 def _own_spread(spread: _Spread, count: int) -> Array:
@@ -270,71 +252,85 @@ def _own_spread(spread: _Spread, count: int) -> Array:
 
 
 def _descend(
-    rows: _Rows, kind: str, spread: _Spread, shared: Array, own: Array
+    rows: Rows, kind: str, spread: _Spread, shared: Array, own: Array
 ) -> tuple[Array, Array, tuple[Array, Array, Array]]:
     """Levenberg and Marquardt's steps; the covariances at the end."""
     free, damping = _free(kind), 1e-2
-    value = _cost(rows, kind, spread, shared, own)
+    here = _system(rows, kind, spread, shared, own)
     for _ in range(_STEPS):
-        system = _system(rows, kind, spread, shared, own)
-        step, step_own = _solved(system, damping)
+        step, step_own = _solved(here, damping)
         moved = shared.copy()
         moved[free] += np.clip(step, -2, 2)
         moved_own = own + np.clip(step_own, -2, 2)
-        there = _cost(rows, kind, spread, moved, moved_own)
-        if there < value:
-            small = value - there < _DONE * max(value, 1.0)
-            shared, own, value, damping = moved, moved_own, there, damping * 0.2
+        there = _system(rows, kind, spread, moved, moved_own)
+        if there.cost < here.cost:
+            small = here.cost - there.cost < _DONE * max(here.cost, 1.0)
+            shared, own, here, damping = moved, moved_own, there, damping * 0.2
             if small:
                 break
         else:
             damping = max(damping, 1e-6) * 8
             if damping > 1e8:
                 break
-    return shared, own, _covariance(_system(rows, kind, spread, shared, own))
+    return shared, own, _covariance(here)
 
 
-_System = tuple[Array, Array, Array, Array, Array]
+@dataclass(frozen=True)
+class _System:
+    """Gauss and Newton's matrix in blocks, the gradient, and what is made least."""
+
+    both: Array
+    """Of the shared parameters, (p, p)."""
+    cross: Array
+    """(A, q, p)."""
+    inside: Array
+    """Of the own ones, (A, q, q)."""
+    gradient: Array
+    gradient_own: Array
+    cost: float
 
 
-def _system(rows: _Rows, kind: str, spread: _Spread, shared: Array, own: Array) -> _System:
-    """Gauss and Newton's matrix in blocks (shared, cross, own) and the gradient (shared, own)."""
+def _system(rows: Rows, kind: str, spread: _Spread, shared: Array, own: Array) -> _System:
     predicted, slopes = _model(rows, shared, own)
-    free, count = _free(kind), own.shape[1]
+    free, sizes = _free(kind), _own_spread(spread, own.shape[1])
     white = _whitened(rows, spread, np.concatenate([(predicted - rows.y)[:, :, None], slopes], axis=2))
-    residual = white[:, :, 0]
-    of_shared, of_own = white[:, :, 1 + free], white[:, :, 7:]
-    both = np.einsum("arp,arq->pq", of_shared, of_shared, optimize=True) + np.diag(_PRIOR_SPREAD[free] ** -2.0)
-    cross = np.swapaxes(of_own, 1, 2) @ of_shared
-    inside = np.swapaxes(of_own, 1, 2) @ of_own + np.diag(_own_spread(spread, count) ** -2.0)
-    gradient = np.einsum("arp,ar->p", of_shared, residual)
-    gradient += ((shared - _PRIOR_MEAN) / _PRIOR_SPREAD**2)[free]
-    gradient_own = np.einsum("arq,ar->aq", of_own, residual) + own / _own_spread(spread, count) ** 2
-    return both, cross, inside, gradient, gradient_own
+    of_own, turned = white[:, :, 7:], np.swapaxes(white[:, :, 7:], 1, 2)
+    # All rows of all arms below one another: one product instead of many.
+    flat = white.reshape(-1, white.shape[2])
+    of_shared, residual = flat[:, 1 + free], flat[:, 0]
+    offset = ((shared - _PRIOR_MEAN) / _PRIOR_SPREAD)[free]
+    both = of_shared.T @ of_shared + np.diag(_PRIOR_SPREAD[free] ** -2.0)
+    gradient = of_shared.T @ residual + offset / _PRIOR_SPREAD[free]
+    gradient_own = (turned @ white[:, :, :1])[:, :, 0] + own / sizes**2
+    cost = float(residual @ residual + offset @ offset + np.sum((own / sizes) ** 2))
+    return _System(
+        both, turned @ white[:, :, 1 + free], turned @ of_own + np.diag(sizes**-2.0), gradient, gradient_own,
+        cost if math.isfinite(cost) else math.inf,
+    )  # fmt: skip
 
 
 def _solved(system: _System, damping: float) -> tuple[Array, Array]:
-    both, cross, inside, gradient, gradient_own = system
-    both = both + damping * np.diag(np.diag(both))
-    inside = inside * (1.0 + damping * np.eye(inside.shape[1]))
-    solved = np.linalg.solve(inside, np.concatenate([cross, gradient_own[:, :, None]], axis=2))
+    both = system.both + damping * np.diag(np.diag(system.both))
+    inside = system.inside * (1.0 + damping * np.eye(system.inside.shape[1]))
+    solved = np.linalg.solve(inside, np.concatenate([system.cross, system.gradient_own[:, :, None]], axis=2))
     kept, plain = solved[:, :, :-1], solved[:, :, -1]
-    left = both - np.einsum("aqp,aqr->pr", cross, kept)
-    right = gradient - np.einsum("aqp,aq->p", cross, plain)
+    # Rows of all arms below one another: the sum over arms is one product.
+    flat = system.cross.reshape(-1, len(both)).T
+    left = both - flat @ kept.reshape(-1, len(both))
+    right = system.gradient - flat @ plain.reshape(-1)
     step = -np.linalg.solve(left, right)
-    return step, -plain - kept @ step
+    return np.asarray(step), np.asarray(-plain - kept @ step)
 
 
 def _covariance(system: _System) -> tuple[Array, Array, Array]:
-    both, cross, inside, _, _ = system
-    inverse = np.linalg.inv(inside)
-    slope = -inverse @ cross
-    left = both + np.einsum("aqp,aqr->pr", cross, slope)
+    inverse = np.linalg.inv(system.inside)
+    slope = -inverse @ system.cross
+    left = system.both + np.einsum("aqp,aqr->pr", system.cross, slope)
     return np.asarray(np.linalg.inv((left + left.T) / 2), float), np.asarray(inverse, float), np.asarray(slope)
 
 
 def _spread_of(
-    rows: _Rows, shared: Array, own: Array, covariance: tuple[Array, Array, Array], before: _Spread
+    rows: Rows, shared: Array, own: Array, covariance: tuple[Array, Array, Array], before: _Spread
 ) -> _Spread:
     """Noise by the residuals, spreads of the arms by their own parameters and what is not known of them."""
     predicted, _ = _model(rows, shared, own, derive=False)

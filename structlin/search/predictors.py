@@ -97,18 +97,41 @@ def best_of(draws: Array) -> Array:
     return np.bincount(np.argmin(draws, axis=1), minlength=draws.shape[1]) / len(draws)
 
 
+class Laws:
+    """The joint laws of some evaluations, each fitted once, when it is asked for."""
+
+    def __init__(self, measured: Measured) -> None:
+        self.measured = measured
+        self._rows: jointly.Rows | None = None
+        self._found: dict[str, jointly.Joint] = {}
+
+    def of(self, kind: str) -> jointly.Joint:
+        """The law of one of ``jointly.KINDS``."""
+        if self._rows is None:
+            self._rows = jointly.rows_of(self.measured)
+        if kind not in self._found:
+            self._found[kind] = jointly.fit_rows(self._rows, kind)
+        return self._found[kind]
+
+    def luck(self) -> float:
+        """Standard deviation of log loss between runs of one arm and size."""
+        if not _enough(self.measured, self.measured.arms):
+            return _MOST_LUCK
+        return min(self.of("own").spread.run, _MOST_LUCK)
+
+
 def forecast(measured: Measured, flops: float, target: float, eta: float, seed: int = 0, only: str = "") -> Forecast:
     """Foretell the arms that have reached ``flops``; ``only``: by this predictor.
 
     Arms that were left behind take part in the laws.
     """
-    measured = measured.below(flops)
-    arms = np.array(sorted(measured.frontier(flops)))
-    luck = _MOST_LUCK if only == "raw" else luck_of(measured)
+    laws = Laws(measured.below(flops))
+    arms = np.array(sorted(laws.measured.frontier(flops)))
+    luck = _MOST_LUCK if only == "raw" else laws.luck()
     generator = np.random.default_rng(seed)
     names = (only,) if only else PREDICTORS
-    found = {name: _foretold(name, measured, arms, flops, target, generator, luck) for name in names}
-    asked = {} if only == "raw" else backtest(measured, flops, eta, luck)
+    found = {name: _foretold(name, laws, arms, flops, target, generator, luck) for name in names}
+    asked = {} if only == "raw" else backtest(laws.measured, flops, eta, luck)
     reach = float(np.clip(np.log(target / flops) / np.log(eta), 0.0, _MOST_REACH))
     scores = {
         name: Score(asked[name][0], float(np.sqrt(np.mean(_about(draws) ** 2))), reach * asked[name][1])
@@ -133,13 +156,6 @@ def _chosen(scores: Mapping[str, Score]) -> str:
     return best
 
 
-def luck_of(measured: Measured) -> float:
-    """Standard deviation of log loss between runs of one arm and size, by the pooled law."""
-    if not _enough(measured, measured.arms):
-        return _MOST_LUCK
-    return min(jointly.fit(measured, "own").spread.run, _MOST_LUCK)
-
-
 def backtest(measured: Measured, flops: float, eta: float, luck: float = _MOST_LUCK) -> dict[str, tuple[float, float]]:
     """Error of each predictor between arms, and how much of it is beyond what it expected, for one step of eta.
 
@@ -147,15 +163,16 @@ def backtest(measured: Measured, flops: float, eta: float, luck: float = _MOST_L
     taken off both.
     """
     sums: dict[str, list[tuple[float, float, float]]] = {}
+    known = {since: Laws(measured.below(flops / eta**since)) for _, since in BACK}
     for to, since in BACK:
         now = measured.frontier(flops / eta**to)
-        past = measured.below(flops / eta**since)
-        before = past.frontier(flops / eta**since) if len(past) else {}
+        past = known[since]
+        before = past.measured.frontier(flops / eta**since) if len(past.measured) else {}
         arms = np.array(sorted(set(now) & set(before)))
         if len(arms) < _LEAST_ARMS:
             continue
         truth, generator = np.log([now[arm] for arm in arms]), np.random.default_rng(0)
-        if not _enough(past, arms):
+        if not _enough(past.measured, arms):
             continue
         for name in PREDICTORS:
             value, draws = _foretold(name, past, arms, flops / eta**since, flops / eta**to, generator, luck, 100)
@@ -187,7 +204,7 @@ def _enough(measured: Measured, arms: np.ndarray) -> bool:
 
 def _foretold(
     name: str,
-    measured: Measured,
+    laws: Laws,
     arms: np.ndarray,
     flops: float,
     target: float,
@@ -197,11 +214,11 @@ def _foretold(
 ) -> tuple[Array, Array]:
     """log loss of the arms at the target and draws of it; not finite where the predictor cannot be asked."""
     if name == "raw":
-        frontier = measured.frontier(flops)
+        frontier = laws.measured.frontier(flops)
         value = np.log([frontier[arm] for arm in arms])
         return value, value + _OF_LOWEST * luck * generator.standard_normal((number, len(arms)))
-    if not _enough(measured, arms):
+    if not _enough(laws.measured, arms):
         return np.full(len(arms), np.nan), np.full((number, len(arms)), np.nan)
-    joint = jointly.fit(measured, name)
+    joint = laws.of(name)
     place = np.searchsorted(joint.arms, arms)
     return joint.log_loss(target)[place], joint.draws(target, number, generator)[:, place]

@@ -156,7 +156,7 @@ def propose(
     if most < 1 or len(arms) < LEAST_ARMS or not sampled:
         return []
     x = np.array([_features(arm) for arm in arms])
-    found = list(_candidates(arms[0].template, sampled, [*arms, *known]))
+    found = list(candidates(arms[0].template, sampled, [*arms, *known]))
     model = surrogate(x, log_loss, variance)
     chosen: list[Proposal] = []
     best = float(np.min(log_loss))
@@ -185,7 +185,7 @@ def _features(arm: Arm) -> list[float]:
     return [*arm.place(), *(float(getattr(written, axis)) for axis in AXES), math.log(arm.theta.num_factors)]
 
 
-def _candidates(base: Template, sampled: Sequence[Sampled], known: Sequence[Arm]) -> list[Arm]:
+def candidates(base: Template, sampled: Sequence[Sampled], known: Sequence[Arm]) -> list[Arm]:
     """New arms like ``base`` but for their structure: further thetas of the sequences, then families."""
     have = {str(arm.theta) for arm in known}
     seeds = known[0].seeds

@@ -7,7 +7,7 @@
                 "proposals": [...]}],
      "winner": {"name", "predicted", "low", "high", "best", "measured",
                 "multiplier": {"value", "low", "high", "better"}},
-     "forecast": {"flops", "arms": {name: {"loss", "low", "high"}}}}
+     "forecast": {"flops", "law", "arms": {name: {"loss", "low", "high"}}, "predictions", "data"}}
 
 ``after``: stays, top, or why an arm leaves: unlikely, budget, not measured. ``predicted`` is at the target; under the
 predictor raw it is what was measured. ``ratio``: the predicted loss over the geometric mean of the rung's arms, and its
@@ -26,12 +26,11 @@ from structlin.planning.bill import counted
 from structlin.search import jointly
 from structlin.search.arms import AXES, YARDSTICK, names_of
 from structlin.search.course import Course, Rung
+from structlin.search.forecast import foretold, joint_of
 from structlin.search.predictors import DRAWS
 
 Entry = dict[str, Any]
 CONFIDENCE = 0.9
-BEYOND = 10.0
-"""A search ends in a forecast at so many times the target."""
 
 
 def record(course: Course) -> Entry:
@@ -55,7 +54,7 @@ def record(course: Course) -> Entry:
              "training_flops": course.expected[k]}
             for k in range(len(course.rungs), len(course.steps.flops))
         ],
-        "winner": _winner(course, names), "forecast": _beyond(course, names),
+        "winner": _winner(course, names), "forecast": foretold(course, names, CONFIDENCE),
     }  # fmt: skip
 
 
@@ -85,8 +84,14 @@ def _rung(course: Course, rung: Rung, names: Sequence[str]) -> Entry:
         arms.append(one)
     arms.sort(key=lambda one: one.get("predicted", math.inf))
     scores = {name: {"backtest": s.backtest, "error": s.error} for name, s in found.scores.items()}
-    proposals = [one.to_mapping() for one in rung.proposals]
+    proposals = [_proposal(one.to_mapping(), course, names) for one in rung.proposals]
     return entry | {"predictor": found.predictor, "scores": scores, "arms": arms, "proposals": proposals}
+
+
+def _proposal(one: Entry, course: Course, names: Sequence[str]) -> Entry:
+    """A proposal with the names of the record for those of the laws."""
+    called = {arm.name: name for arm, name in zip(course.arms, names, strict=True)}
+    return one | {key: called.get(one[key], one[key]) for key in ("arm", "nearest")}
 
 
 def _after(rung: Rung, number: int) -> str:
@@ -104,21 +109,10 @@ def _winner(course: Course, names: Sequence[str]) -> Entry | None:
     return {key: value for key, value in found.items() if key != "after"} | {"multiplier": _multiplier(course, number)}
 
 
-def _joint(course: Course) -> jointly.Joint | None:
-    """The law of all arms by all that was measured: of the predictor, or the pooled one where that is none."""
-    last = course.rungs[-1].forecast
-    measured = course.measured
-    if measured is None or last is None or len(measured.arms) < 2:
-        return None
-    if len(np.unique(np.round(np.log(measured.size), 3))) < 3:
-        return None
-    return jointly.fit(measured, last.predictor if last.predictor in jointly.KINDS else "pooled")
-
-
 def _multiplier(course: Course, number: int) -> Entry | None:
     """C_dense(L) / C at the target; None without dense, or without a law."""
     base = next((at for at, arm in enumerate(course.arms) if arm.is_yardstick), None)
-    joint, last = _joint(course), course.rungs[-1].forecast
+    joint, last = joint_of(course), course.rungs[-1].forecast
     if (
         base is None
         or joint is None
@@ -134,27 +128,6 @@ def _multiplier(course: Course, number: int) -> Entry | None:
     low, middle, high = np.quantile(draws, [tail, 0.5, 1 - tail])
     return {"against": YARDSTICK, "value": float(middle), "low": float(low), "high": float(high),
             "better": float(np.mean(draws > 1))}  # fmt: skip
-
-
-def _beyond(course: Course, names: Sequence[str]) -> Entry | None:
-    """What the laws say of ten times the target, to be scored by later runs."""
-    joint, rung = _joint(course), course.rungs[-1]
-    if not course.is_over or joint is None:
-        return None
-    flops = BEYOND * course.search.target
-    draws = np.exp(joint.draws(flops, DRAWS, np.random.default_rng(0)))
-    tail = 0.5 - 0.5 * CONFIDENCE
-    low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
-    value = np.exp(joint.log_loss(flops))
-    places = {int(arm): at for at, arm in enumerate(joint.arms)}
-    return {
-        "flops": flops, "law": joint.kind,
-        "arms": {
-            names[number]: {"loss": float(value[at]), "low": float(low[at]), "high": float(high[at])}
-            for number in rung.arms
-            if (at := places.get(number)) is not None
-        },
-    }  # fmt: skip
 
 
 # --- for a terminal ---------------------------------------------------------------------------------------------------
@@ -180,11 +153,27 @@ def bill(course: Course) -> Iterator[str]:
             f"{rung['training_flops']:.3g} FLOPs; those of rung {rung['rung'] - 1} that may still be best, and dense"
             + ("; new ones among them" if rung["rung"] == 1 and course.search.sampled else "")
         )
+    if caution := _in_warmup(course):
+        yield caution
     for name in found["passed_over"]:
         yield f"passed over: {name}, which no width of the first rung can have"
     yield (
         f"all rungs: about {found['total']:.3g} training FLOPs; everything at the top: {found['everything']:.3g} "
         f"({100 * found['share']:.0f}% of it); target {found['target'] / course.steps.top:.3g} times the last rung"
+    )
+
+
+def _in_warmup(course: Course) -> str:
+    """That runs of the rung to be trained end before their warm-up does; empty where none do."""
+    rung = course.underway
+    jobs = [] if rung is None else rung.jobs
+    short = [job for job in jobs if job.evaluations[-1] <= job.science.schedule.warmup_steps]
+    if rung is None or not short:
+        return ""
+    return (
+        f"caution: rung {rung.number}: {len(short)} of {counted(len(jobs), 'run')} end within their warm-up of "
+        f"{short[0].science.schedule.warmup_steps} steps and say little of what comes later; a larger target or "
+        "budget, or fewer rungs (search.rungs=2)"
     )
 
 
@@ -235,6 +224,9 @@ def said(found: Entry) -> Iterator[str]:
         f"{winner['high']:.4g}], P(best) = {winner['best']:.2f} among those at the top; {found['spent']:.3g} training "
         f"FLOPs, {100 * found['spent'] / found['everything']:.0f}% of everything at the top"
     )
+    arm = next(one for one in found["arms"] if one["name"] == winner["name"])
+    if winner["name"].startswith("theta"):
+        yield f"{winner['name']} is structure=einsum 'structure.theta={arm['theta']}'"
     multiplier = winner["multiplier"]
     if multiplier:
         yield (
@@ -243,3 +235,11 @@ def said(found: Entry) -> Iterator[str]:
         )
     elif winner["name"] == YARDSTICK:
         yield "nothing beats dense"
+    forecast = found["forecast"]
+    if forecast:
+        losses = ", ".join(f"{name} {_ends_said(one)}" for name, one in forecast["arms"].items())
+        yield f"forecast at {forecast['flops']:.3g} FLOPs, to be scored by later runs: {losses}"
+
+
+def _ends_said(one: Entry) -> str:
+    return f"{one['loss']:.4g} [{one['low']:.4g}, {one['high']:.4g}]"

@@ -56,14 +56,16 @@ def largest(
 ) -> Ladder:
     """The ladder of the most compute whose expected ``cost`` is within the budget; its top is at most the target.
 
-    ``points``: runs of an arm, for the first guess. UserError where even the least first rung is beyond the budget.
+    ``points``: runs of an arm, for the first guess. UserError where even the least first rung is beyond the budget, or
+    the target leaves none.
     """
-    most = target / eta ** (len(counts) - 1)
+    most, least = target / eta ** (len(counts) - 1), math.inf
     units = counts[0] + sum(count * (eta**k - eta ** (k - 1)) for k, count in enumerate(counts) if k)
     first, found = min(most, budget / (points * units)), None
     for _ in range(_TRIES):
         one = ladder(counts, first, eta)
         price = cost(one)
+        least = min(least, price)
         if price <= budget:
             found = one if found is None or one.top > found.top else found
             if price > _CLOSE * budget or first >= most:
@@ -71,10 +73,15 @@ def largest(
         # Costs grow nearly in proportion to the first rung, in steps of whole steps and whole widths.
         factor = _AIM * budget / price if math.isfinite(price) else _GROW
         first = min(most, first * min(max(factor, 1 / _GROW), _GROW))
+    if found is None and math.isinf(least):
+        raise UserError(
+            f"target = {target:.3g} FLOPs leaves the first of {len(counts)} rungs {most:.3g} FLOPs a run, at which no "
+            "arm has a width; give more, a smaller model, or fewer rungs: search.rungs=2"
+        )
     if found is None:
         raise UserError(
-            f"budget = {budget:.3g} FLOPs pays for no first rung of {counts[0]} arms; give more, fewer arms, or "
-            "scale=small"
+            f"budget = {budget:.3g} FLOPs pays for no first rung of {counts[0]} arms: the smallest search of them "
+            f"takes about {least:.2g}; give more, fewer arms, or a smaller model (scale=small)"
         )
     return found
 

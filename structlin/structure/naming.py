@@ -49,10 +49,12 @@ def family_of(theta: Theta, output_order: str = "fed") -> tuple[str, dict[str, A
 
 def _short(theta: Theta) -> str:
     """The text of two factors; theta3-1a2b3c4d of more."""
-    text = str(theta)
-    if theta.num_factors == 2:
-        return text
-    return f"theta{theta.num_factors}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return str(theta) if theta.num_factors == 2 else label_of(theta)
+
+
+def label_of(theta: Theta) -> str:
+    """theta2-1a2b3c4d: a name of one length for any theta, by the number of its factors and a hash of its text."""
+    return f"theta{theta.num_factors}-{hashlib.sha256(str(theta).encode()).hexdigest()[:8]}"
 
 
 def _label(key: str, value: Argument) -> str:

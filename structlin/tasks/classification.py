@@ -32,6 +32,7 @@ from structlin.data.augmentation import (
     Images,
     Ints,
     augmented,
+    blocks,
     mixed,
     targets,
     weight_of_step,
@@ -107,7 +108,13 @@ class ClassificationTask(ClassificationLearner):
         self.manifest_hash = self.train.manifest_hash
         self.corpus = corpus_facts(place)
         self._first_features: Tensor | None = None
-        self._order = pixel_order(int(np.prod(science.data.shape))) if self._flat else None
+        values = int(np.prod(self.train.shape))
+        self._order = pixel_order(values) if self._flat else None
+        # Of every value of an image: a row as long as a channel is slow to subtract.
+        self._mean, self._std = (
+            row if self._order is None else row[self._order]
+            for row in (np.resize(self.train.mean, values), np.resize(self.train.std, values))
+        )
 
     def train_batch(self, step: int, ranks: Ranks = ALONE) -> Batch:
         """Images (rows, height, width, channels), or (rows, pixels) for an MLP, and targets (rows, classes)."""
@@ -188,20 +195,21 @@ class ClassificationTask(ClassificationLearner):
     def _augmented(
         self, images: LabelledImages, indices: Ints, rows: Ints, first: int, seed: int, how: Augmentation
     ) -> Arrays:
-        pixels, labels = images.read(indices[rows])
-        pixels = augmented(pixels, first + rows, seed, how)
-        return self._standard(pixels), targets(labels, images.classes, how.smoothing)
+        # A block of images goes all the way while it is in the processor's cache.
+        inputs = np.empty((len(rows), int(np.prod(images.shape))), np.float32)
+        labels = np.empty(len(rows), np.int64)
+        for part in blocks(len(rows), images.record):
+            pixels, labels[part] = images.read(indices[rows[part]])
+            self._standardise(augmented(pixels, first + rows[part], seed, how), inputs[part])
+        shape = (-1,) if self._flat else images.shape
+        return inputs.reshape(len(rows), *shape), targets(labels, images.classes, how.smoothing)
 
-    def _standard(self, pixels: Images) -> Floats:
-        """Standardised by the training images' mean and deviation, and for an MLP in the order of its pixels."""
-        mean, std = self.train.mean, self.train.std
-        if self._order is not None:
-            pixels = pixels.reshape(len(pixels), -1).take(self._order, axis=1)
-            mean, std = (np.resize(values, len(self._order))[self._order] for values in (mean, std))
-        standard = pixels.astype(np.float32)
-        standard -= mean
-        standard /= std
-        return standard
+    def _standardise(self, pixels: Images, found: Floats) -> None:
+        """Into ``found`` (n, values): by the training images' mean and deviation, for an MLP in the order it reads."""
+        flat = pixels.reshape(len(pixels), -1)
+        found[...] = flat if self._order is None else flat.take(self._order, axis=1)
+        found -= self._mean
+        found /= self._std
 
     def _tensors(self, batch: Arrays) -> Batch:
         inputs, probabilities = batch

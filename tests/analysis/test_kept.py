@@ -12,7 +12,7 @@ from analysis import keep, kept, make, missing, published, report
 from analysis.catalogue import FIGURES
 from structlin.config.compose import CONFIG_DIR
 from structlin.config.identity import run_id
-from structlin.config.science import EvaluationConfig
+from structlin.config.science import EvaluationConfig, StartConfig
 from structlin.config.study import studies
 from structlin.data import prepare
 from structlin.drawing.charts import page
@@ -43,8 +43,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[Cell, .
 @pytest.fixture
 def study(store, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A study of those four cells under the name of figure 4."""
-    for module in (kept, missing):
-        monkeypatch.setattr(module, "cells", lambda study, size: store[1])
+    monkeypatch.setattr(missing, "cells", lambda study, size: store[1])
     return store[0]
 
 
@@ -70,6 +69,14 @@ def test_a_study_is_kept_with_its_provenance(study: Path, tmp_path: Path) -> Non
     assert "host" not in found.origin
 
 
+def test_what_a_run_starts_from_is_kept_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    parent, child = tiny("dense"), tiny("btt")
+    child = replace(child, start=StartConfig(replace(parent, start=StartConfig(tiny("low_rank"), 3)), 6))
+    monkeypatch.setattr(missing, "cells", lambda study, size: (Cell(child, 12, None),))
+    wanted = {child, child.start.parent, tiny("low_rank")}
+    assert missing.run_ids("fig4", "small") == {run_id(science) for science in wanted if science is not None}
+
+
 def test_laws_of_kept_runs_are_those_of_the_store(study: Path, tmp_path: Path) -> None:
     found = kept.keep("fig4", "small", study, tmp_path).runs
     whole = load(study)
@@ -82,7 +89,7 @@ def test_laws_of_kept_runs_are_those_of_the_store(study: Path, tmp_path: Path) -
 
 
 def test_nothing_to_keep_is_an_error(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "cells", lambda study, size: (Cell(tiny("btt", seed=9), 12, None),))
+    monkeypatch.setattr(missing, "cells", lambda study, size: (Cell(tiny("btt", seed=9), 12, None),))
     with pytest.raises(UserError, match=r"holds no run of study=fig4 study.size=small; train it: python sweep.py"):
         kept.keep("fig4", "small", study, tmp_path)
     with pytest.raises(UserError, match="study=fig5 is unknown"):

@@ -18,6 +18,7 @@ from structlin.models.decoding import milliseconds
 from structlin.models.gpt2 import GPT2
 from structlin.runs import table
 from structlin.runs.speeds import DECODE_COLUMNS, Decodings
+from structlin.training import probe
 from tests.tiny import tiny, train
 
 
@@ -51,6 +52,18 @@ def test_once_a_shape_and_then_in_the_table(
     assert np.isnan(Decodings(store).of_machine("another", tiny())["decode_ms_1"])
     assert main([*words, "again=true"]) == 0
     assert set(table.load(store)["decode_ms_1"]) == {7.0, 9.0}
+
+
+def test_training_speeds_are_the_best_of_rounds(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speeds, "ROUNDS", 3)
+    monkeypatch.setattr(speeds, "milliseconds_of", lambda science, placement: {1: 1.0, 16: 1.0})
+    rounds = iter([100.0, 50.0, 300.0, 40.0, 200.0, 60.0])
+    monkeypatch.setattr(probe, "tokens_per_second", lambda science, placement: next(rounds))
+    assert main([f"runs={store}", "device=cpu", "training=true"]) == 0
+    found = table.load(store).groupby("variant", observed=True)["tokens_per_second"].agg(["min", "max"])
+    assert set(map(tuple, found.to_numpy().tolist())) == {(300.0, 300.0), (60.0, 60.0)}
+    with pytest.raises(UserError, match="training=maybe is unknown"):
+        main([f"runs={store}", "training=maybe"])
 
 
 def test_a_table_without_its_store(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

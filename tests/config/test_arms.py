@@ -64,7 +64,9 @@ def test_a_file_of_arms_stands_alone_unless_structures_are_asked_for(tmp_path: P
         ("# none\n", "has no arms"),
         ("structure=btt\nlow_rank\n", "line 2: 'low_rank' is no structure="),
         ("structure=btt seed=3\n", "line 1: 'seed=3' is no structure="),
-        ("structure=bttt\n", "structure=bttt is unknown; did you mean 'btt'"),
+        ("structure=bttt\n", "line 1: structure=bttt is unknown; did you mean 'btt'"),
+        ("structure=btt\n\nstructure=low_rank structure.rank=q", "line 3: structure.rank = q: write a whole number"),
+        ("structure=btt moe=ffm", "line 1: moe=ffm is unknown"),
     ],
 )
 def test_a_bad_file_of_arms_is_named(text: str, message: str, tmp_path: Path) -> None:

@@ -228,3 +228,14 @@ def test_the_small_scale_is_typed_as_others_are() -> None:
     assert train_request([*words, "structure.percent=32"]).template.science.structure.name == "low_rank-d:4"
     with pytest.raises(UserError, match="needs a width and a length"):
         train_request(words[:2])
+
+
+def test_a_parent_is_drawn_and_warmed_up_as_its_own_structure_is() -> None:
+    words = ["scale=structured_ffn_small", "structure=dense", "start.structure=1|0|0|0|1|0|1/4*1", "start.share=.5"]
+    words += ["grid.widths=[32]", "budget=1e11"]
+    for more, init, steps in (([], "svd", 100), (["model.init=fixed", "schedule.warmup_steps=50"], "fixed", 50)):
+        (cell,) = plan_sweep(sweep_request([*words, *more])).cells
+        parent = cell.science.start.parent
+        assert parent is not None
+        assert (parent.structure.name, parent.model.init, parent.schedule.warmup_steps) == ("low_rank-d:4", init, steps)
+        assert cell.science.schedule.warmup_steps == round(0.1 * cell.step)

@@ -22,7 +22,7 @@ from structlin.runs.job import Job
 from structlin.runs.store import Store
 from structlin.structure import Theta
 from structlin.training.entry import execute
-from tests.data.pictures import make_folder
+from tests.data.pictures import make_classes, make_folder
 from tests.data.test_images import make_npz
 from tests.tiny import PLACEMENT
 
@@ -31,9 +31,10 @@ STUDIES = [(name, size) for name in studies(FOLDER) for size in sizes(FOLDER, na
 
 
 def words(name: str, size: str, root: Path) -> list[str]:
-    """The command line of a study, with what it needs besides: generated images where it asks for CIFAR-5M."""
-    files = "npz" if name == "pixels" else "cifar-10-batches-bin"
+    """The command line of a study, with what it needs besides: generated images where it asks for some."""
+    files = {"pixels": "npz", "imagenet": "classes", "weight_norm": "classes"}.get(name, "cifar-10-batches-bin")
     extra = [f"data.path={root / files}"] if (name, size) in NEEDED else []
+    extra += ["data.classes=2"] if extra and files == "classes" else []
     return [f"study={name}", f"study.size={size}", f"data.root={root / 'data'}", "tracking=journal", *extra]
 
 
@@ -41,11 +42,14 @@ def words(name: str, size: str, root: Path) -> list[str]:
 def test_a_study_composes_plans_and_trains(name: str, size: str, tmp_path: Path) -> None:
     make_npz(tmp_path / "npz", (300,))
     make_folder(tmp_path, "cifar10", "binary", 30)
+    make_classes(tmp_path / "classes")
     tiny = ["model.dtype=float32", "schedule.warmup_steps=1"]
     tiny += ["data.width=8", "data.depth=1"] if name in ("regression", "learning_rates") else []
     request = sweep_request([*words(name, size, tmp_path), *tiny])
     assert plan_sweep(request).cells
-    science = request.templates[-1].science
+    # What starts from another run needs that one first (tests/training/test_start.py), a guide the length of its run.
+    science = next(one.science for one in reversed(request.templates) if one.science.start.parent is None)
+    science = science.scheduled("cosine", 2) if science.guide.needs_horizon else science
     # Text comes from the embedded corpus here, images from generated files; a batch is two short sequences, a width
     # below that of the fused kernels, of which every study would build its own.
     if science.task == "language":

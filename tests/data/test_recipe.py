@@ -74,7 +74,7 @@ def test_what_is_known_before_preparing(tmp_path: Path) -> None:
     assert not is_prepared(DataRecipe("sotu"), tmp_path)
 
 
-@pytest.mark.parametrize("tokenizer", ["char96", "gpt2"])
+@pytest.mark.parametrize("tokenizer", ["char96", "gpt2", "sotu2048"])
 def test_the_constant_of_sotu_is_the_prepared_count(sotu_root: Path, tmp_path: Path, tokenizer: str) -> None:
     from structlin.data import Manifest, prepare
 

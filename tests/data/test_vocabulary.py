@@ -2,6 +2,7 @@
 
 import base64
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -136,18 +137,15 @@ def test_a_broken_file_is_refused_in_one_line(suffix: str, content: bytes, tmp_p
     assert "\n" not in str(refused.value)
 
 
-def test_a_file_whose_package_is_not_here_says_which(tmp_path: Path) -> None:
-    pytest.importorskip("tiktoken")
+def test_a_file_whose_package_is_not_here_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for make, package in ((json_file, "tokenizers"), (model_file, "sentencepiece")):
         path = make(tmp_path)
         (tmp_path / FOLDER).mkdir(exist_ok=True)
         name = name_of_file(path)
         (tmp_path / FOLDER / f"{name}{path.suffix}").write_bytes(path.read_bytes())
-        try:
-            __import__(package)
-        except ImportError:
-            with pytest.raises(UserError, match=f"is read by the package {package}: pip install {package}"):
-                load(name, tmp_path)
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(UserError, match=f"is read by the package {package}: pip install {package}"):
+            load(name, tmp_path)
 
 
 def test_a_file_that_changed_since_is_refused(tmp_path: Path) -> None:

@@ -54,7 +54,11 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", PAGES)
+# A whole sweep each; a structure of one's own and the rest stand for them in the shorter suite.
+LONG = ("model", "task")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in PAGES])
 def test_a_walk_through_does_what_it_says(name: str, tree: Path, data_root: Path) -> None:
     touched = set()
     for kind, title, content in blocks(PAGES[name]):

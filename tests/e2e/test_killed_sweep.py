@@ -85,6 +85,7 @@ def test_a_killed_sweep_ends_in_the_undisturbed_results(undisturbed: Path, runs:
     assert results(runs) == results(undisturbed)
 
 
+@pytest.mark.long
 def test_a_killed_worker_fails_its_run_and_the_same_command_mends_it(runs: Path, data_root: Path) -> None:
     """The kernel kills one training process, as for want of memory; the others go on."""
     process = subprocess.Popen(command(runs, data_root), cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -111,10 +112,13 @@ ENDS = [
 ]
 
 
-def test_a_signal_leaves_every_run_resumable(undisturbed: Path, runs: Path, data_root: Path) -> None:
-    """Four times ended, each time by another signal: a checkpoint of every run, and in the end equal bits."""
+@pytest.mark.parametrize("ends", [ENDS[2:3], pytest.param(ENDS, marks=pytest.mark.long)], ids=["once", "four times"])
+def test_a_signal_leaves_every_run_resumable(
+    ends: list[tuple[signal.Signals, tuple[signal.Signals, ...]]], undisturbed: Path, runs: Path, data_root: Path
+) -> None:
+    """Ended, each time by another signal: a checkpoint of every run, and in the end equal bits."""
     of_two_runs = command(runs, data_root, "structure=btt")
-    for number, ignored in ENDS:
+    for number, ignored in ends:
         interrupt(of_two_runs, number, ignored, runs)
         begun = [folder for folder in runs.iterdir() if list(folder.glob("attempts/*/metrics.jsonl"))]
         assert begun

@@ -84,7 +84,8 @@ def planned(study_size: str) -> dict[str, tuple[Science, list[int]]]:
     study, size = study_size.split()
     with tempfile.TemporaryDirectory() as folder:
         # Images that are not here; their content, not their place, is in the ids.
-        for name in ("cifar5m_part0.npz", *(f"{stem}.bin" for stem in CIFAR_PARTS)):
+        for name in ("cifar5m_part0.npz", *(f"{stem}.bin" for stem in CIFAR_PARTS), "a class/1.png", "another/1.png"):
+            (Path(folder) / name).parent.mkdir(exist_ok=True)
             (Path(folder) / name).write_bytes(b"no images")
         files = "/cifar5m_part0.npz" if study == "pixels" else ""
         own = [f"data.path={folder}{files}"] if (study, size) in NEEDED else []

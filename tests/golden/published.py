@@ -8,8 +8,10 @@ configs/deviations.yaml, never here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from tests.golden import published_ffn
+from tests.golden.kind import Kind
 
 THETAS = (
     "btt1", "btt2", "btt3", "btt5", "btt6", "btt7", "btt8", "btt9", "btt10", "btt11", "btt12", "btt13", "btt14",
@@ -19,26 +21,6 @@ DENSE_WIDTHS = (256, 512, 768, 1024)
 WIDTHS = (256, 512, 768, 1024, 2048, 4096)
 BTT_MOE_WIDTHS = (256, 512, 1024, 2048)
 STANDARD_WIDTHS = (128, 256, 512, 1024)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One kind of cell: its structures (by name), mixture, widths, layers and whatever else it is alone in."""
-
-    structures: tuple[str, ...]
-    widths: tuple[int, ...]
-    layers: tuple[int, ...]
-    moe: str = "none"
-    experts: tuple[int, ...] = (1,)
-    layouts: tuple[str, ...] = ("none",)
-    model: str = ""
-    """Where a study has several."""
-    steps: int | None = 100_000
-    """None: not published."""
-    of_its_own: tuple[tuple[str, Any], ...] = ()
-    lists: str = ""
-    """Which of its lists is ours, so that a deviation stands for it: structures, widths or baselines."""
-
 
 LANGUAGE: dict[str, Any] = {
     "task": "language",
@@ -186,18 +168,38 @@ CIFAR = (
     vits(("monarch blocks=4",), (32, 96, 256, 512, 768, 1024)),
     vits(("mpo cores=2 bond=8",), (32, 64, 128, 256, 512, 1024, 2048)),
 )
-_LANDSCAPE = {**IMAGES, "model.input_rate": 0.1, "model.outer_norm": "none", "optim.batch_tokens": 1024,
+_LANDSCAPE = {**IMAGES, "model.input_rate": 0.1, "optim.batch_tokens": 1024,
               "model.structured": ["blocks.*", "input"], "schedule.kind": "constant"}  # fmt: skip
+_NO_OUTER_NORM = (("model.outer_norm", "none"),)
 _FIVE, _LAST_THREE = (16, 64, 256, 1024, 4096), (256, 1024, 4096)
 
 
 def of_two_layers(steps: int) -> tuple[Kind, ...]:
     """The MLPs of figures 2a and 2b."""
     return (
-        Kind(("dense", "kronecker", "low_rank", "btt"), _FIVE, (2,), model="mlp", steps=steps),
-        Kind(("monarch blocks=16",), _LAST_THREE, (2,), model="mlp", steps=steps, lists="widths"),
+        Kind(
+            ("dense", "kronecker", "low_rank", "btt"), _FIVE, (2,), model="mlp", steps=steps, of_its_own=_NO_OUTER_NORM
+        ),
+        Kind(
+            ("monarch blocks=16",),
+            _LAST_THREE,
+            (2,),
+            model="mlp",
+            steps=steps,
+            of_its_own=_NO_OUTER_NORM,
+            lists="widths",
+        ),
     )
 
+
+# Ours, on the published models: three factors, and the ViT at constant rates over 100 epochs.
+_MORE_RATES = (
+    Kind(("btt factors=3 rank=2",), _FIVE[1:], (2,), model="mlp", steps=4_883, of_its_own=_NO_OUTER_NORM,
+         lists="models"),
+    Kind(("dense", "btt", "btt factors=3 rank=2", "monarch blocks=4"), (64, 256, 1024), (3,), model="vit",
+         steps=19_532, lists="models",
+         of_its_own=tuple((name, value) for name, value in (*_VIT, *_ALL_BUT_HEAD) if name != "optim.lr")),
+)  # fmt: skip
 
 _ROUTED = (("moe.top_k", 2), ("moe.layers", "all"), ("moe.auxiliary_weight", 0.01), ("moe.z_weight", 0.1))
 _BTT_MOE = Kind(
@@ -213,6 +215,41 @@ _DENSE = Kind(("dense",), DENSE_WIDTHS, (3, 6, 9), lists="baselines")
 _EVERYWHERE = ("model.structured", ["blocks.*", "head"])
 # 6 heads of 64 features at every width but the last, which has 12.
 _HEADS = (("model.attention_width", 6 * 64), ("model.attention_width", 12 * 64))
+
+_IMAGENET: dict[str, Any] = {
+    "task": "classification",
+    "data.name": "images",
+    "data.size": 224,
+    "data.classes": 1000,
+    "model.name": "vit",
+    "model.patch": 32,
+    "model.num_heads": 4,
+    "model.structured": ["blocks.*", "input"],
+    "model.ffn_expansion": 4,
+    "model.base_width": 256,
+    "model.base_ffn_expansion": 4,
+    "optim.name": "adamw",
+    "optim.beta1": 0.9,
+    "optim.beta2": 0.999,
+    "optim.rate_rule": "structure",
+    "optim.batch_tokens": 3_072,
+    "augment.mixup": 0.2,
+    "augment.smoothing": 0.1,
+    "schedule.kind": "cosine",
+    "schedule.final": 0.0,
+    # 5 epochs of 1,281,167 images in batches of 3,072.
+    "schedule.warmup_steps": 2_085,
+    "structure.rounding": "paper",
+}
+# 300 of them.
+_IMAGENET_STEPS = 125_114
+
+
+def imagenet(structure: str, widths: tuple[int, ...], cap: str = "none") -> Kind:
+    """ViT/32 of 12 layers."""
+    own = (("model.weight_norm", cap),) if structure != "dense" else ()
+    return Kind((structure,), widths, (12,), model="vit", steps=_IMAGENET_STEPS, of_its_own=own)
+
 
 STUDIES: dict[str, tuple[dict[str, Any], tuple[Kind, ...]]] = {
     "fig4": (LANGUAGE, (Kind(("dense",), DENSE_WIDTHS, (3, 6)), Kind(THETAS, WIDTHS, (3, 6)))),
@@ -262,7 +299,7 @@ STUDIES: dict[str, tuple[dict[str, Any], tuple[Kind, ...]]] = {
     ),
     "cifar": ({**IMAGES, "schedule.kind": "cosine", "schedule.final": 0.0, "optim.rate_rule": "structure"}, CIFAR),
     "feature_updates": ({**_LANDSCAPE, "optim.lr": 3e-3, "model.biases": []}, of_two_layers(_MLP_STEPS)),
-    "rate_landscape": ({**_LANDSCAPE, "model.biases": ["*"]}, of_two_layers(4_883)),
+    "rate_landscape": ({**_LANDSCAPE, "model.biases": ["*"]}, (*of_two_layers(4_883), *_MORE_RATES)),
     "btt_gpt2": (
         {
             **LANGUAGE,
@@ -280,7 +317,24 @@ STUDIES: dict[str, tuple[dict[str, Any], tuple[Kind, ...]]] = {
             Kind(("dense",), (384, 512, 768), (12,), steps=600_000),
         ),
     ),
+    "imagenet": (
+        {**_IMAGENET, "optim.lr": 2e-3, "optim.weight_decay": 0.05, "optim.clip": 1.0},
+        (
+            imagenet("dense", (80, 192, 384)),
+            imagenet("btt rank=1", (256, 784, 1936), "fixed"),
+            imagenet("btt rank=2", (144, 484, 1296), "fixed"),
+            imagenet("monarch blocks=4", (140, 316, 632)),
+            imagenet("monarch blocks=16", (280, 632, 1264)),
+        ),
+    ),
     # Ours, on the published models.
+    "weight_norm": (
+        _IMAGENET,
+        (
+            Kind(("btt",), (256, 784), (12,), model="vit", steps=_IMAGENET_STEPS, lists="whole"),
+            Kind(("monarch blocks=4",), (316,), (12,), model="vit", steps=_IMAGENET_STEPS, lists="whole"),
+        ),
+    ),
     "xi": (
         {**IMAGES, "schedule.kind": "cosine", "schedule.final": 0.0, "optim.rate_rule": "structure", **dict(_MLP)},
         (
@@ -312,6 +366,7 @@ STUDIES: dict[str, tuple[dict[str, Any], tuple[Kind, ...]]] = {
     ),
 }
 """Study -> what all of its cells have in common, and its kinds of cells."""
+STUDIES |= published_ffn.STUDIES
 
 SCALES: dict[str, dict[str, Any]] = {"paper": LANGUAGE, "pixels": PIXELS, "regression": REGRESSION}
 """The same of the scales alone, under the task that is theirs."""

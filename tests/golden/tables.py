@@ -54,9 +54,9 @@ def id_by_text(config: Mapping[str, Any]) -> str:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested mappings as dotted names."""
+    """Nested mappings as dotted names; the run that another starts from is one value, which most runs have none of."""
     for key, value in values.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and key != "parent":
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

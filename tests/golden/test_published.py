@@ -16,7 +16,7 @@ from structlin.config.science import Science
 from structlin.config.study import changes, studies
 from structlin.planning.grid import Cell, plan_sweep
 from structlin.structure import Theta, name_of, theta_of
-from tests.golden import published
+from tests.golden import published, published_ffn
 from tests.golden.tables import flat
 
 FOLDER = CONFIG_DIR / "study"
@@ -26,8 +26,18 @@ SMALL_SCALES = {"small": ("language", "paper"), "pixels_small": ("pixels", "pixe
                 "regression_small": ("regression", "regression"),
                 "structured_ffn_small": ("language", "structured_ffn")}  # fmt: skip
 SCALE_OF = {"language": "small", "pixels": "pixels_small", "regression": "regression_small"}
-DERIVED = {"schema", "numerics", "schedule.horizon_steps", "schedule.cooldown_fraction", "structure.theta"}
+SCALE_OF |= dict.fromkeys(published_ffn.STUDIES, "structured_ffn_small")
+DERIVED = {
+    "schema",
+    "numerics",
+    "schedule.horizon_steps",
+    "schedule.cooldown_fraction",
+    "structure.theta",
+    "start.step",
+}
 """What says nothing of its own: versions, what steps and designs make of a schedule, and theta, which has a name."""
+PARENT = "start.parent."
+"""A parent's keys are those of its child: both have one model and one recipe."""
 
 
 @cache
@@ -62,12 +72,26 @@ def key_of(cell: Cell) -> tuple[Any, ...]:
     moe = science.moe
     model = science.model.name if science.task == "classification" else ""
     return (name, moe.kind, moe.num_experts, science.structure.head_layout, model, science.model.num_layers,
-            science.model.d_model)  # fmt: skip
+            science.model.d_model, extra(science))  # fmt: skip
+
+
+def extra(science: Science) -> str:
+    """Guide, beginning, grouped keys and width of attention of StructuredFFN's recipe, in words; empty without."""
+    words = [f"{science.guide.kind} guide"] if science.guide.kind != "none" else []
+    start = science.start
+    if start.parent is not None:
+        words.append(f"from {name_of(Theta.parse(start.parent.structure.theta))} {start.share} {start.conversion}")
+    if science.optim.rate_rule == "plain":
+        given = {"kv": science.model.kv_heads, "attention": science.model.attention_width}
+        words += [f"{word}{value}" for word, value in given.items() if value is not None]
+    return " ".join(words)
 
 
 def keys_of(kind: published.Kind) -> list[tuple[Any, ...]]:
     names = [name_of(theta_by(words)) for words in kind.structures]
-    product = itertools.product(names, [kind.moe], kind.experts, kind.layouts, [kind.model], kind.layers, kind.widths)
+    product = itertools.product(
+        names, [kind.moe], kind.experts, kind.layouts, [kind.model], kind.layers, kind.widths, kind.extras
+    )
     return list(product)
 
 
@@ -103,7 +127,7 @@ def test_every_cell_of_a_study_is_the_published_one(study: str) -> None:
         table = {**common, **dict(kind.of_its_own)}
         # The released code takes A first; a dense layer has no order.
         dense = cell.science.structure.name == "dense"
-        table["structure.contraction"] = "cheapest" if dense else "first"
+        table.setdefault("structure.contraction", "cheapest" if dense else "first")
         if cell.science.structure_is_idle:
             del table["structure.rounding"]  # experts have replaced the structure everywhere
         assert not wrong(table, values(cell.science), study), key_of(cell)
@@ -154,7 +178,7 @@ def test_every_deviation_of_a_field_is_one() -> None:
 
 def differing(small: dict[str, set[Any]], large: dict[str, set[Any]]) -> set[str]:
     """Keys whose values differ; those of data are one."""
-    names = {name for name in {*small, *large} - DERIVED if small.get(name) != large.get(name)}
+    names = {name.removeprefix(PARENT) for name in {*small, *large} if small.get(name) != large.get(name)} - DERIVED
     return {"data" if name.startswith("data.") else name for name in names}
 
 
@@ -181,7 +205,7 @@ def test_a_small_scale_changes_what_it_says_and_nothing_else(scale: str) -> None
 @pytest.mark.parametrize("study", published.STUDIES)
 def test_a_small_study_changes_what_it_says_and_nothing_else(study: str) -> None:
     task = planned(study, "small")[0].science.task
-    own, of_scale = changes(FOLDER, study, "small"), LISTS["scales"].get(SCALE_OF.get(task), {})
+    own, of_scale = changes(FOLDER, study, "small"), LISTS["scales"].get(SCALE_OF.get(study, SCALE_OF.get(task)), {})
     found = differing(gathered(study, "small"), gathered(study, "paper"))
     assert found <= {*own, *of_scale}, "a change without a reason"
     assert set(own) - set(of_scale) <= found, "a reason without a change"

@@ -13,6 +13,8 @@ from structlin.launch import local, search
 from structlin.launch.carry_out import run_sweep
 from structlin.launch.reconcile import job_state
 from structlin.launch.slurm import carry_out
+from structlin.launch.slurm.controller import ControllerError
+from structlin.laws import forecasts
 from structlin.runs.job import Job
 from structlin.runs.store import Store
 from structlin.training.entry import execute
@@ -63,8 +65,9 @@ def updates(runs: Path) -> int:
 
 
 @pytest.fixture(autouse=True)
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(local, "_worker", Here)
+    monkeypatch.setattr(forecasts, "FOLDER", tmp_path / "forecasts")
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +75,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Pa
     runs = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local, "_worker", Here)
+        patch.setattr(forecasts, "FOLDER", runs / "forecasts")
         assert run_sweep(sweep_request(arguments(runs, data_root))) == 0
     return runs
 
@@ -141,11 +145,15 @@ def test_killed_at_five_moments_it_ends_in_the_same_runs_and_choice(
 
 
 def test_the_same_command_again_trains_nothing_and_says_the_same(
-    undisturbed: Path, data_root: Path, capsys: pytest.CaptureFixture[str]
+    undisturbed: Path, tmp_path: Path, data_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before, count = record(undisturbed), updates(undisturbed)
     assert sweep.main(arguments(undisturbed, data_root)) == 0
-    assert "best at 1e+10 FLOPs" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "best at 1e+10 FLOPs" in shown
+    assert "python fit_laws.py" in shown
+    kept = [json.loads((at / "forecasts" / "here.json").read_text()) for at in (undisturbed, tmp_path)]
+    assert kept[0]["predictions"] == kept[1]["predictions"] == before["forecast"]["predictions"]
     assert record(undisturbed) == before
     assert updates(undisturbed) == count
 
@@ -178,9 +186,13 @@ class Cluster:
 
     def __init__(self, at_once: int) -> None:
         self.at_once, self.submitted = at_once, 0
+        self.silent_at = 0
+        """The call at which the controller does not answer."""
 
     def launch(self, plan, request, name, console) -> int:
         self.submitted += 1
+        if self.submitted == self.silent_at:
+            raise ControllerError("squeue: Unable to contact slurm controller (connect failure)")
         store = Store(request.site.runs)
         pending = [job for job in plan.jobs if not job_state(job, store).is_final]
         for job in pending[: self.at_once]:
@@ -223,11 +235,16 @@ def test_on_a_cluster_each_call_submits_a_rung(
 
 
 def test_with_wait_one_call_goes_to_the_end_and_ends_where_nothing_is_on_its_way(
-    undisturbed: Path, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+    undisturbed: Path,
+    tmp_path: Path,
+    data_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked = cluster_words(tmp_path, data_root, "search.wait=true")
     on_cluster(monkeypatch, 0)
     assert sweep.main(asked) == 1
-    on_cluster(monkeypatch, 4)
+    on_cluster(monkeypatch, 4).silent_at = 2
     assert sweep.main(asked) == 0
+    assert "SLURM does not answer, and is asked again later: squeue" in capsys.readouterr().out
     assert results(tmp_path) == results(undisturbed)

@@ -1,85 +1,13 @@
 """A search as a function of its store: within its budget, the same at every look, and on from wherever it was ended."""
 
 from dataclasses import replace
-from functools import cache
 
-import numpy as np
 import pytest
 
-from structlin.anatomy.compute import flops_until
-from structlin.anatomy.ledger import ledger
-from structlin.config.doors import sweep_request
-from structlin.config.request import SweepRequest
 from structlin.errors import UserError
-from structlin.runs.job import Job
-from structlin.search.course import Course, Seen, course
+from structlin.search.course import Course, course
 from structlin.search.report import bill, record, said
-
-WORDS = [
-    "grid=search",
-    "target=3e13",
-    "budget=4e12",
-    "structure.count=10",
-    "scale=small",
-    "tracking=journal",
-    "seed=0,1",
-]
-
-
-@cache
-def request(*words: str) -> SweepRequest:
-    return sweep_request([*WORDS, *words])
-
-
-class Planted:
-    """A store whose runs follow a law of their structure: what has been trained of it, and what was trained twice."""
-
-    def __init__(self) -> None:
-        self.steps: dict[str, set[int]] = {}
-        self.science: dict[str, object] = {}
-        self.again = 0
-
-    def train(self, job: Job) -> None:
-        have = self.steps.setdefault(job.run_id, set())
-        self.again += sum(step < max(have) for step in set(job.evaluations) - have) if have else 0
-        have.update(job.evaluations)
-        self.science[job.run_id] = job.science
-
-    def read(self, job: Job) -> Seen:
-        have = self.steps.get(job.run_id, set())
-        if not set(job.evaluations) <= have:
-            return Seen(False, ())
-        # A longer run shows more than was asked for.
-        return Seen(True, tuple((step, self.loss(job, step)) for step in sorted(have)))
-
-    def loss(self, job: Job, step: int) -> float:
-        science = job.science
-        size, tokens = ledger(science).macs_per_token, step * science.optim.batch_tokens
-        luck = np.random.default_rng([int(job.run_id[:8], 16)]).standard_normal()
-        kind = np.random.default_rng([sum(map(ord, science.variant))]).standard_normal(2)
-        return float((1.0 + (40 * np.exp(0.1 * kind[0])) / size**0.35 + 120 * np.exp(0.1 * kind[1]) / tokens**0.37)
-                     * np.exp(0.01 * luck))  # fmt: skip
-
-    @property
-    def spent(self) -> float:
-        return float(sum(flops_until(self.science[run], max(steps)) for run, steps in self.steps.items()))
-
-
-def searched(asked: SweepRequest, store: Planted) -> Course:
-    """The search, rung after rung."""
-    for _ in range(20):
-        now = course(asked, store.read)
-        if now.underway is None:
-            return now
-        for job in now.underway.jobs:
-            store.train(job)
-    raise AssertionError("no end")
-
-
-@pytest.fixture(scope="module")
-def whole() -> tuple[Course, Planted]:
-    store = Planted()
-    return searched(request(), store), store
+from tests.search.store import Planted, request, searched
 
 
 def test_a_search_ends_with_a_winner_and_keeps_to_its_budget(whole: tuple[Course, Planted]) -> None:
@@ -116,6 +44,21 @@ def test_new_arms_join_after_the_first_rung_and_are_explained(whole: tuple[Cours
     assert {one.arm.name for one in now.rungs[0].proposals} == {
         now.arms[n].name for n in now.rungs[1].arms if n in proposed
     }
+    found = record(now)
+    names = {one["name"] for one in found["arms"]}
+    for one in found["rungs"][0]["proposals"]:
+        assert {one["arm"], one["nearest"]} <= names
+
+
+def test_every_arm_has_a_short_name_of_its_own_and_the_record_its_theta(whole: tuple[Course, Planted]) -> None:
+    now, _ = whole
+    arms = record(now)["arms"]
+    assert len({one["name"] for one in arms}) == len(arms)
+    assert max(len(one["name"]) for one in arms) <= 24
+    assert [one["theta"] for one in arms] == [str(arm.theta) for arm in now.arms]
+    sampled = [one for one in arms if one["variant"].startswith("(")]
+    assert sampled
+    assert all(one["name"].startswith("theta2-") and one["variant"].startswith(one["theta"]) for one in sampled)
 
 
 @pytest.mark.parametrize("killed", [0.5, *(pytest.param(at, marks=pytest.mark.long) for at in (0.05, 0.3, 0.75, 0.95))])
@@ -209,13 +152,20 @@ def test_the_bill_names_rungs_arms_and_everything_at_the_top() -> None:
     assert now.total <= now.budget
 
 
+def test_runs_that_end_within_their_warm_up_are_said() -> None:
+    short = course(request("target=1e9", "structure.count=4"), Planted().read)
+    assert any("caution: rung 0: 6 of 6 runs end within their warm-up of 100 steps" in line for line in bill(short))
+    assert not any("caution" in line for line in bill(course(request(), Planted().read)))
+
+
 def test_the_end_is_said_with_p_multiplier_and_share(whole: tuple[Course, Planted]) -> None:
     now, _ = whole
     lines = list(said(record(now)))
     winner = record(now)["winner"]
     assert any("P(best)" in line and winner["name"] in line for line in lines)
     if winner["name"] != "dense":
-        assert lines[-1].startswith("multiplier against dense:")
+        assert lines[-2].startswith("multiplier against dense:")
+    assert lines[-1].startswith("forecast at 3e+14 FLOPs, to be scored by later runs: dense ")
     forecast = record(now)["forecast"]
     assert forecast["flops"] == 10 * now.search.target
     assert set(forecast["arms"]) <= {one["name"] for one in record(now)["rungs"][-1]["arms"]}

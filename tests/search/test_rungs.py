@@ -45,8 +45,13 @@ def test_no_rung_goes_beyond_the_target() -> None:
 
 
 def test_a_budget_below_every_first_rung_is_refused() -> None:
-    with pytest.raises(UserError, match="pays for no first rung of 9 arms"):
+    with pytest.raises(UserError, match="pays for no first rung of 9 arms: the smallest search of them takes about 1e"):
         largest((9, 3), 3.0, 10.0, 1e6, lambda one: max(price(one), 100.0))
+
+
+def test_a_target_below_every_first_rung_is_refused_whatever_the_budget() -> None:
+    with pytest.raises(UserError, match=r"target = 1e\+06 FLOPs leaves the first of 2 rungs 3\.33e\+05 FLOPs a run"):
+        largest((9, 3), 3.0, 1e30, 1e6, lambda one: float("inf"))
 
 
 def test_the_rungs_above_are_thinned_and_never_below_their_plan() -> None:

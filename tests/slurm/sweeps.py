@@ -31,11 +31,13 @@ class Sweep:
     runs: Path
     data_root: Path
     arguments: tuple[str, ...]
+    folder: Path = ROOT
+    """Where the command is typed."""
 
     def command(self, *wishes: str) -> list[str]:
         """The words of the command."""
         places = (f"runs={self.runs}", f"data.root={self.data_root}")
-        return [sys.executable, "sweep.py", *ARGUMENTS, *LAUNCH, *self.arguments, *places, *wishes]
+        return [sys.executable, str(ROOT / "sweep.py"), *ARGUMENTS, *LAUNCH, *self.arguments, *places, *wishes]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -45,7 +47,7 @@ class Sweep:
     def type(self, *wishes: str, code: int | None = 0) -> str:
         """Run the command; what it printed."""
         done = subprocess.run(
-            self.command(*wishes), cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=120
+            self.command(*wishes), cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=300
         )
         assert code is None or done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr

@@ -60,13 +60,16 @@ def run_ranks(tmp_path_factory, data_root: Path) -> Callable[..., Ran]:
     return run
 
 
-@pytest.fixture(scope="module", params=[2, 4], ids=lambda size: f"{size} ranks")
+RANKS = [2, pytest.param(4, marks=pytest.mark.long)]
+
+
+@pytest.fixture(scope="module", params=RANKS, ids=lambda size: f"{size} ranks")
 def ran(request, run_ranks) -> Ran:
     """The cases of ``ranks.NUMBERS``, at least."""
     return run_ranks(2) if request.param == 2 else run_ranks(request.param, ranks.NUMBERS)
 
 
-@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.long)], ids=lambda size: f"{size} ranks")
+@pytest.fixture(scope="module", params=RANKS, ids=lambda size: f"{size} ranks")
 def ran_all(request, run_ranks) -> Ran:
     """Every case."""
     return run_ranks(request.param)

@@ -117,6 +117,7 @@ def test_parents_are_planned_once_and_billed_once(tmp_path: Path) -> None:
     assert len(dense) == 1
     assert len(plan.jobs) == 3
     assert plan.jobs[0] == dense[0]
+    assert [0 in job.evaluations for job in plan.jobs] == [False, True, True]  # what is worth what before healing
     for cell in plan.cells:
         start = cell.science.start
         assert start.step in dense[0].checkpoints
