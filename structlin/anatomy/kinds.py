@@ -15,6 +15,7 @@ from structlin.config.ranks import ranks_of
 from structlin.config.science import Science
 from structlin.errors import UserError, suggest
 from structlin.structure import Theta
+from structlin.structure.sizes import UnservedWidth
 
 
 def anatomy(science: Science) -> Anatomy:
@@ -27,7 +28,7 @@ def anatomy(science: Science) -> Anatomy:
 
 
 def _check_nested(science: Science, body: Anatomy) -> None:
-    """Every share of the menu is a whole rank of every linear that has one."""
+    """Every share of the menu is a whole rank of every linear that has one; UnservedWidth where other widths differ."""
     menu = menu_of(science.nested)
     ranks = {shape.name: shape.sizes.r for shape in body.linears if not shape.plan.dense}
     if not ranks:
@@ -42,7 +43,8 @@ def _check_nested(science: Science, body: Anatomy) -> None:
             least = math.lcm(*(one.denominator for one in menu))
             fits = [str(one) for one in menu if all((one * other).denominator == 1 for other in ranks.values())]
             way = f"a menu that fits is nested.menu=[{','.join(fits)}], and ranks" if len(fits) > 1 else "ranks"
-            raise UserError(
+            grows = Theta.parse(science.structure.theta)["r12"].exponent > 0
+            raise (UnservedWidth if grows else UserError)(
                 f"nested.menu: {share} of rank {rank}, which {name} has at d_model = {science.model.d_model}, is no "
                 f"whole rank; {way} that {least} divides fit this one (structure.rank={least})"
             )

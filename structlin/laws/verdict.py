@@ -17,6 +17,7 @@ TOUCHING = {
     "short_range": "less than two decades of compute",
     "rows_share_runs": "rows that share runs, so no intervals",
     "one_curve": "one run is the whole frontier",
+    "nested_ranks": "losses of nested ranks lie above those of runs trained at that rank alone",
     "misfit": "L(N, D) does not fit, so its intervals are withheld",
 }
 

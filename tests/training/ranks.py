@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from structlin.config.guide import GuideConfig
 from structlin.config.moe import MoeConfig
 from structlin.config.science import EvaluationConfig, Science
+from structlin.config.structure import StructureConfig
 from structlin.nn.ranks import ALONE, Ranks
 from structlin.nn.router import Router, auxiliary_loss
 from structlin.runs.job import Job
@@ -50,6 +51,8 @@ EXACT, ROUNDED = science("float64"), science("float32")
 EXPERTS = science("float64", moe=MoeConfig(kind="btt", num_experts=4))
 GUIDED = science("float64", guide=GuideConfig("stochastic", steps=8))
 """Guides that are not drawn take no part in a step; from step 8 on there are none."""
+NESTED = replace(EXACT, structure=StructureConfig("(1|0|0|0|1|0|4*0)"), nested="layer:1/4,1")
+"""Ranks that are not drawn have gradients of zero."""
 RECIPE = replace(
     EXACT,
     model=replace(
@@ -67,6 +70,7 @@ EVALUATIONS = {
     ROUNDED: (0, 5, 20),
     EXPERTS: (0, 5, 12),
     GUIDED: (0, 5, 12),
+    NESTED: (0, 5, 12),
     RECIPE: (0, 5, 12),
     BEGUN: (0, 8, 16),
     STOPPED: (0, 5, 16),
@@ -76,7 +80,7 @@ EVALUATIONS = {
 
 NUMBERS = ("exact", "experts", "mixture", "parts", "evaluation", "mean")
 """The cases that say whether so many ranks compute what one process does; the others are about one run's way."""
-KINDS = (*NUMBERS, "guided", "recipe", "rounded", "recomputed", "begun", "stopped", "full")
+KINDS = (*NUMBERS, "guided", "nested", "recipe", "rounded", "recomputed", "begun", "stopped", "full")
 
 
 def cases(out: Path, data_root: Path, group: Callable[[str], World]) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -102,6 +106,7 @@ def cases(out: Path, data_root: Path, group: Callable[[str], World]) -> Iterator
         yield trained("rounded", ROUNDED, sharding)
         yield trained("experts", EXPERTS, sharding)
         yield trained("guided", GUIDED, sharding)
+        yield trained("nested", NESTED, sharding)
         yield trained("recipe", RECIPE, sharding)
         yield trained("recomputed", EXPERTS, sharding, recompute=True)
         yield trained("begun", BEGUN, sharding)

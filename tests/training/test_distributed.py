@@ -115,6 +115,12 @@ def test_a_mixture_of_experts_agrees_to_1e_8(sharding: str, ran: Ran, alone) -> 
 
 
 @pytest.mark.parametrize("sharding", SHARDINGS)
+def test_nested_ranks_are_drawn_alike_on_every_rank(sharding: str, ran_all: Ran, alone) -> None:
+    found = differences(ran_all.folder(f"nested-{sharding}", ranks.NESTED), alone[ranks.NESTED])
+    assert max(value for _, value in found) < 1e-8
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS)
 def test_guides_are_drawn_alike_on_every_rank(sharding: str, ran_all: Ran, alone) -> None:
     found = differences(ran_all.folder(f"guided-{sharding}", ranks.GUIDED), alone[ranks.GUIDED])
     assert max(value for _, value in found) < 1e-8

@@ -446,10 +446,10 @@ def _nested(frame: pd.DataFrame, table: pd.DataFrame) -> list[Caution]:
     nested = table["run_id"].isin(table.loc[part, "run_id"])
     variants = sorted(table.loc[nested, "variant"].astype(str).unique())
     text = (
-        f"{', '.join(variants)}: losses of ranks that one run was trained at together lie above those of runs trained "
-        "at that rank alone; by how much: docs/beginning.md, Nested ranks"
+        "losses of ranks that one run was trained at together lie above those of runs trained at that rank alone; by "
+        "how much: docs/nested.md"
     )
-    return [Caution("nested_ranks", text)]
+    return [Caution("nested_ranks", text, variant) for variant in variants]
 
 
 def _counted(table: pd.DataFrame, convention: str) -> pd.Series:
