@@ -38,21 +38,24 @@ def drawing(found: Entry, unit: str = "nats") -> Drawing:
     panels = [_losses(done, look, unit), _best(done, look)]
     panels += [_axis(found, done[0], axis, look) for axis in AXES if done]
     return Drawing(
-        "search", "Search over structures", _caption(found, done), tuple(panels), columns=2, shared_legend=True,
+        "search", "Search over structures", _caption(found, done, names), tuple(panels), columns=2, shared_legend=True,
         called={name: name for name in (*names, OTHERS)},
     )  # fmt: skip
 
 
-def _caption(found: Entry, done: list[Entry]) -> str:
+def _caption(found: Entry, done: list[Entry], told: list[str]) -> str:
     predictors = ", ".join(f"rung {rung['rung']} by {rung['predictor']}" for rung in done)
     winner = found["winner"]
     chosen = "" if winner is None else f" Chosen: {winner['name']}, P(best) = {winner['best']:.2f}."
     share = f"{found['spent']:.3g} training FLOPs, {100 * found['spent'] / found['everything']:.0f}%"
+    stars = any(rung.get("proposals") for rung in done[:1])
+    grey = any(one["name"] not in told for rung in done for one in rung["arms"])
     return (
         f"Predicted loss at {found['target']:.3g} training FLOPs with {100 * found['confidence']:.0f}% intervals, as "
         "each rung foretold it (faint: measured there); P(best); and what the first rung foretold over omega, psi and "
-        "nu, relative to the mean of its arms (stars: proposed by the surrogate, as it expected them). Grey: arms that "
-        f"left early. {predictors or 'No rung is decided yet'}. {share} of everything at the top.{chosen}"
+        f"nu, relative to the mean of its arms{' (stars: proposed by the surrogate, as it expected them)' * stars}."
+        f"{' Grey: arms that left early.' * grey} {predictors or 'No rung is decided yet'}. {share} of everything at "
+        f"the top.{chosen}"
     )
 
 
