@@ -53,8 +53,11 @@ def run_search(request: SweepRequest) -> int:
         bills.check_epochs(Plan(cells_at_top(now), ()), request.site)
     if request.dry_run:
         return _dry_run(now, request, console)
+    begun = True
     while (rung := now.underway) is not None:
-        _say(report.bill(now), console)
+        # What was decided meanwhile has just been said.
+        _say(report.bill(now, decided=begun), console)
+        begun = False
         carry_out.write_manifest(now.plan(), request, name)
         plan = Plan(rung.cells, rung.jobs)
         if isinstance(request.launch, SlurmLaunch):
