@@ -74,6 +74,6 @@ FIGURES: dict[str, Figure] = {
     "learning-rates": Figure(learning_rates.draw, "learning_rates", laws=False),
     "resources": Figure(resources.draw, "fig4", ("regression",)),
     "exponents": Figure(exponents.draw, "regression", ("fig4",)),
-    "search": Figure(search.draw, "fig4", laws=False, store=search.of_store),
+    "search": Figure(search.draw, "search" if search.KEPT.exists() else "fig4", laws=False, store=search.of_store),
 }
 FIGURES |= _others()

@@ -1,6 +1,7 @@
 """Keep the runs of a study in the repository: python -m analysis.keep study=regression runs=runs/regression
 
-Keys: study, study.size (small), runs (runs/), out (analysis/data/).
+search=NAME in place of study=: those of a search that is over, with its record and its forecast; figure=search is then
+drawn of it. Keys: study, study.size (small), search, runs (runs/), out (analysis/data/).
 """
 
 from __future__ import annotations
@@ -19,16 +20,26 @@ def main(arguments: list[str]) -> int:
     if asks_help(arguments):
         print(__doc__)
         return 0
-    values = key_values(arguments, {"study": "", "study.size": "small", "runs": "runs", "out": str(kept.FOLDER)})
+    values = key_values(arguments, {"study": "", "study.size": "small", "search": "", "runs": "runs",
+                                    "out": str(kept.FOLDER)})  # fmt: skip
+    if values["search"] and values["study"]:
+        raise UserError("study= and search= name two things to keep; give one of them")
     known = studies(CONFIG_DIR / "study")
-    if values["study"] not in known:
+    if values["search"]:
+        found = kept.keep_search(values["search"], Path(values["runs"]), Path(values["out"]))
+    elif values["study"] not in known:
         raise UserError(f"study={values['study']} is unknown; {suggest(values['study'], known)}")
-    found = kept.keep(values["study"], values["study.size"], Path(values["runs"]), Path(values["out"]))
+    else:
+        found = kept.keep(values["study"], values["study.size"], Path(values["runs"]), Path(values["out"]))
     path = Path(values["out"]) / f"{found.study}.parquet"
     lacking = len(found.origin["missing"])
     print(
         f"{path}  {found.origin['runs']} runs, {len(found.runs)} evaluations, {path.stat().st_size / 1e3:.0f} kB"
-        + (f"; {lacking} cells of the study are missing" if lacking else "; the study is complete")
+        + (
+            f"; {lacking} cells of the study are missing"
+            if lacking
+            else f"; the {'search' if values['search'] else 'study'} is complete"
+        )
     )
     return 0
 

@@ -1,12 +1,14 @@
 """Which runs are kept in the repository? One parquet table a study below analysis/data/, each with its provenance.
 
     python -m analysis.keep study=regression runs=runs/regression        (study.size=small is the default)
+    python -m analysis.keep search=NAME runs=runs                        (a search that is over, as ``search``)
 
 analysis/data/NAME.parquet   the rows of runs.table that belong to the study: one an evaluation
 analysis/data/NAME.json      the command that made them, machines, versions, code, numbers of runs and of rows, the
                              tokens of the corpus and the losses of its unigrams and bigrams, what is missing of the
                              study; trained_otherwise: how its settings differ from those of the study today, empty
-                             where they do not
+                             where they do not; search: the record of a search (structlin/search/report.py)
+analysis/data/forecasts/     what a kept search foretells, to be scored by later runs: score=...
 
 Keeping the same runs again writes the same bytes.
 """
@@ -14,13 +16,14 @@ Keeping the same runs again writes the same bytes.
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from structlin.errors import UserError
+from structlin.errors import UserError, one_line
 from structlin.host.files import read_json, write_atomically
 from structlin.laws.choices import Choices
 from structlin.laws.evaluations import files
@@ -28,11 +31,14 @@ from structlin.laws.evaluations.source import with_corpus
 from structlin.runs import table as store
 from structlin.runs.store import Store
 from structlin.runs.tracking import logged
+from structlin.search import forecast
 from structlin.tracker import history as wandb_source
 
 from .missing import Missing, command, command_lines, missing_cells, run_ids
 
 FOLDER = Path(__file__).parent / "data"
+SEARCH = "search"
+"""Name of the kept search, and in NAME.json of its record."""
 COLUMNS = (
     "run_id", "variant", "structure", "theta", "moe", "task", "data", "tokenizer", "model", "optimizer", "rate_rule",
     "d_model", "num_layers", "d_head", "context", "seed", "learning_rate", "batch_tokens", "dtype", "schedule",
@@ -68,6 +74,8 @@ class Kept:
 
         Of runs that were trained with other settings it is that they were: what lacks is the study itself.
         """
+        if SEARCH in self.origin:
+            return (), ""
         if self.origin.get("trained_otherwise"):
             return (f"trained with other settings: {self.origin['trained_otherwise']}",), self.origin["command"]
         if self.origin["lines"] == command_lines(self.study, self.origin["size"]):
@@ -93,21 +101,42 @@ def keep(study: str, size: str, runs: Path, folder: Path = FOLDER) -> Kept:
         raise UserError(
             f"runs={runs} holds no run of study={study} study.size={size}; train it: {command(study, size)}"
         )
-    named = [name for name in table if name in (*COLUMNS, *NEWER) or str(name).startswith("config.")]
-    table = table[named]
     missing, _ = missing_cells(study, size, table)
-    origin = {
-        "study": study,
-        "size": size,
-        "command": command(study, size),
-        "lines": command_lines(study, size),
-        "runs": int(table["run_id"].nunique()),
-        "evaluations": len(table),
-        **_origins(runs, set(table["run_id"])),
-        "corpus": _corpus(runs, set(table["run_id"])),
-        "missing": list(missing),
-        "trained_otherwise": "",
-    }
+    head = {"study": study, "size": size, "command": command(study, size), "lines": command_lines(study, size)}
+    return _written(study, table, head, {"missing": list(missing), "trained_otherwise": ""}, runs, folder)
+
+
+def keep_search(name: str, runs: Path, folder: Path = FOLDER) -> Kept:
+    """Write table, provenance, record and forecast of a search that is over. UserError where it is none."""
+    again = "type its command again, which trains nothing that is done"
+    try:
+        record = read_json(runs / "searches" / f"{name}.json")
+        cells = read_json(runs / "sweeps" / f"{name}.json")["cells"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"search={name}: runs={runs} holds no such search ({one_line(error)}); {again}") from None
+    if not record.get("over"):
+        raise UserError(f"search={name} of runs={runs} is not over; {again}")
+    if "predictions" not in (record.get("forecast") or {"predictions": ()}):
+        raise UserError(f"search={name} of runs={runs} was recorded by an older version; {again}")
+    table = store.load(runs)
+    table = table[table["run_id"].isin({cell["run_id"] for cell in cells})].reset_index(drop=True)
+    # Where the runs lie is no part of what was asked for.
+    asked = [word for word in shlex.split(record["command"]) if not word.startswith(("runs=", "data.root="))]
+    record = record | {"command": shlex.join(asked)}
+    head = {"study": SEARCH, "size": name, "command": record["command"], "lines": []}
+    tail = {"missing": [], "trained_otherwise": "", SEARCH: record}
+    forecast.keep(record, name, folder / "forecasts")
+    return _written(SEARCH, table, head, tail, runs, folder)
+
+
+def _written(
+    study: str, table: pd.DataFrame, head: dict[str, Any], tail: dict[str, Any], runs: Path, folder: Path
+) -> Kept:
+    """NAME.parquet and NAME.json of some runs of a store."""
+    table = table[[name for name in table if name in (*COLUMNS, *NEWER) or str(name).startswith("config.")]]
+    identities = set(table["run_id"])
+    counts = {"runs": len(identities), "evaluations": len(table)}
+    origin = {**head, **counts, **_origins(runs, identities), "corpus": _corpus(runs, identities), **tail}
     write_atomically(folder / f"{study}.parquet", lambda stream: table.to_parquet(stream, compression="zstd"))
     text = json.dumps(origin, indent=1, ensure_ascii=False) + "\n"
     write_atomically(folder / f"{study}.json", text.encode())

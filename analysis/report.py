@@ -56,13 +56,21 @@ def drawings(maker: Maker) -> list[Drawing]:
 def studies(maker: Maker) -> list[Study]:
     """Every study that is kept (or the runs that were named), with its laws."""
     found = []
-    fitted = {figure.study: figure for figure in FIGURES.values() if figure.study}
     if maker.own is not None:
         return [_said(maker, "own", FIGURES["fig4"], maker.own, {})]
-    for name, figure in fitted.items():
+    for name, figure in fitted().items():
         kept = maker.kept(name)
         if kept is not None:
             found.append(_said(maker, name, figure, kept.runs, kept.origin))
+    return found
+
+
+def fitted() -> dict[str, Figure]:
+    """The figure that says how a study is fitted: of several drawn from it one that needs laws."""
+    found: dict[str, Figure] = {}
+    for figure in FIGURES.values():
+        if figure.study and (figure.laws or figure.study not in found):
+            found[figure.study] = figure
     return found
 
 

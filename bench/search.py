@@ -36,6 +36,8 @@ from structlin.search.rungs import Ladder, ladder  # noqa: E402
 COUNTS = (27, 7, 3, 2)
 """Arms of each rung: 27 / 3^k, with two less so that all of it stays within 15% of the full grid."""
 LEVEL = 0.01
+SAID_EVERY = 20
+"""Worlds after which it is said how it goes."""
 
 
 def search(trained: Trained, steps: Ladder, target: float, only: str = "") -> tuple[int, float, list[str]]:
@@ -113,6 +115,11 @@ def worlds(number: int, kinds: tuple[str, ...], methods: dict[str, Method]) -> N
             for name, method in methods.items():
                 arm, spent = method(world, steps, target)
                 found[name].append((truth[arm] / truth.min() - 1, spent / full.spent))
+            if (seed + 1) % SAID_EVERY == 0:
+                first = next(iter(found))
+                print(
+                    f"{kind}: {seed + 1} worlds, {first}: {said(np.array(found[first]))}", file=sys.stderr, flush=True
+                )
         print(
             f"{kind}: losses at the target spread by {100 * np.mean(spread):.2f}% "
             f"({time.process_time() - began:.0f} CPU s)"

@@ -1,7 +1,7 @@
 """Which structure does a search choose, and what did each rung foretell?
 
-Of a store it is the last search there, by its record. Without one it is a search replayed on the kept runs of fig4: the
-target is their top, the last rung a third of it.
+Of a store it is the last search there, by its record; without one the search that is kept (python -m analysis.keep
+search=NAME), and where none is, one replayed on the kept runs of fig4: the target is their top, the last rung a third.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ KEPT = Path(__file__).parents[1] / "data" / "search.json"
 def draw(runs: pd.DataFrame) -> Drawing:
     """The kept search where there is one, else the replay."""
     if KEPT.exists():
-        return pages.drawing(json.loads(KEPT.read_text(encoding="utf-8")))
+        return pages.drawing(json.loads(KEPT.read_text(encoding="utf-8"))["search"])
     measured, variants = of_table(runs)
     found = replayed(measured, ETA, RUNGS, LEVEL)
     places = runs.groupby("variant")[list(AXES)].mean().loc[variants]

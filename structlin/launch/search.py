@@ -23,7 +23,7 @@ from structlin.config.identity import run_id
 from structlin.config.launch import LocalLaunch, SlurmLaunch
 from structlin.config.request import SweepRequest
 from structlin.drawing.terminal import terminal
-from structlin.errors import UserError
+from structlin.errors import UserError, one_line
 from structlin.host.files import write_atomically
 from structlin.launch import carry_out, status
 from structlin.launch.reconcile import job_state, reconcile
@@ -53,8 +53,11 @@ def run_search(request: SweepRequest) -> int:
         bills.check_epochs(Plan(cells_at_top(now), ()), request.site)
     if request.dry_run:
         return _dry_run(now, request, console)
+    begun = True
     while (rung := now.underway) is not None:
-        _say(report.bill(now), console)
+        # What was decided meanwhile has just been said.
+        _say(report.bill(now, decided=begun), console)
+        begun = False
         carry_out.write_manifest(now.plan(), request, name)
         plan = Plan(rung.cells, rung.jobs)
         if isinstance(request.launch, SlurmLaunch):
@@ -69,15 +72,25 @@ def run_search(request: SweepRequest) -> int:
         keep(now, request.site.runs, name)
         if not now.is_over:
             _say(report.said(report.record(now)), console)
-    carry_out.write_manifest(now.plan(), request, name)
-    keep(now, request.site.runs, name)
-    _say(report.said(report.record(now)), console)
-    console.print(f"{request.site.runs / FOLDER / name}.html has every rung", highlight=False, markup=False)
-    if kept := forecast.keep(report.record(now), name):
-        _say(
-            iter([f"forecast kept in {kept}; later: python fit_laws.py runs={request.site.runs} score={kept}"]), console
-        )
+    _end(now, request, name, console)
     return 0
+
+
+def _end(now: Course, request: SweepRequest, name: str, console: Console) -> None:
+    """Keep and say what a search that is over has found, and keep what it foretells."""
+    runs = request.site.runs
+    carry_out.write_manifest(now.plan(), request, name)
+    keep(now, runs, name)
+    found = report.record(now)
+    _say(report.said(found), console)
+    lines = [f"{runs / FOLDER / name}.html has every rung"]
+    try:
+        if kept := forecast.keep(found, name):
+            lines.append(f"forecast kept in {kept}; later: python fit_laws.py runs={runs} score={kept}")
+    except OSError as error:
+        # Typed where nothing may be written: no reason to lose the end of a search.
+        lines.append(f"the forecast stands in the record alone ({one_line(error)}); type this again elsewhere")
+    _say(iter(lines), console)
 
 
 def look(request: SweepRequest) -> Course:

@@ -319,7 +319,7 @@ def _solved(system: _System, damping: float) -> tuple[Array, Array]:
     left = both - flat @ kept.reshape(-1, len(both))
     right = system.gradient - flat @ plain.reshape(-1)
     step = -np.linalg.solve(left, right)
-    return np.asarray(step), np.asarray(-plain - kept @ step)
+    return np.asarray(step, float), np.asarray(-plain - kept @ step)
 
 
 def _covariance(system: _System) -> tuple[Array, Array, Array]:

@@ -1,8 +1,11 @@
-"""What does a search look like? Charts of its record: losses by rung, P(best), and losses over the taxonomy."""
+"""What does a search look like? Charts of its record: losses by rung, P(best), and losses over the taxonomy.
+
+The arms that went furthest have colours and names; all that left before are grey, and named in the tables.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable
 from html import escape
 from typing import Any
 
@@ -21,76 +24,118 @@ _LABELS = {
 }
 
 
+ALWAYS = ("dense", "btt")
+MOST_TOLD = 8
+"""Arms with a colour of their own, besides dense and btt."""
+OTHERS, GREY = "others", "#9a9a9a"
+
+
 def drawing(found: Entry, unit: str = "nats") -> Drawing:
     """The figure of a record."""
     done = [rung for rung in found["rungs"] if rung["done"]]
-    names = list(dict.fromkeys(one["name"] for rung in done for one in rung["arms"]))
+    names = _told_apart(done)
     look = {name: (colour_of(names, name), marker_of(names, name)) for name in names}
-    panels = [_losses(done, names, look, unit), _best(done, names, look)]
+    panels = [_losses(done, look, unit), _best(done, look)]
     panels += [_axis(found, done[0], axis, look) for axis in AXES if done]
+    return Drawing(
+        "search", "Search over structures", _caption(found, done, names), tuple(panels), columns=2, shared_legend=True,
+        called={name: name for name in (*names, OTHERS)},
+    )  # fmt: skip
+
+
+def _caption(found: Entry, done: list[Entry], told: list[str]) -> str:
     predictors = ", ".join(f"rung {rung['rung']} by {rung['predictor']}" for rung in done)
     winner = found["winner"]
     chosen = "" if winner is None else f" Chosen: {winner['name']}, P(best) = {winner['best']:.2f}."
     share = f"{found['spent']:.3g} training FLOPs, {100 * found['spent'] / found['everything']:.0f}%"
-    caption = (
+    stars = any(rung.get("proposals") for rung in done[:1])
+    grey = any(one["name"] not in told for rung in done for one in rung["arms"])
+    return (
         f"Predicted loss at {found['target']:.3g} training FLOPs with {100 * found['confidence']:.0f}% intervals, as "
         "each rung foretold it (faint: measured there); P(best); and what the first rung foretold over omega, psi and "
-        "nu, relative to the mean of its arms (grey: proposed by the surrogate). "
-        f"{predictors or 'No rung is decided yet'}. {share} of everything at the top.{chosen}"
+        f"nu, relative to the mean of its arms{' (stars: proposed by the surrogate, as it expected them)' * stars}."
+        f"{' Grey: arms that left early.' * grey} {predictors or 'No rung is decided yet'}. {share} of everything at "
+        f"the top.{chosen}"
     )
-    return Drawing(
-        "search", "Search over structures", caption, tuple(panels), columns=2, shared_legend=True,
-        called={name: name for name in names},
-    )  # fmt: skip
+
+
+def _told_apart(done: list[Entry]) -> list[str]:
+    """The arms that went furthest, the best of them first, and those that everything is held against."""
+    reached: dict[str, tuple[int, float]] = {}
+    for rung in done:
+        reached.update({one["name"]: (-rung["rung"], one.get("predicted", np.inf)) for one in rung["arms"]})
+    order = sorted(reached, key=lambda name: reached[name])
+    usual = [name for name in ALWAYS if name in reached]
+    return [*usual, *[name for name in order if name not in usual][:MOST_TOLD]]
 
 
 Look = dict[str, tuple[str, str]]
+Ends = tuple[np.ndarray, np.ndarray]
 
 
-def _losses(done: list[Entry], names: list[str], look: Look, unit: str) -> Panel:
-    series = []
-    for name in names:
+def _ordered(names: Iterable[str], look: Look) -> list[str]:
+    """Grey arms first: the others are drawn over them."""
+    return sorted(dict.fromkeys(names), key=lambda name: name in look)
+
+
+def _drawn(
+    before: list[Series], look: Look, name: str, x: np.ndarray, y: np.ndarray, style: str, ends: Ends | None = None
+) -> None:
+    """Add an arm to a panel; all grey ones share one entry of the legend."""
+    low, high = ends or (None, None)
+    named = {one.label for one in before}
+    if name in look:
+        one = Series("" if name in named else name, name, x, y, style, *look[name], low, high, said=name)
+    else:
+        label = "" if OTHERS in named else OTHERS
+        one = Series(label, OTHERS, x, y, "faint" if style == "joined" else style, GREY, ".", low, high, said=name)
+    before.append(one)
+
+
+def _losses(done: list[Entry], look: Look, unit: str) -> Panel:
+    series: list[Series] = []
+    for name in _ordered((one["name"] for rung in done for one in rung["arms"]), look):
         rows = [(r["flops"], one) for r in done for one in r["arms"] if one["name"] == name and "predicted" in one]
         if not rows:
             continue
-        x, y, low, high, seen = (
-            np.array(
-                [values[k] for values in ((f, o["predicted"], o["low"], o["high"], o["measured"]) for f, o in rows)]
-            )
-            for k in range(5)
-        )
-        series.append(Series(name, name, x, y, "joined", *look[name], low, high))
-        series.append(Series("", name, x, seen, "faint", *look[name]))
+        keys = ("predicted", "low", "high", "measured")
+        x, values = np.array([flops for flops, _ in rows], float), np.array([[o[key] for key in keys] for _, o in rows])
+        y, low, high, seen = values.T
+        # An arm of one rung alone has no line: it is a point.
+        _drawn(series, look, name, x, y, "joined" if name in look else "points", (low, high) if name in look else None)
+        if name in look:
+            _drawn(series, look, name, x, seen, "faint")
     return Panel(
         "as each rung foretold", "training FLOPs of a run at the rung", f"loss at the target [{unit}]", tuple(series)
     )
 
 
-def _best(done: list[Entry], names: list[str], look: Look) -> Panel:
-    series = []
-    for name in names:
+def _best(done: list[Entry], look: Look) -> Panel:
+    series: list[Series] = []
+    for name in _ordered((one["name"] for rung in done for one in rung["arms"]), look):
         rows = [(r["flops"], one["best"]) for r in done for one in r["arms"] if one["name"] == name and "best" in one]
         if rows:
             x, y = np.array(rows, float).T
-            series.append(Series(name, name, x, y, "joined", *look[name]))
+            _drawn(series, look, name, x, y, "joined" if name in look else "points")
     return Panel("P(best)", "training FLOPs of a run at the rung", "P(best at the target)", tuple(series), y_log=False)
 
 
 def _axis(found: Entry, first: Entry, axis: str, look: Look) -> Panel:
     """All arms of the first rung over an axis of the taxonomy, and what the surrogate proposed by them."""
+    measured = {one["name"]: one for one in first["arms"] if "ratio" in one}
     places = {arm["name"]: float(arm[axis]) for arm in found["arms"]}
-    series = []
-    for one in first["arms"]:
-        if "ratio" in one:
-            x, (value, low, high) = np.array([places[one["name"]]]), (np.array([end]) for end in one["ratio"])
-            series.append(Series(one["name"], one["name"], x, value, "points", *look[one["name"]], low, high))
-    predicted = [one["predicted"] for one in first["arms"] if "predicted" in one]
-    middle = float(np.exp(np.mean(np.log(predicted))))
+    series: list[Series] = []
+    for name in _ordered(measured, look):
+        value, low, high = (np.array([end]) for end in measured[name]["ratio"])
+        _drawn(series, look, name, np.array([places[name]]), value, "points", (low, high))
+    middle = float(np.exp(np.mean(np.log([one["predicted"] for one in measured.values()]))))
     for new in first.get("proposals", ()):
-        value = np.array([new["expected_loss"] / middle])
-        ends = value * np.exp(-new["spread"]), value * np.exp(new["spread"])
-        mark = Series("proposed", "proposed", np.array([float(new[axis])]), value, "points", "#777777", "*", *ends)
-        series.append(mark if not any(one.label == "proposed" for one in series) else replace(mark, label=""))
+        value, spread = np.array([new["expected_loss"] / middle]), np.exp(new["spread"])
+        colour = look.get(new["arm"], (GREY, ""))[0]
+        series.append(
+            Series("", new["arm"], np.array([float(new[axis])]), value, "points", colour, "*", value / spread,
+                   value * spread, said=f"{new['arm']}, proposed")
+        )  # fmt: skip
     return Panel(f"rung 0 over {axis}", _LABELS[axis], "loss over the arms' mean", tuple(series),
                  x_log=False, y_log=False, level=1.0, spread=0.008)  # fmt: skip
 
@@ -107,16 +152,32 @@ def page(found: Entry) -> str:
         for rung in reversed(found["rungs"])
         if rung["done"]
     )
-    summary = " ".join(report.said(found | {"rungs": []})) or one.caption
-    return sheet(title=one.title, summary=summary, charts=charts(one), toggles=boxes([one]), before="", after=tables)
+    lines = "".join(f"<li>{escape(line)}</li>" for line in report.said(found | {"rungs": []}))
+    before = f"<ul>{lines}</ul>" if lines else ""
+    return sheet(
+        title=one.title, summary=one.caption, charts=charts(one), toggles=boxes([one]), before=before,
+        after=tables + table("Arms", "What each name stands for.", ARMS, _arms(found), words=True),
+    )  # fmt: skip
 
 
 COLUMNS = ("arm", "measured", "at the target", "low", "high", "P(best)", "after")
+ARMS = ("arm", "omega", "psi", "nu", "mixture", "theta")
+
+
+def _arms(found: Entry) -> list[list[str]]:
+    return [
+        [one["name"], *(f"{one[axis]:.2f}" for axis in AXES), one["moe"], one["theta"].strip("()").replace("|", " | ")]
+        for one in found["arms"]
+    ]
 
 
 def _rows(rung: Entry) -> list[list[str]]:
-    keys = ("measured", "predicted", "low", "high", "best")
-    return [[one["name"], *(_number(one.get(key)) for key in keys), one["after"]] for one in rung["arms"]]
+    keys = ("measured", "predicted", "low", "high")
+    return [
+        [one["name"], *(_number(one.get(key)) for key in keys), f"{one['best']:.2f}" if "best" in one else "",
+         one["after"]]
+        for one in rung["arms"]
+    ]  # fmt: skip
 
 
 def _note(rung: Entry) -> str:

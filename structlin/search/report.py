@@ -133,8 +133,11 @@ def _multiplier(course: Course, number: int) -> Entry | None:
 # --- for a terminal ---------------------------------------------------------------------------------------------------
 
 
-def bill(course: Course) -> Iterator[str]:
-    """The rungs with their arms, what they cost, and what everything at the top would."""
+def bill(course: Course, decided: bool = True) -> Iterator[str]:
+    """The rungs with their arms, what they cost, and what everything at the top would.
+
+    ``decided``: whether the arms of rungs that are done are listed too.
+    """
     found = record(course)
     names = {arm["name"]: arm for arm in found["arms"]}
     whole = f"within {found['budget']:.3g} in all"
@@ -145,7 +148,7 @@ def bill(course: Course) -> Iterator[str]:
             f"rung {rung['rung']}: {counted(len(rung['arms']), 'arm')} to {rung['flops']:.3g} FLOPs a run, "
             f"{counted(rung['runs'], 'run')}, {rung['training_flops']:.3g} FLOPs; {state}"
         )
-        for one in rung["arms"]:
+        for one in rung["arms"] if decided or not rung["done"] else ():
             yield f"  {_arm_said(one, names[one['name']])}"
     for rung in found["ahead"]:
         yield (

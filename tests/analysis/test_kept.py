@@ -10,6 +10,7 @@ import pytest
 
 from analysis import keep, kept, make, missing, published, report
 from analysis.catalogue import FIGURES
+from analysis.figures import search
 from structlin.config.compose import CONFIG_DIR
 from structlin.config.identity import run_id
 from structlin.config.science import EvaluationConfig, StartConfig
@@ -96,6 +97,66 @@ def test_nothing_to_keep_is_an_error(study: Path, tmp_path: Path, monkeypatch: p
         keep.main(["study=fig5"])
     with pytest.raises(UserError, match="'size=small' is unknown"):
         keep.main(["size=small"])
+
+
+def recorded(runs: Path, cells: tuple[Cell, ...], **changes: object) -> dict:
+    """A search of the first two runs of a store, as it would record itself."""
+    interval = {"loss": {"low": 1.0, "high": 2.0}}
+    record = {
+        "command": "python sweep.py grid=search name=mine runs=/somewhere", "over": True, "confidence": 0.9,
+        "forecast": {"law": "pooled", "data": {"hash": "0" * 16},
+                     "predictions": [{"variant": "btt", "flops": 1e9, "loss": 1.5, "interval": interval}]},
+        **changes,
+    }  # fmt: skip
+    manifest = {"cells": [{"run_id": run_id(cell.science), "step": cell.step} for cell in cells[:2]]}
+    for folder, content in (("searches", record), ("sweeps", manifest)):
+        (runs / folder).mkdir(exist_ok=True)
+        (runs / folder / "mine.json").write_text(json.dumps(content))
+    return record
+
+
+def test_a_search_is_kept_with_its_record_and_its_forecast(store, tmp_path: Path) -> None:
+    runs, cells = store
+    record = recorded(runs, cells)
+    assert keep.main(["search=mine", f"runs={runs}", f"out={tmp_path}"]) == 0
+    first = {path.name: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    assert set(first) == {"search.parquet", "search.json", "mine.json"}
+    assert keep.main(["search=mine", f"runs={runs}", f"out={tmp_path}"]) == 0
+    assert {path.name: path.read_bytes() for path in tmp_path.rglob("*.*")} == first
+    found = kept.load(kept.SEARCH, tmp_path)
+    assert found is not None
+    assert set(found.runs["run_id"]) == {run_id(cell.science) for cell in cells[:2]}
+    assert found.origin["search"] == record | {"command": "python sweep.py grid=search name=mine"}
+    assert found.missing == ((), "")
+    forecast = json.loads((tmp_path / "forecasts" / "mine.json").read_text())
+    assert forecast["predictions"] == record["forecast"]["predictions"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "message"),
+    [
+        ({}, ["search=other"], "holds no such search"),
+        ({"over": False}, ["search=mine"], "is not over; type its command again"),
+        ({"forecast": {"flops": 1e9, "arms": {}}}, ["search=mine"], "was recorded by an older version"),
+        ({}, ["search=mine", "study=fig4"], "name two things to keep"),
+    ],
+)
+def test_a_search_that_cannot_be_kept_is_said(
+    store, tmp_path: Path, changes: dict, words: list[str], message: str
+) -> None:
+    recorded(*store, **changes)
+    with pytest.raises(UserError, match=message):
+        keep.main([*words, f"runs={store[0]}", f"out={tmp_path}"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_figure_of_a_kept_search_is_drawn_of_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = {
+        "target": 1e10, "confidence": 0.9, "spent": 1e8, "everything": 1e9, "winner": None, "arms": [], "rungs": []
+    }  # fmt: skip
+    (tmp_path / "search.json").write_text(json.dumps({"search": record}))
+    monkeypatch.setattr(search, "KEPT", tmp_path / "search.json")
+    assert "Predicted loss at 1e+10 training FLOPs" in search.draw(pd.DataFrame()).caption
 
 
 def put(folder: Path, name: str, runs: pd.DataFrame, lacking: list[str]) -> None:
@@ -219,7 +280,14 @@ def test_published_values_have_a_source_and_change_with_the_convention() -> None
 def test_every_study_of_a_figure_exists() -> None:
     known = studies(CONFIG_DIR / "study")
     for figure in FIGURES.values():
-        assert {figure.study, *figure.others} - {""} <= set(known)
+        assert {figure.study, *figure.others} - {"", kept.SEARCH} <= set(known)
+
+
+def test_a_study_is_fitted_for_its_report_where_any_of_its_figures_needs_laws() -> None:
+    found = report.fitted()
+    for figure in FIGURES.values():
+        if figure.study and figure.laws:
+            assert found[figure.study].laws, figure.study
 
 
 # --- the studies ------------------------------------------------------------------------------------------------------

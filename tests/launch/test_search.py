@@ -145,7 +145,11 @@ def test_killed_at_five_moments_it_ends_in_the_same_runs_and_choice(
 
 
 def test_the_same_command_again_trains_nothing_and_says_the_same(
-    undisturbed: Path, tmp_path: Path, data_root: Path, capsys: pytest.CaptureFixture[str]
+    undisturbed: Path,
+    tmp_path: Path,
+    data_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     before, count = record(undisturbed), updates(undisturbed)
     assert sweep.main(arguments(undisturbed, data_root)) == 0
@@ -154,6 +158,10 @@ def test_the_same_command_again_trains_nothing_and_says_the_same(
     assert "python fit_laws.py" in shown
     kept = [json.loads((at / "forecasts" / "here.json").read_text()) for at in (undisturbed, tmp_path)]
     assert kept[0]["predictions"] == kept[1]["predictions"] == before["forecast"]["predictions"]
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(forecasts, "FOLDER", tmp_path / "file" / "forecasts")
+    assert sweep.main(arguments(undisturbed, data_root)) == 0
+    assert "the forecast stands in the record alone" in capsys.readouterr().out
     assert record(undisturbed) == before
     assert updates(undisturbed) == count
 

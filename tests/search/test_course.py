@@ -152,6 +152,12 @@ def test_the_bill_names_rungs_arms_and_everything_at_the_top() -> None:
     assert now.total <= now.budget
 
 
+def test_arms_of_decided_rungs_need_not_be_said_again(whole: tuple[Course, Planted]) -> None:
+    now, _ = whole
+    short = list(bill(now, decided=False))
+    assert [line for line in bill(now) if not line.startswith("  ")] == short
+
+
 def test_runs_that_end_within_their_warm_up_are_said() -> None:
     short = course(request("target=1e9", "structure.count=4"), Planted().read)
     assert any("caution: rung 0: 6 of 6 runs end within their warm-up of 100 steps" in line for line in bill(short))
