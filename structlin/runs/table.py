@@ -24,7 +24,7 @@ import pandas as pd
 from structlin.anatomy.compute import flops_until, inherited_flops, is_even, step_flops
 from structlin.anatomy.guide import guide_steps
 from structlin.anatomy.ledger import alike, ledger
-from structlin.config.identity import run_id, science_from, to_mapping
+from structlin.config.identity import of_one_model, run_id, science_from, to_mapping
 from structlin.config.science import SCHEMA, Science
 from structlin.errors import UserError, asks_help, door, key_values, suggest
 from structlin.host.code import is_mixed
@@ -507,7 +507,7 @@ def config_of(row: Mapping[Any, Any]) -> dict[str, Any]:
         for group in groups:
             inner = inner.setdefault(group, {})
         inner[key] = _plain(value)
-    return config
+    return config | {"model": of_one_model(config["model"])}
 
 
 def _id_of_now(row: Mapping[Any, Any]) -> str:
