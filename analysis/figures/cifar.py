@@ -1,7 +1,8 @@
-"""Error against compute of MLPs and ViTs on images at equal epochs, with the published slopes (arXiv 2406.06248)."""
+"""Error against compute of MLPs and ViTs on images at equal epochs, beside the published slopes (arXiv 2406.06248)."""
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from structlin.drawing.drawing import Drawing, Panel, Series
+from structlin.drawing.names import readable
 from structlin.drawing.style import colour_of, marker_of, ordered
 
 from .lines import curve, ends, family, slope
@@ -16,7 +18,9 @@ from .lines import curve, ends, family, slope
 STUDY = "cifar"
 LAWS = False
 PUBLISHED = Path(__file__).resolve().parents[1] / "published_slopes.csv"
-METRICS = {"train_error": "training error, augmented images", "val_error": "validation error"}
+METRICS = {"train_error": "training error", "val_error": "validation error", "train_loss": "training loss, nats"}
+MODELS = {"mlp": "MLP", "vit": "ViT"}
+COMPUTE = "forward MACs x images"
 
 
 @cache
@@ -29,50 +33,83 @@ def published(data: str) -> dict[str, float]:
 
 
 def draw(runs: pd.DataFrame) -> Drawing:
-    """A panel a model and metric: mean and range over seeds at the end of each run, and the published slope dashed."""
+    """A row a model: both errors over compute with the published slope dashed, and slopes here over published ones."""
     last = ends(runs).assign(family=lambda t: t["structure"].astype(str).map(family))
     families = ordered(last["family"].unique())
     data = str(last["data"].iloc[0])
     panels, said = [], []
     for model in sorted(last["model"].unique()):
-        for metric, label in METRICS.items():
-            part = last[last["model"] == model]
-            series = [s for name in families for s in _of(part[part["family"] == name], name, families, metric, data)]
-            panels.append(Panel(f"{str(model).upper()}: {label}", "forward MACs x images", label, tuple(series)))
-        said.append(f"{str(model).upper()}: {_slopes(last[last['model'] == model], families)}")
-    epochs = float((last["tokens"] / last["train_tokens"]).median()) if "train_tokens" in last else float("nan")
+        part, name = last[last["model"] == model], MODELS.get(str(model), str(model))
+        first = training(part)
+        for metric in (first, "val_error"):
+            series = [s for one in families for s in _of(part[part["family"] == one], one, families, metric, data)]
+            panels.append(Panel(f"{name}: {METRICS[metric]}", COMPUTE, METRICS[metric], tuple(series)))
+        panels.append(_slopes_panel(part, families, name, data))
+        said += [
+            f"{name}, of {METRICS[one].split(',')[0]}: {_slopes(part, families, one)}" for one in (first, "val_error")
+        ]
+    epochs = float((last["tokens"] / last["train_tokens"]).median()) if "train_tokens" in last else math.nan
+    theirs = "CIFAR-100" if data == "cifar100" else "CIFAR-10"
     return Drawing(
         name="cifar",
         title="Error against compute on images",
         caption=(
             f"Last evaluation of {last['run_id'].nunique()} runs on data={data} (median {epochs:.0f} epochs), mean and "
-            "range over seeds; errors of zero leave the panel. Dashed through the mean: published slopes of log "
-            f"training error on {'CIFAR-100' if data == 'cifar100' else 'CIFAR-10'} (arXiv 2406.06248). Slopes of log "
-            f"validation error here, with 90% intervals: {'. '.join(said)}."
+            "range over seeds; where some training error is zero, the training loss stands for it. Dashed through the "
+            f"mean: published slopes of log training error on {theirs} (arXiv 2406.06248), from whose settings those "
+            "of these runs differ. On the right: slopes of log validation error in log MACs, turned round, with 90% "
+            f"intervals, over the published ones; dashed: equal. Slopes here: {'. '.join(said)}."
         ),
         panels=tuple(panels),
-        columns=2,
+        columns=3,
         shared_legend=True,
     )
 
 
+def training(part: pd.DataFrame) -> str:
+    """The metric of training that has a logarithm: the error, or the loss where some error is zero."""
+    return "train_error" if (part["train_error"] > 0).all() else "train_loss"
+
+
 def _of(part: pd.DataFrame, name: str, families: list[str], metric: str, data: str) -> list[Series]:
     look = (colour_of(families, name), marker_of(families, name))
-    found = curve(part, "paper_flops", metric, name, name, look)
+    found = curve(part, "paper_flops", metric, readable(name), name, look)
     if found is None:
         return []
     known = published(data).get(name)
-    if known is None or len(found.x) < 2:
+    if known is None or len(found.x) < 2 or metric == "train_loss":
         return [found]
     centre, level = np.exp(np.log(found.x).mean()), np.exp(np.log(found.y).mean())
     line = level * (found.x / centre) ** -known
     return [found, Series("", name, found.x, line, "dashed", look[0], said=f"{name}, published slope -{known:g}")]
 
 
-def _slopes(part: pd.DataFrame, families: list[str]) -> str:
-    said = []
+def _slopes_panel(part: pd.DataFrame, families: list[str], model: str, data: str) -> Panel:
+    """The slope of every family, turned round so that better is higher, over the published one."""
+    known, series, theirs = published(data), [], []
     for name in families:
         own = part[part["family"] == name]
         found = slope(own["paper_flops"].to_numpy(float), own["val_error"].to_numpy(float))
-        said += [] if found is None else [f"{name} {found.said}"]
+        if found is None or name not in known:
+            continue
+        half = found.half if math.isfinite(found.half) else 0.0
+        at = [np.array([one]) for one in (known[name], -found.value, -found.value - half, -found.value + half)]
+        look = (colour_of(families, name), marker_of(families, name))
+        series.append(Series("", name, at[0], at[1], "points", *look, at[2], at[3], said=readable(name)))
+        theirs.append(known[name])
+    if theirs:
+        equal = np.array([0.0, 1.1 * max(theirs)])
+        series.append(Series("", "equal", equal, equal, "dashed", "#888888", said="equal"))
+    label = "slope, validation error"
+    return Panel(
+        f"{model}: slopes", "published slope, training error", label, tuple(series), False, False, spread=0.004
+    )
+
+
+def _slopes(part: pd.DataFrame, families: list[str], metric: str) -> str:
+    said = []
+    for name in families:
+        own = part[part["family"] == name]
+        found = slope(own["paper_flops"].to_numpy(float), own[metric].to_numpy(float))
+        said += [] if found is None else [f"{readable(name)} {found.said}"]
     return ", ".join(said)

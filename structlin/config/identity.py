@@ -205,6 +205,23 @@ def _model_class(values: Mapping[str, Any], path: str) -> type[ModelConfig]:
     return MODELS[name]
 
 
+def of_one_model(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's values out of a table that holds other models too.
+
+    Keys that it has not are empty there and are left out; its whole numbers, which a column with empty cells holds as
+    floats, are whole again.
+    """
+    if values.get("name") not in MODELS:
+        return dict(values)
+    hints = _hints(MODELS[values["name"]])
+    whole = {key for key, hint in hints.items() if hint is int or int in typing.get_args(hint)}
+    return {
+        key: int(value) if key in whole and isinstance(value, float) else value
+        for key, value in values.items()
+        if key in hints or value is not None
+    }
+
+
 def _scalar(hint: Any, value: Any, path: str) -> Any:
     if hint is Path and isinstance(value, str | Path) and str(value):
         return Path(value)

@@ -26,7 +26,7 @@ import pandas as pd
 from structlin.anatomy.compute import flops_until, inherited_flops, is_even
 from structlin.anatomy.guide import guide_steps
 from structlin.anatomy.ledger import alike, ledger, ledger_at
-from structlin.config.identity import run_id, science_from, to_mapping
+from structlin.config.identity import of_one_model, run_id, science_from, to_mapping
 from structlin.config.nested import NONE, at_share, menu_of
 from structlin.config.science import SCHEMA, Science
 from structlin.errors import UserError, asks_help, door, key_values, suggest
@@ -536,7 +536,7 @@ def config_of(row: Mapping[Any, Any]) -> dict[str, Any]:
         for group in groups:
             inner = inner.setdefault(group, {})
         inner[key] = _plain(value)
-    return config
+    return config | {"model": of_one_model(config["model"])}
 
 
 def _id_of_now(row: Mapping[Any, Any]) -> str:

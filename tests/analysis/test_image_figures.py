@@ -31,7 +31,7 @@ def runs(tokenizers: tuple[str, ...] = ("labels",)) -> pd.DataFrame:
                             "learning_rate": 1e-3, "train_tokens": 1e4, "tokens": 1e5, "paper_flops": flops,
                             "macs_per_token": width**2, "macs_head": 0.25 * width**2, "xi": float(width),
                             "weight_bytes": 4.0 * width**2, "activation_bytes": 8.0 * width,
-                            "theta": str(lookup("dense")),
+                            "theta": str(lookup("dense")), "config.model.weight_norm": ("none", "fixed")[seed],
                         }  # fmt: skip
                         for step, factor in ((1, 3.0), (2, 1.0)):
                             measured = {"val_error": factor * error, "train_error": factor * error,
@@ -77,7 +77,14 @@ def test_a_planted_slope_is_recovered_with_its_interval() -> None:
 def test_the_slopes_here_and_the_published_ones_stand_in_the_figure() -> None:
     drawing = cifar.draw(runs())
     assert "btt -0.130" in drawing.caption
-    assert len(drawing.panels) == 4
+    assert [panel.title for panel in drawing.panels[:3]] == [
+        "MLP: training error",
+        "MLP: validation error",
+        "MLP: slopes",
+    ]
+    slopes = {s.variant: (s.x[0], s.y[0]) for s in drawing.panels[2].series if s.style == "points"}
+    assert slopes["btt"] == (0.119, pytest.approx(0.13))
+    assert slopes["monarch"] == (0.095, pytest.approx(0.05))
     dashed = {s.variant: s for s in drawing.panels[0].series if s.style == "dashed"}
     assert set(dashed) == {"dense", "btt", "monarch", "tt"}
     assert slope(dashed["btt"].x, dashed["btt"].y).value == pytest.approx(-0.119)  # type: ignore[union-attr]
@@ -85,14 +92,37 @@ def test_the_slopes_here_and_the_published_ones_stand_in_the_figure() -> None:
     assert cifar.published("digits") == cifar.published("cifar10")
 
 
-@pytest.mark.parametrize("name", ["cifar", "xi", "feature-moves", "rate-landscape", "head", "btt-gpt2"])
+def test_the_training_loss_stands_for_errors_that_reach_zero() -> None:
+    table = runs()
+    table.loc[table["run_id"] == "labels-mlp-dense-256-0", "train_error"] = 0.0
+    table["train_loss"] = 7.0 * table["train_error"] + 1e-3
+    drawing = cifar.draw(table)
+    assert [drawing.panels[0].title, drawing.panels[3].title] == ["MLP: training loss, nats", "ViT: training error"]
+    assert not [s for s in drawing.panels[0].series if s.style == "dashed"]
+
+
+@pytest.mark.parametrize("name", ["cifar", "xi", "feature-moves", "rate-landscape", "weight-norm", "head", "btt-gpt2"])
 def test_a_figure_draws_from_runs_alone(name: str) -> None:
     figure = FIGURES[name]
     assert not figure.laws
     table = runs(("char96", "gpt2")) if name in ("head", "btt-gpt2") else runs()
-    drawing = figure.draw(table[table["model"] == "mlp"] if name != "cifar" else table)
+    drawing = figure.draw(table[table["model"] == "mlp"] if name not in ("cifar", "rate-landscape") else table)
     assert drawing.name == name
     assert all(panel.series for panel in drawing.panels)
+
+
+def test_a_width_looks_the_same_for_mlps_and_vits() -> None:
+    table = runs()
+    table.loc[table["model"] == "vit", "d_model"] //= 2
+    looks: dict[str, set[tuple[str, str]]] = {}
+    for panel in FIGURES["rate-landscape"].draw(table).panels:
+        assert panel.title.startswith(("MLP: ", "ViT: "))
+        for one in panel.series:
+            looks.setdefault(one.label, set()).add((one.colour, one.marker))
+    looks.pop("", None)
+    assert {label for label in looks if label.startswith("width ")} == {f"width {16 * 2**k}" for k in range(5)}
+    assert all(len(found) == 1 for found in looks.values())
+    assert len(set.union(*(looks[f"width {16 * 2**k}"] for k in range(5)))) == 5
 
 
 def test_memory_and_xi_are_axes() -> None:

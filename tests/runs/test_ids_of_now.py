@@ -3,7 +3,7 @@
 import pandas as pd
 
 from analysis.kept import FOLDER
-from structlin.config.identity import run_id, science_from
+from structlin.config.identity import run_id, science_from, to_mapping
 from structlin.runs.table import config_of, ids_of_now
 
 
@@ -22,3 +22,12 @@ def test_kept_runs_get_the_id_of_their_upgraded_config() -> None:
 def test_a_table_without_configs_keeps_its_names() -> None:
     table = pd.DataFrame({"run_id": ["a", "b"], "step": [1, 2]})
     assert list(ids_of_now(table)) == ["a", "b"]
+
+
+def test_a_table_of_two_models_gives_back_the_config_of_each() -> None:
+    table = pd.read_parquet(FOLDER / "cifar.parquet").groupby("model", observed=True).tail(1)
+    assert set(table["model"]) == {"mlp", "vit"}
+    for row in table.to_dict("records"):
+        science = science_from(config_of(row))
+        assert run_id(science) == row["run_id"]
+        assert config_of(row) == to_mapping(science)

@@ -322,3 +322,12 @@ def test_features_move_as_far_at_four_times_the_width(model: str, structure: str
             found.append(folder.journal.evaluations()[-1]["feature_update"])
         moved.append(sum(found) / 2)
     assert 0.6 < moved[1] / moved[0] < 1.6
+
+
+@pytest.mark.parametrize("augment", [Augmentation(), AUGMENTED], ids=["none", "all"])
+@pytest.mark.parametrize("model", ["mlp", "vit"])
+def test_batches_lie_in_memory_row_by_row(model: str, augment: Augmentation, root: Path) -> None:
+    """Products round otherwise where rows lie side by side: the layout of a batch is part of the numerics."""
+    science = digits(model, augment)
+    task = ClassificationTask(science, root)
+    assert all(part.is_contiguous() for part in (*task.train_batch(3), *task.train_batch(3, Rank(1, 2))))
