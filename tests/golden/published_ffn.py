@@ -84,7 +84,7 @@ STUDIES: dict[str, tuple[dict[str, Any], tuple[Kind, ...]]] = {
     # Ours, on the published models.
     "overtraining": (
         RECIPE,
-        tuple(of_size("s", one, **_WHOLE) for one in ("dense", LOW_RANK[32], SHUFFLE[32])),
+        tuple(of_size("s", one, **_WHOLE) for one in ("dense", LOW_RANK[32])),
     ),
     "compressed": (
         RECIPE,

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
 ABSENT = "<absent>"
+PARENT = "start.parent"
+"""A config within a config, or none: one value of a table."""
 Config = dict[str, Any]
 Run = tuple[str, list[int], Config]
 """Id, steps, config."""
@@ -21,7 +23,7 @@ Run = tuple[str, list[int], Config]
 
 def pack(runs: Sequence[Run]) -> dict[str, Any]:
     """The table of runs; a key that a config lacks (of another model) is ABSENT there."""
-    flats = [dict(flat(config)) for _, _, config in runs]
+    flats = [dict(flat(config, whole=(PARENT,))) for _, _, config in runs]
     keys = dict.fromkeys(key for one in flats for key in one)
     columns = {key: [one.get(key, ABSENT) for one in flats] for key in keys}
     fields = [key for key, values in columns.items() if any(value != values[0] for value in values)]
@@ -53,11 +55,11 @@ def id_by_text(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested mappings as dotted names; the run that another starts from is one value, which most runs have none of."""
+def flat(values: Mapping[str, Any], prefix: str = "", whole: Collection[str] = ()) -> Iterator[tuple[str, Any]]:
+    """Nested mappings as dotted names; those named in ``whole`` stay one value."""
     for key, value in values.items():
-        if isinstance(value, dict) and key != "parent":
-            yield from flat(value, f"{prefix}{key}.")
+        if isinstance(value, dict) and f"{prefix}{key}" not in whole:
+            yield from flat(value, f"{prefix}{key}.", whole)
         else:
             yield f"{prefix}{key}", value
 

@@ -10,7 +10,7 @@ import pytest
 from analysis.kept import load as kept_study
 from analysis.missing import command_lines
 from structlin.config.identity import run_id, science_from, to_mapping
-from structlin.config.science import SCHEMA
+from structlin.config.science import SCHEMA, Science
 from structlin.runs.store import Store
 from tests.golden import ids as golden
 from tests.golden.tables import Config, Run, id_by_text, pack, text, unpack
@@ -81,8 +81,14 @@ def test_a_study_plans_the_same_runs(name: str, store: Path) -> None:
     if kept is None:  # not trained yet
         return
     if size == "small" and not kept.origin["trained_otherwise"]:
-        folders = {Store(store).folder(science).path.name for science, _ in plan.values()}
+        sciences = [one for science, _ in plan.values() for one in with_parents(science)]
+        folders = {Store(store).folder(science).path.name for science in sciences}
         assert folders == {identity for identity, _, _ in golden.kept_runs(study)}
+
+
+def with_parents(science: Science) -> list[Science]:
+    parent = science.start.parent
+    return [science, *(with_parents(parent) if parent is not None else [])]
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -99,7 +105,11 @@ def runs() -> list[Run]:
 
 
 def test_tables_give_back_what_was_packed() -> None:
-    assert unpack(json.loads(text({"some": pack(runs())}))["some"]) == runs()
+    some = runs()
+    # Some start from others, some from none.
+    for place, (_, _, config) in enumerate(some):
+        config["start"] = {"parent": runs()[place][2] if place % 2 else None, "step": 3}
+    assert unpack(json.loads(text({"some": pack(some)}))["some"]) == some
 
 
 def test_another_value_is_another_id() -> None:
