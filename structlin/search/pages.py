@@ -44,7 +44,7 @@ def drawing(found: Entry, unit: str = "nats") -> Drawing:
 
 
 def _caption(found: Entry, done: list[Entry], told: list[str]) -> str:
-    predictors = ", ".join(f"rung {rung['rung']} by {rung['predictor']}" for rung in done)
+    predictors = ", ".join(f"rung {rung['rung']} by {rung['predictor']}" for rung in done).capitalize()
     winner = found["winner"]
     chosen = "" if winner is None else f" Chosen: {winner['name']}, P(best) = {winner['best']:.2f}."
     share = f"{found['spent']:.3g} training FLOPs, {100 * found['spent'] / found['everything']:.0f}%"
@@ -154,10 +154,11 @@ def page(found: Entry) -> str:
     )
     lines = "".join(f"<li>{escape(line)}</li>" for line in report.said(found | {"rungs": []}))
     before = f"<ul>{lines}</ul>" if lines else ""
+    note = "What each name stands for; structure=einsum structure.theta='...' is one."
+    tables += table("Arms", note, ARMS, _arms(found), words=True)
     return sheet(
-        title=one.title, summary=one.caption, charts=charts(one), toggles=boxes([one]), before=before,
-        after=tables + table("Arms", "What each name stands for.", ARMS, _arms(found), words=True),
-    )  # fmt: skip
+        title=one.title, summary=one.caption, charts=charts(one), toggles=boxes([one]), before=before, after=tables
+    )
 
 
 COLUMNS = ("arm", "measured", "at the target", "low", "high", "P(best)", "after")
@@ -165,10 +166,7 @@ ARMS = ("arm", "omega", "psi", "nu", "mixture", "theta")
 
 
 def _arms(found: Entry) -> list[list[str]]:
-    return [
-        [one["name"], *(f"{one[axis]:.2f}" for axis in AXES), one["moe"], one["theta"].strip("()").replace("|", " | ")]
-        for one in found["arms"]
-    ]
+    return [[one["name"], *(f"{one[axis]:.2f}" for axis in AXES), one["moe"], one["theta"]] for one in found["arms"]]
 
 
 def _rows(rung: Entry) -> list[list[str]]:
