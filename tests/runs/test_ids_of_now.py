@@ -1,5 +1,7 @@
 """A table of runs of an older schema names them by the ids that they would get today."""
 
+import json
+
 import pandas as pd
 
 from analysis.kept import FOLDER
@@ -22,3 +24,13 @@ def test_kept_runs_get_the_id_of_their_upgraded_config() -> None:
 def test_a_table_without_configs_keeps_its_names() -> None:
     table = pd.DataFrame({"run_id": ["a", "b"], "step": [1, 2]})
     assert list(ids_of_now(table)) == ["a", "b"]
+
+
+def test_whole_numbers_beside_none_stay_whole() -> None:
+    """A column of pandas that holds both has floats; the id is that of the whole numbers."""
+    given = pd.DataFrame(
+        {"config.schedule.horizon_steps": [95, None], "config.model.kv_heads": [1, None], "config.optim.lr": [1.0, 2.0]}
+    )
+    first, second = (config_of(row) for row in given.to_dict("records"))
+    assert json.dumps(first) == '{"schedule": {"horizon_steps": 95}, "model": {"kv_heads": 1}, "optim": {"lr": 1.0}}'
+    assert second["schedule"]["horizon_steps"] is None
