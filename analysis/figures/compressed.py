@@ -6,12 +6,13 @@ TT-SVD; structured to dense is the reverse sparsification of arXiv 2204.00595.
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from structlin.drawing.drawing import Drawing, Panel, Series
 from structlin.drawing.style import COLOURS, MARKERS
 
-from .gaps import NAMES, Gap, gap, of_gaps, with_kinds
+from .gaps import NAMES, Gap, gap, mean_of, of_gaps, with_kinds
 from .lines import ends
 
 STUDY = "compressed"
@@ -40,10 +41,10 @@ def draw(runs: pd.DataFrame) -> Drawing:
         title="From scratch, compressed, or made dense",
         caption=(
             f"GPT-2 of width {last['d_model'].iloc[0]} on data={last['data'].iloc[0]}, {seeds} seeds; compute is all "
-            "of it, that of the run one starts from included. Above: mean and range of the loss right after the "
+            "of it, that of the run one starts from included. Above: mean of the loss right after the "
             "conversion (no healing) and at the end; dashed, the runs that one starts from, at a constant rate. Below: "
             "loss at the end above that of dense from scratch at as many FLOPs, mean difference by seed with 90% "
-            f"intervals, by the share of FLOPs before the conversion. {_one_shot(table)}"
+            f"intervals, by the share of FLOPs before the conversion.{_one_shot(table, parents)}"
         ),
         panels=(_course(table, parents), _gap_panel(last, base, shares)),
         shared_legend=False,
@@ -86,13 +87,13 @@ def _course(table: pd.DataFrame, parents: pd.DataFrame) -> Panel:
 
 
 def _line(label: str, way: str, part: pd.DataFrame, style: str, said: str) -> Series:
-    """Mean and range over seeds at every step of evaluation."""
+    """Mean over seeds at every step of evaluation."""
     by_step = part.groupby("step")
     x, loss = by_step["training_flops"].mean().to_numpy(float), by_step["val_loss"]
-    mean, low, high = (getattr(loss, name)().to_numpy(float) for name in ("mean", "min", "max"))
+    mean = loss.mean().to_numpy(float)
     if style == "dashed":
         return Series(label, way, x, mean, style, LOOKS[way][0], said=said)
-    return Series(label, way, x, mean, style, *LOOKS[way], low, high, said=said)
+    return Series(label, way, x, mean, style, *LOOKS[way], said=said)
 
 
 def _gap_panel(last: pd.DataFrame, base: pd.DataFrame, shares: list[float]) -> Panel:
@@ -113,11 +114,14 @@ def _gap_panel(last: pd.DataFrame, base: pd.DataFrame, shares: list[float]) -> P
     )  # fmt: skip
 
 
-def _one_shot(table: pd.DataFrame) -> str:
-    """Losses without healing, above those of the way that was lowest: text for the caption."""
+def _one_shot(table: pd.DataFrame, parents: pd.DataFrame) -> str:
+    """What a conversion alone costs: by seed, the loss before healing less the parent's; for a caption."""
     first = table[table["step"] == 0]
+    known = {(row.seed, row.step): row.val_loss for row in parents[parents["family"] == "dense"].itertuples()}
     said = []
-    for (share, way), part in first.groupby(["share", "way"]):
-        mean, low, high = (float(getattr(part["val_loss"], name)()) for name in ("mean", "min", "max"))
-        said.append(f"{WAYS[str(way)]} after {share:.0%} {mean:.2f} [{low:.2f}, {high:.2f}]")
-    return f"Without healing: {'; '.join(said)}. " if said else ""
+    for way in ("nearest", "aware", "mpo"):
+        for share, part in first[first["way"] == way].groupby("share"):
+            pairs = zip(part["seed"], part["config.start.step"], part["val_loss"], strict=True)
+            lost = [loss - known[seed, step] for seed, step, loss in pairs if (seed, step) in known]
+            said += [f"{SHORT[way]}, after {share:.0%} {mean_of(np.array(lost)).said}"] if lost else []
+    return f" What a conversion alone costs, in nats: {'; '.join(said)}." if said else ""

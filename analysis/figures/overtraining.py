@@ -49,9 +49,9 @@ def draw(runs: pd.DataFrame) -> Drawing:
 
 
 def _with_ratio(last: pd.DataFrame) -> pd.DataFrame:
-    """The rows with the tokens per parameter of the dense model of their width, rounded."""
+    """The rows with the tokens per parameter of the dense model of their width, rounded to fives."""
     size = last[last["family"] == "dense"].groupby("d_model")["params_total"].first()
-    return last.assign(ratio=(last["tokens"] / last["d_model"].map(size)).round())
+    return last.assign(ratio=5.0 * (last["tokens"] / last["d_model"].map(size) / 5.0).round())
 
 
 def _gaps(part: pd.DataFrame, dense: pd.DataFrame) -> dict[float, Gap]:

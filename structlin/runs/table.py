@@ -524,6 +524,10 @@ def ids_of_now(table: pd.DataFrame) -> pd.Series[str]:
     return own.map(of_run)
 
 
+WHOLE = frozenset({"horizon_steps", "d_head", "num_heads", "kv_heads", "attention_width", "steps"})
+"""Whole numbers or none: a column that holds both has floats."""
+
+
 def config_of(row: Mapping[Any, Any]) -> dict[str, Any]:
     """The nested config of a row's ``config.`` columns, in which lists are kept as text."""
     config: dict[str, Any] = {}
@@ -535,8 +539,9 @@ def config_of(row: Mapping[Any, Any]) -> dict[str, Any]:
         inner = config
         for group in groups:
             inner = inner.setdefault(group, {})
-        inner[key] = _plain(value)
-    return config | {"model": of_one_model(config["model"])}
+        plain = _plain(value)
+        inner[key] = int(plain) if key in WHOLE and isinstance(plain, float) else plain
+    return config | {"model": of_one_model(config["model"])} if "name" in config.get("model", {}) else config
 
 
 def _id_of_now(row: Mapping[Any, Any]) -> str:

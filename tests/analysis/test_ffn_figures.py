@@ -100,6 +100,7 @@ def test_planted_slopes_are_recovered_beside_the_published_ones() -> None:
 def test_ways_are_told_apart_and_compared_at_their_ends() -> None:
     def of(structure: str, share: float, loss: float, conversion: str = "nearest") -> list[dict]:
         common = {"structure": structure, "config.start.share": share, "config.start.conversion": conversion}
+        common["config.start.step"] = 50
         before = {"inherited_flops": share * 1e11, "training_flops": share * 1e11, "step": 0, "val_loss": loss + 1}
         return [{**common, **before}, {**common, "inherited_flops": share * 1e11, "val_loss": loss}]
 
@@ -119,7 +120,8 @@ def test_ways_are_told_apart_and_compared_at_their_ends() -> None:
         ("50% before", 2): pytest.approx(0.01), ("80% before", 3): pytest.approx(0.1),
         ("80% before", 4): pytest.approx(-0.01),
     }  # fmt: skip
-    assert "dense, then MPO (TT-SVD) after 80% 3.23 [2.90, 3.60]" in drawing.caption
+    assert "to low rank, nearest, after 50% +0.820 ± 0.000" in drawing.caption
+    assert "to MPO, TT-SVD, after 80% +0.900 ± 0.000" in drawing.caption
 
 
 def test_wide_models_are_told_apart_and_their_speeds_are_over_those_of_dense() -> None:

@@ -1,5 +1,7 @@
 """A table of runs of an older schema names them by the ids that they would get today."""
 
+import json
+
 import pandas as pd
 
 from analysis.kept import FOLDER
@@ -31,3 +33,13 @@ def test_a_table_of_two_models_gives_back_the_config_of_each() -> None:
         science = science_from(config_of(row))
         assert run_id(science) == row["run_id"]
         assert config_of(row) == to_mapping(science)
+
+
+def test_whole_numbers_beside_none_stay_whole() -> None:
+    """A column of pandas that holds both has floats; the id is that of the whole numbers."""
+    given = pd.DataFrame(
+        {"config.schedule.horizon_steps": [95, None], "config.model.kv_heads": [1, None], "config.optim.lr": [1.0, 2.0]}
+    )
+    first, second = (config_of(row) for row in given.to_dict("records"))
+    assert json.dumps(first) == '{"schedule": {"horizon_steps": 95}, "model": {"kv_heads": 1}, "optim": {"lr": 1.0}}'
+    assert second["schedule"]["horizon_steps"] is None
