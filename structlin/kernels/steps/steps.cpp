@@ -1,0 +1,66 @@
+// Which parts of a training step can be called? A model's gradients, sequence by sequence, and what AdamW makes of them.
+// Plain C, so that no header of torch is needed; -DSL_DOUBLE for doubles.
+
+#include "gpt2.hpp"
+#include "update.hpp"
+
+// Numbers of work space that a sequence of this model needs.
+extern "C" long structlin_gpt2_space(const long* description) {
+  const Gpt2& m = *reinterpret_cast<const Gpt2*>(description);
+  Kept* kept = new Kept[m.blocks];
+  Tape tape;
+  Space space{nullptr};
+  lay_out(m, kept, tape, space);
+  delete[] kept;
+  return space.used;
+}
+
+static bool are_known(const Gpt2& m, long count, const long* ids, const long* targets) {
+  for (long i = 0; i < count; ++i)
+    if (ids[i] < 0 || ids[i] >= m.tokens || targets[i] >= m.vocabulary) return false;
+  return true;
+}
+
+// The sum of the losses of some sequences, and the gradients of ``share`` times it, added up; null: none are made.
+// Below 0, and nothing is done, where an id is none of the model's.
+extern "C" double structlin_gpt2(const long* description, double attention_scale, double branch_scale, long sequences,
+                                 const long* ids, const long* targets, double share, const S* weights, S* gradients,
+                                 S* base) {
+  const Gpt2& m = *reinterpret_cast<const Gpt2*>(description);
+  if (!are_known(m, sequences * m.T, ids, targets)) return -1;
+  Kept* kept = new Kept[m.blocks];
+  Tape tape;
+  Space space{base};
+  lay_out(m, kept, tape, space);
+  Step step{m, weights, gradients, tape, S(attention_scale), S(branch_scale)};
+  double loss = 0;
+  for (long i = 0; i < sequences; ++i) loss += step.sequence(ids + i * m.T, targets + i * m.T, S(share));
+  delete[] kept;
+  return loss;
+}
+
+extern "C" void structlin_use_weights(long count, const long* parameters, const double* stds, S* const* values, double* rms,
+                                      S* weights) {
+  use_weights(count, reinterpret_cast<const Parameter*>(parameters), stds, values, rms, weights);
+}
+
+extern "C" void structlin_own_gradients(long count, const long* parameters, const double* stds, S* const* values,
+                                        const double* rms, S* gradients) {
+  own_gradients(count, reinterpret_cast<const Parameter*>(parameters), stds, values, rms, gradients);
+}
+
+// The norm of all gradients; parameters are updated by them, clipped to ``limit`` (0: as they are). ``rates`` and
+// ``decays``: of each parameter.
+extern "C" double structlin_update(long count, const long* sizes, const S* const* gradients, S* const* values,
+                                   S* const* means, S* const* squares, float* const* steps, const double* rates,
+                                   const double* decays, double beta1, double beta2, double eps, double limit) {
+  double sum = 0;
+  for (long i = 0; i < count; ++i) sum += dot(gradients[i], gradients[i], sizes[i]);
+  const double norm = std::sqrt(sum), clip = limit > 0 && norm + 1e-6 > limit ? limit / (norm + 1e-6) : 1;
+  for (long i = 0; i < count; ++i) {
+    const double t = double(*steps[i] += 1);
+    adam({beta1, beta2, eps, rates[i], decays[i], 1 - std::pow(beta1, t), 1 - std::pow(beta2, t)}, S(clip), gradients[i],
+         values[i], means[i], squares[i], sizes[i]);
+  }
+  return norm;
+}

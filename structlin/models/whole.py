@@ -1,0 +1,132 @@
+"""Which models does the C++ of whole steps compute, and what does it have to know of them?
+
+Every GPT-2 of this project but rotated positions, grouped keys, plain attention, a tied head, mixtures, guides, chains
+of three factors and more, and sizes whose product is not the width. What it does not serve, torch does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from structlin.kernels.steps.gpt2 import NOWHERE, BlockPlaces, Gpt2Gradients, Gpt2Places, LinearPlace, NormPlace
+from structlin.kernels.steps.library import library
+from structlin.kernels.steps.row import Cap, Row
+from structlin.models.gpt2 import GPT2, Block
+from structlin.models.layers import FFN, LayerNorm
+from structlin.nn.linear import DenseLinear, EinsumLinear, Linear
+
+At = Mapping[str, int]
+
+
+def whole_gradients(model: nn.Module) -> Gpt2Gradients | None:
+    """Loss and gradients of a model's batches by the C++; None where it does not serve, or cannot be built."""
+    if not isinstance(model, GPT2) or not _serves(model):
+        return None
+    functions = library(model.tokens.dtype)
+    if functions is None:
+        return None
+    row = Row(functions, dict(model.named_parameters()), dict(_caps(model)))
+    return Gpt2Gradients(functions, _places(model, row.at), row)
+
+
+# ---- what is served -------------------------------------------------------------------------------------------------
+
+
+def _serves(model: GPT2) -> bool:
+    linears = [module for module in model.modules() if isinstance(module, Linear)]
+    parameters = list(model.parameters())
+    return (
+        model.positions is not None
+        and isinstance(model.head, Linear)
+        and all(isinstance(block, Block) and _serves_block(block) for block in model.blocks)
+        and all(map(_serves_linear, linears))
+        and all(one.device.type == "cpu" and one.dtype == model.tokens.dtype for one in parameters)
+        and model.tokens.dtype in (torch.float32, torch.float64)
+    )
+
+
+def _serves_block(block: Block) -> bool:
+    attention, ffn = block.attention, block.ffn
+    parts = [getattr(attention, part) for part in "qkvo"]
+    if not isinstance(ffn, FFN) or not all(isinstance(one, Linear) for one in (*parts, ffn.up, ffn.down)):
+        return False
+    is_plain = attention.causal and not attention.rotates and not attention.is_grouped
+    is_normed = attention.q_norm is not None and attention.k_norm is not None
+    return is_plain and is_normed and not any(attention.transposed.values())
+
+
+def _serves_linear(linear: Linear) -> bool:
+    if linear.guide is not None or (linear.used_in, linear.used_out) != (linear.d_in, linear.d_out):
+        return False
+    return isinstance(linear, DenseLinear) or (isinstance(linear, EinsumLinear) and linear.plan.output_order == "fed")
+
+
+# ---- its description ------------------------------------------------------------------------------------------------
+
+
+def _caps(model: nn.Module) -> Iterator[tuple[str, Cap]]:
+    for name, module in model.named_modules():
+        if isinstance(module, Linear) and module.weight_norm != "none":
+            is_learned = module.weight_norm == "learned"
+            for factor in module.plan.factors:
+                scale = f"{name}.scale_{factor.name}" if is_learned else None
+                yield f"{name}.{factor.name}", Cap(factor.std, scale)
+
+
+def _places(model: GPT2, at: At) -> Gpt2Places:
+    blocks = [_block(block, f"blocks.{i}", at) for i, block in enumerate(model.blocks) if isinstance(block, Block)]
+    first = next(iter(model.blocks))
+    assert isinstance(first, Block)
+    assert isinstance(model.head, Linear)
+    features = first.attention.q.d_out
+    assert isinstance(features, int)
+    return Gpt2Places(
+        width=model.tokens.shape[1],
+        features=features,
+        heads=features // first.attention.d_head,
+        vocabulary=model.head.d_out,
+        inputs=model.tokens.shape[0],
+        tokens=at["tokens"],
+        positions=at["positions"],
+        norm=_norm(model.norm, "norm", at),
+        head=_linear(model.head, "head", at),
+        blocks=blocks,
+        attention_scale=first.attention.scale,
+        branch_scale=first.branch_scale,
+    )
+
+
+def _block(block: Block, name: str, at: At) -> BlockPlaces:
+    attention, ffn = block.attention, block.ffn
+    assert isinstance(ffn, FFN)
+    assert attention.q_norm is not None
+    assert attention.k_norm is not None
+    q, k, v, o = (_linear(getattr(attention, part), f"{name}.attention.{part}", at) for part in "qkvo")
+    up, down = (_linear(getattr(ffn, part), f"{name}.ffn.{part}", at) for part in ("up", "down"))
+    return BlockPlaces(
+        norms=(
+            _norm(block.attention_norm, f"{name}.attention_norm", at),
+            _norm(attention.q_norm, f"{name}.attention.q_norm", at),
+            _norm(attention.k_norm, f"{name}.attention.k_norm", at),
+            _norm(block.ffn_norm, f"{name}.ffn_norm", at),
+        ),
+        linears=(q, k, v, o, up, down),
+    )
+
+
+def _norm(norm: LayerNorm, name: str, at: At) -> NormPlace:
+    return NormPlace(norm.gain.shape[0], at[f"{name}.gain"], at.get(f"{name}.bias", NOWHERE))
+
+
+def _linear(linear: Linear, name: str, at: At) -> LinearPlace:
+    bias = at.get(f"{name}.bias", NOWHERE)
+    if isinstance(linear, DenseLinear):
+        return LinearPlace(linear.d_in, linear.d_out, 1, 1, 1, 1, 1, 1, 1, 1, at[f"{name}.weight"], NOWHERE, bias)
+    first, second = (factor.name for factor in linear.plan.factors)
+    shapes: list[Tensor] = [getattr(linear, first), getattr(linear, second)]
+    (g, r, f, d, a), (_, e, _, b, _) = (tensor.shape for tensor in shapes)
+    places = at[f"{name}.{first}"], at[f"{name}.{second}"]
+    return LinearPlace(linear.d_in, linear.d_out, g, b, a, r, f, d, e, int(linear.plan.a_first), *places, bias)
