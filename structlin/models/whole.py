@@ -1,7 +1,8 @@
 """Which models does the C++ of whole steps compute, and what does it have to know of them?
 
-Every GPT-2 of this project but rotated positions, grouped keys, plain attention, a tied head, mixtures, guides, chains
-of three factors and more, and sizes whose product is not the width. What it does not serve, torch does.
+The regression's MLP, and every GPT-2 of this project but rotated positions, grouped keys, plain attention, a tied head,
+mixtures, guides, chains of three factors and more, and sizes whose product is not the width. What it does not serve,
+torch does.
 """
 
 from __future__ import annotations
@@ -11,41 +12,49 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from structlin.kernels.steps.gpt2 import NOWHERE, BlockPlaces, Gpt2Gradients, Gpt2Places, LinearPlace, NormPlace
+from structlin.kernels.steps.gpt2 import BlockPlaces, Gpt2Gradients, Gpt2Places
+from structlin.kernels.steps.gradients import Gradients
 from structlin.kernels.steps.library import library
+from structlin.kernels.steps.mlp import MlpGradients, MlpPlaces
+from structlin.kernels.steps.places import NOWHERE, LinearPlace, NormPlace
 from structlin.kernels.steps.row import Cap, Row
 from structlin.models.gpt2 import GPT2, Block
 from structlin.models.layers import FFN, LayerNorm
+from structlin.models.mlp import MLP
+from structlin.models.mlp import Block as MlpBlock
 from structlin.nn.linear import DenseLinear, EinsumLinear, Linear
 
 At = Mapping[str, int]
 
 
-def whole_gradients(model: nn.Module) -> Gpt2Gradients | None:
-    """Loss and gradients of a model's batches by the C++; None where it does not serve, or cannot be built."""
-    if not isinstance(model, GPT2) or not _serves(model):
+def whole_gradients(model: nn.Module, task: str) -> Gradients | None:
+    """Loss and gradients of a task's batches by the C++; None where it does not serve the model, or cannot be built."""
+    is_gpt2 = isinstance(model, GPT2) and task in ("language", "pixels") and _serves_gpt2(model)
+    is_mlp = isinstance(model, MLP) and task == "regression"
+    if not (is_gpt2 or is_mlp) or not _serves_parameters(model):
         return None
-    functions = library(model.tokens.dtype)
+    functions = library(next(model.parameters()).dtype)
     if functions is None:
         return None
     row = Row(functions, dict(model.named_parameters()), dict(_caps(model)))
-    return Gpt2Gradients(functions, _places(model, row.at), row)
+    if isinstance(model, GPT2):
+        return Gpt2Gradients(functions, _gpt2(model, row.at), row)
+    assert isinstance(model, MLP)
+    return MlpGradients(functions, _mlp(model, row.at), row)
 
 
 # ---- what is served -------------------------------------------------------------------------------------------------
 
 
-def _serves(model: GPT2) -> bool:
+def _serves_parameters(model: nn.Module) -> bool:
     linears = [module for module in model.modules() if isinstance(module, Linear)]
-    parameters = list(model.parameters())
-    return (
-        model.positions is not None
-        and isinstance(model.head, Linear)
-        and all(isinstance(block, Block) and _serves_block(block) for block in model.blocks)
-        and all(map(_serves_linear, linears))
-        and all(one.device.type == "cpu" and one.dtype == model.tokens.dtype for one in parameters)
-        and model.tokens.dtype in (torch.float32, torch.float64)
-    )
+    kinds = {(one.device.type, one.dtype) for one in model.parameters()}
+    return kinds in ({("cpu", torch.float32)}, {("cpu", torch.float64)}) and all(map(_serves_linear, linears))
+
+
+def _serves_gpt2(model: GPT2) -> bool:
+    blocks = all(isinstance(block, Block) and _serves_block(block) for block in model.blocks)
+    return blocks and model.positions is not None and isinstance(model.head, Linear)
 
 
 def _serves_block(block: Block) -> bool:
@@ -76,7 +85,7 @@ def _caps(model: nn.Module) -> Iterator[tuple[str, Cap]]:
                 yield f"{name}.{factor.name}", Cap(factor.std, scale)
 
 
-def _places(model: GPT2, at: At) -> Gpt2Places:
+def _gpt2(model: GPT2, at: At) -> Gpt2Places:
     blocks = [_block(block, f"blocks.{i}", at) for i, block in enumerate(model.blocks) if isinstance(block, Block)]
     first = next(iter(model.blocks))
     assert isinstance(first, Block)
@@ -97,6 +106,30 @@ def _places(model: GPT2, at: At) -> Gpt2Places:
         attention_scale=first.attention.scale,
         branch_scale=first.branch_scale,
     )
+
+
+def _mlp(model: MLP, at: At) -> MlpPlaces:
+    assert isinstance(model.input, Linear)
+    assert isinstance(model.head, Linear)
+    name, outer = ("input_norm", model.input_norm) if model.norm is None else ("norm", model.norm)
+    blocks = [block for block in model.blocks if isinstance(block, MlpBlock)]
+    return MlpPlaces(
+        width=model.input.d_out,
+        has_gelu=model.gelu,
+        outer=None if outer is None else _norm(outer, name, at),
+        norms_input=model.norm is None,
+        input=_linear(model.input, "input", at),
+        head=_linear(model.head, "head", at),
+        blocks=[_mlp_block(block, f"blocks.{i}", at) for i, block in enumerate(blocks)],
+        branch_scale=blocks[0].branch_scale,
+    )
+
+
+def _mlp_block(block: MlpBlock, name: str, at: At) -> tuple[NormPlace, LinearPlace, LinearPlace]:
+    assert isinstance(block.up, Linear)
+    assert isinstance(block.down, Linear)
+    up, down = _linear(block.up, f"{name}.up", at), _linear(block.down, f"{name}.down", at)
+    return _norm(block.norm, f"{name}.norm", at), up, down
 
 
 def _block(block: Block, name: str, at: At) -> BlockPlaces:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from structlin.config.placement import Placement
 from structlin.config.science import Science
 from structlin.kernels.steps.adam import Adam
-from structlin.kernels.steps.gpt2 import Gpt2Gradients
+from structlin.kernels.steps.gradients import Gradients
 from structlin.kernels.steps.library import library
 from structlin.models.whole import whole_gradients
 from structlin.tasks.protocol import Batch
@@ -34,7 +34,7 @@ class WholeUpdate:
 
     science: Science
     optimizer: torch.optim.AdamW
-    gradients: Gpt2Gradients
+    gradients: Gradients
     _adam: Adam = field(init=False)
 
     def __post_init__(self) -> None:
@@ -64,5 +64,5 @@ def whole_update(
         return None
     if forward is not model or placement.compiles("cpu"):
         return None
-    gradients = whole_gradients(model)
+    gradients = whole_gradients(model, science.task)
     return None if gradients is None else WholeUpdate(science, optimizer, gradients)

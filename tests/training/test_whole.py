@@ -8,10 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from structlin.config.model import MlpConfig
 from structlin.config.moe import MoeConfig
 from structlin.config.placement import Placement
 from structlin.config.science import Science
 from structlin.config.structure import StructureConfig
+from structlin.data import DataRecipe
 from structlin.models.whole import whole_gradients
 from structlin.nn.linear import Linear
 from structlin.tasks.catalogue import open_learner
@@ -40,6 +42,7 @@ def of(structure: str = "btt", d_model: int = 24, **model: object) -> Science:
     return tiny(structure, model=replace(tiny().model, d_model=d_model, **changes), optim=optim)
 
 
+RANK_8 = "(1/2|0|1/2|0|1/2|1/2|1/2)"
 CASES = {
     "dense": of("dense"),
     "btt": of(),
@@ -50,10 +53,27 @@ CASES = {
     "low rank": of("low_rank"),
     "kronecker": of("kronecker", 32),
     "of rank 2": replace(of("btt", 32), structure=StructureConfig("(1/2|0|1/2|0|1/2|1/2|1/4)")),
+    "in chunks of tokens": replace(
+        of("btt", 64, num_layers=1, d_head=64, context=80), structure=StructureConfig(RANK_8)
+    ),
     "structured head": of(structured=("blocks.*", "head")),
     "biases": of(biases=("*",)),
     "odd width": of("dense", 40, d_head=10),
     "head of 16": of(d_model=32, d_head=16, context=70),
+}
+
+
+def student(structure: str, outer_norm: str, **model: object) -> Science:
+    """An MLP that regresses; the last of its samples fill no vector."""
+    mlp = MlpConfig(d_model=24, num_layers=2, dtype="float32", outer_norm=outer_norm, **model)
+    optim = replace(tiny().optim, batch_tokens=70)
+    return tiny(structure, model=mlp, optim=optim, task="regression", data=DataRecipe("teacher"))
+
+
+CASES |= {
+    "student": student("btt", "input", biases=("*",)),
+    "dense student": student("dense", "output"),
+    "capped student": student("low_rank", "none", weight_norm="learned"),
 }
 
 
@@ -69,7 +89,8 @@ def moved(science: Science) -> torch.nn.Module:
 def batch_of(science: Science, seed: int = 0) -> Batch:
     """Random, with a target that is asked nothing."""
     inputs, targets = open_learner(science).random_batch(science.rows, torch.Generator().manual_seed(seed))
-    targets[0, 3] = -100
+    if science.task != "regression":
+        targets[0, 3] = -100
     return inputs, targets
 
 
@@ -83,7 +104,7 @@ def test_loss_and_gradients_are_torchs_in_float64(name: str) -> None:
     model, batch = moved(science), batch_of(science)
     loss = open_learner(science).loss(model, batch)
     loss.backward()
-    gradients = whole_gradients(model)
+    gradients = whole_gradients(model, science.task)
     assert gradients is not None
     assert float(gradients(*batch)) == pytest.approx(float(loss.detach()), rel=1e-13)
     for (parameter, found), expected in zip(model.named_parameters(), gradients.row.own_parts(), strict=True):
@@ -106,7 +127,7 @@ def updates(science: Science, *, by_torch: bool) -> tuple[list[float], list[torc
     return numbers, [parameter.detach() for parameter in model.parameters()]
 
 
-@pytest.mark.parametrize("name", ["dense", "learned caps", "low rank"])
+@pytest.mark.parametrize("name", ["dense", "learned caps", "low rank", "student"])
 @pytest.mark.parametrize("clip", [0.0, 0.3])
 def test_steps_in_float32_are_torchs(name: str, clip: float) -> None:
     science = CASES[name]
@@ -121,7 +142,7 @@ def test_steps_in_float32_are_torchs(name: str, clip: float) -> None:
 def test_threads_share_the_sequences_of_a_batch() -> None:
     science = replace(of(context=64), optim=replace(tiny().optim, batch_tokens=1024))
     model, batch = moved(science), batch_of(science)
-    gradients = whole_gradients(model)
+    gradients = whole_gradients(model, science.task)
     assert gradients is not None
     alone = float(gradients(*batch)), gradients.row.gradients.clone()
     torch.set_num_threads(2)
@@ -152,15 +173,17 @@ def test_torch_computes_what_the_code_does_not(science: Science) -> None:
 
 
 def test_a_guided_linear_is_torchs() -> None:
-    model = open_learner(of()).build_model()
+    science = of()
+    model = open_learner(science).build_model()
     next(one for one in model.modules() if isinstance(one, Linear)).take_guide()
-    assert whole_gradients(model) is None
+    assert whole_gradients(model, science.task) is None
 
 
 def test_a_token_of_another_vocabulary_is_refused() -> None:
-    model, (inputs, targets) = moved(of()), batch_of(of())
+    science = of()
+    model, (inputs, targets) = moved(science), batch_of(science)
     inputs[1, 2] = 96
-    gradients = whole_gradients(model)
+    gradients = whole_gradients(model, science.task)
     assert gradients is not None
     with pytest.raises(IndexError, match="none of the model's"):
         gradients(inputs, targets)

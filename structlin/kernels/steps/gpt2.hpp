@@ -35,14 +35,15 @@ struct Kept {
 struct Tape {
   Kept* kept;
   S *stream, *wide, *other, *last_normal, *last_scale, *last_x, *z_head, *logits;
-  S *d_stream, *d_wide, *d_other, *d_q, *d_k, *d_v, *dz, *of_tokens, *attention;
+  S *d_stream, *d_wide, *d_other, *d_q, *d_k, *d_v, *attention;
 };
 
-static long most(long a, long b) { return a > b ? a : b; }
-
-static void lay_out(const Gpt2& m, Kept* kept, Tape& t, Space& space) {
+static void lay_out(const Gpt2& m, Kept* kept, Tape& t, Pass& pass, Space& space) {
   const long T = m.lanes, D = m.width * T, F = m.features * T;
-  long z = 0, wide = most(m.width, m.features);
+  Room room;
+  room.of_tokens = T * token_row(m.width);
+  room.fit(m.head, T);
+  long wide = most(m.width, m.features);
   for (long i = 0; i < m.blocks; ++i) {
     const Block& b = m.block(i);
     const long H = b.up.d_out * T;
@@ -56,28 +57,24 @@ static void lay_out(const Gpt2& m, Kept* kept, Tape& t, Space& space) {
     const Linear* linears[] = {&b.q, &b.k, &b.v, &b.o, &b.up, &b.down};
     S** of[] = {&k.z_q, &k.z_k, &k.z_v, &k.z_o, &k.z_up, &k.z_down};
     for (int j = 0; j < 6; ++j) {
-      *of[j] = space.take(linears[j]->z_size(T));
-      z = most(z, linears[j]->z_size(T));
+      *of[j] = space.take(linears[j]->keeps_z(T) ? linears[j]->z_size(T) : 0);
+      room.fit(*linears[j], T);
     }
     wide = most(wide, b.up.d_out);
   }
   t.kept = kept;
-  z = most(z, m.head.z_size(T));
   for (S** of : {&t.stream, &t.other, &t.last_normal, &t.last_x, &t.d_stream, &t.d_other}) *of = space.take(D);
   for (S** of : {&t.d_q, &t.d_k, &t.d_v}) *of = space.take(F);
   for (S** of : {&t.wide, &t.d_wide}) *of = space.take(wide * T);
   t.last_scale = space.take(T);
-  t.z_head = space.take(m.head.z_size(T));
+  t.z_head = space.take(m.head.keeps_z(T) ? m.head.z_size(T) : 0);
   t.logits = space.take(m.vocabulary * T);
-  t.dz = space.take(z);
-  t.of_tokens = space.take(T * token_row(wide));
   t.attention = space.take(attend_space(m.features / m.heads, T));
+  room.take(pass, space);
 }
 
-struct Step {
+struct Gpt2Pass : Pass {
   const Gpt2& m;
-  const S* weights;
-  S* gradients;
   Tape& t;
   S attention_scale, branch_scale;
 
@@ -85,12 +82,12 @@ struct Step {
 
   void embed(const long* ids) {
     const long row = token_row(m.width);
-    std::memset(t.of_tokens, 0, m.lanes * row * sizeof(S));
+    std::memset(of_tokens, 0, m.lanes * row * sizeof(S));
     for (long i = 0; i < m.T; ++i) {
       const S *token = weights + m.embedding + ids[i] * m.width, *place = weights + m.positions + i * m.width;
-      for (long c = 0; c < m.width; ++c) t.of_tokens[i * row + c] = token[c] + place[c];
+      for (long c = 0; c < m.width; ++c) of_tokens[i * row + c] = token[c] + place[c];
     }
-    transposed(m.lanes, m.width, t.of_tokens, row, t.stream, m.lanes);
+    transposed(m.lanes, m.width, of_tokens, row, t.stream, m.lanes);
   }
 
   void norm_heads(const Norm& n, const S* x, S* normal, S* scale, S* y) {
@@ -100,24 +97,24 @@ struct Step {
     }
   }
 
-  void forward(const Block& b, const Kept& k) {
+  void forward_of(const Block& b, const Kept& k) {
     const long T = m.lanes, D = m.width * T, C = m.features / m.heads;
     norm(b.before_attention, weights, t.stream, k.normal, k.scale, k.x, T);
-    linear(b.q, weights, k.x, k.z_q, k.q, T);
-    linear(b.k, weights, k.x, k.z_k, k.k, T);
-    linear(b.v, weights, k.x, k.z_v, k.v, T);
+    forward(b.q, k.x, k.z_q, k.q);
+    forward(b.k, k.x, k.z_k, k.k);
+    forward(b.v, k.x, k.z_v, k.v);
     norm_heads(b.of_q, k.q, k.q_normal, k.q_scale, k.q_used);
     norm_heads(b.of_k, k.k, k.k_normal, k.k_scale, k.k_used);
     for (long h = 0; h < m.heads; ++h) {
       const long at = h * C * T;
       attend(k.q_used + at, k.k_used + at, k.v + at, C, T, attention_scale, k.shares + h * shares_size(T), k.mixed + at);
     }
-    linear(b.o, weights, k.mixed, k.z_o, t.other, T);
+    forward(b.o, k.mixed, k.z_o, t.other);
     add_scaled(t.stream, t.other, branch_scale, D);
     norm(b.before_ffn, weights, t.stream, k.ffn_normal, k.ffn_scale, k.ffn_x, T);
-    linear(b.up, weights, k.ffn_x, k.z_up, t.wide, T);
+    forward(b.up, k.ffn_x, k.z_up, t.wide);
     gelu_rows(t.wide, k.active, k.slope, b.up.d_out * T);
-    linear(b.down, weights, k.active, k.z_down, t.other, T);
+    forward(b.down, k.active, k.z_down, t.other);
     add_scaled(t.stream, t.other, branch_scale, D);
   }
 
@@ -154,20 +151,10 @@ struct Step {
 
   void predict() {
     norm(m.last, weights, t.stream, t.last_normal, t.last_scale, t.last_x, m.lanes);
-    linear(m.head, weights, t.last_x, t.z_head, t.logits, m.lanes);
+    forward(m.head, t.last_x, t.z_head, t.logits);
   }
 
   // ---- backward
-
-  const S* of_tokens(const S* x, long features) {
-    transposed(features, m.lanes, x, m.lanes, t.of_tokens, token_row(features));
-    return t.of_tokens;
-  }
-
-  void backward(const Linear& l, const S* x, const S* z, const S* dy, S* dx, bool adds = false) {
-    const S* rows = l.dense() ? of_tokens(x, l.d_in) : nullptr;
-    linear_backward(l, weights, gradients, x, rows, z, dy, t.dz, dx, adds, m.lanes);
-  }
 
   void norm_heads_backward(const Norm& n, const S* normal, const S* scale, S* d) {
     for (long h = 0; h < m.heads; ++h) {
@@ -182,7 +169,7 @@ struct Step {
     return t.d_other;
   }
 
-  void backward(const Block& b, const Kept& k) {
+  void backward_of(const Block& b, const Kept& k) {
     const long T = m.lanes, C = m.features / m.heads;
     backward(b.down, k.active, k.z_down, of_branch(), t.d_wide);
     times(t.d_wide, k.slope, b.up.d_out * T);
@@ -196,34 +183,42 @@ struct Step {
     }
     norm_heads_backward(b.of_q, k.q_normal, k.q_scale, t.d_q);
     norm_heads_backward(b.of_k, k.k_normal, k.k_scale, t.d_k);
-    const S* rows = b.q.dense() || b.k.dense() || b.v.dense() ? of_tokens(k.x, m.width) : nullptr;
-    linear_backward(b.q, weights, gradients, k.x, rows, k.z_q, t.d_q, t.dz, t.other, false, T);
-    linear_backward(b.k, weights, gradients, k.x, rows, k.z_k, t.d_k, t.dz, t.other, true, T);
-    linear_backward(b.v, weights, gradients, k.x, rows, k.z_v, t.d_v, t.dz, t.other, true, T);
+    const S* rows = b.q.dense() || b.k.dense() || b.v.dense() ? rows_of(k.x, m.width) : nullptr;
+    backward(b.q, k.x, k.z_q, t.d_q, t.other, false, rows);
+    backward(b.k, k.x, k.z_k, t.d_k, t.other, true, rows);
+    backward(b.v, k.x, k.z_v, t.d_v, t.other, true, rows);
     norm_backward(b.before_attention, weights, gradients, k.normal, k.scale, t.other, t.d_stream, true, T);
   }
 
   void embed_backward(const long* ids) {
     const long row = token_row(m.width);
-    transposed(m.width, m.lanes, t.d_stream, m.lanes, t.of_tokens, row);
+    transposed(m.width, m.lanes, t.d_stream, m.lanes, of_tokens, row);
     for (long i = 0; i < m.T; ++i) {
       S *token = gradients + m.embedding + ids[i] * m.width, *place = gradients + m.positions + i * m.width;
       for (long c = 0; c < m.width; ++c) {
-        token[c] += t.of_tokens[i * row + c];
-        place[c] += t.of_tokens[i * row + c];
+        token[c] += of_tokens[i * row + c];
+        place[c] += of_tokens[i * row + c];
       }
+    }
+  }
+
+  void settle_all() {
+    settle(m.head);
+    for (long i = 0; i < m.blocks; ++i) {
+      const Block& b = m.block(i);
+      for (const Linear* l : {&b.q, &b.k, &b.v, &b.o, &b.up, &b.down}) settle(*l);
     }
   }
 
   double sequence(const long* ids, const long* targets, S share) {
     embed(ids);
-    for (long i = 0; i < m.blocks; ++i) forward(m.block(i), t.kept[i]);
+    for (long i = 0; i < m.blocks; ++i) forward_of(m.block(i), t.kept[i]);
     predict();
     const double loss = lose(targets, share);
     if (!gradients) return loss;
     backward(m.head, t.last_x, t.z_head, t.logits, t.other);
     norm_backward(m.last, weights, gradients, t.last_normal, t.last_scale, t.other, t.d_stream, false, m.lanes);
-    for (long i = m.blocks; i-- > 0;) backward(m.block(i), t.kept[i]);
+    for (long i = m.blocks; i-- > 0;) backward_of(m.block(i), t.kept[i]);
     embed_backward(ids);
     return loss;
   }

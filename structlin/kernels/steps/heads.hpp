@@ -24,26 +24,41 @@ constexpr long shares_size(long T) {
   return size;
 }
 
-// Scores become shares, a vector of queries at a time; keys that come later get none.
-static void soften(S* s, long i0, long width, S scale) {
-  for (long lane = 0; lane < width; lane += VW) {
-    V place;
-    for (int i = 0; i < VW; ++i) place[i] = S(i0 + lane + i);
-    V most = all(S(-INFINITY)), sum{};
-    for (long j = 0; j < i0 + width; ++j) {
-      V score = get(s + j * width + lane) * scale;
-      if (j > i0 + lane) score = place < S(j) ? all(S(-INFINITY)) : score;
-      put(s + j * width + lane, score);
-      most = larger(score, most);
-    }
-    for (long j = 0; j < i0 + width; ++j) {
-      const V share = exponential(get(s + j * width + lane) - most);
-      put(s + j * width + lane, share);
-      sum += share;
-    }
-    sum = S(1) / sum;
-    for (long j = 0; j < i0 + width; ++j) put(s + j * width + lane, get(s + j * width + lane) * sum);
+// Scores of N vectors of queries become shares; keys that come later get none.
+template <int N>
+static void soften_vectors(S* s, long first, long keys, long width, S scale) {
+  V place[N], most_of[N], sum[N] = {};
+#pragma GCC unroll 2
+  for (int n = 0; n < N; ++n) {
+    for (int i = 0; i < VW; ++i) place[n][i] = S(first + n * VW + i);
+    most_of[n] = all(S(-INFINITY));
   }
+  for (long j = 0; j < keys; ++j)
+#pragma GCC unroll 2
+    for (int n = 0; n < N; ++n) {
+      V score = get(s + j * width + n * VW) * scale;
+      if (j > first) score = place[n] < S(j) ? all(S(-INFINITY)) : score;
+      put(s + j * width + n * VW, score);
+      most_of[n] = larger(score, most_of[n]);
+    }
+  for (long j = 0; j < keys; ++j)
+#pragma GCC unroll 2
+    for (int n = 0; n < N; ++n) {
+      const V share = exponential(get(s + j * width + n * VW) - most_of[n]);
+      put(s + j * width + n * VW, share);
+      sum[n] += share;
+    }
+#pragma GCC unroll 2
+  for (int n = 0; n < N; ++n) sum[n] = S(1) / sum[n];
+  for (long j = 0; j < keys; ++j)
+#pragma GCC unroll 2
+    for (int n = 0; n < N; ++n) put(s + j * width + n * VW, get(s + j * width + n * VW) * sum[n]);
+}
+
+static void soften(S* s, long i0, long width, S scale) {
+  long lane = 0;
+  for (; lane + 2 * VW <= width; lane += 2 * VW) soften_vectors<2>(s + lane, i0 + lane, i0 + width, width, scale);
+  for (; lane < width; lane += VW) soften_vectors<1>(s + lane, i0 + lane, i0 + width, width, scale);
 }
 
 static void attend(const S* q, const S* k, const S* v, long C, long T, S scale, S* shares, S* y) {

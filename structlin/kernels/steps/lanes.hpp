@@ -34,6 +34,17 @@ SL_INLINE void put(S* p, V v) { *reinterpret_cast<LooseV*>(p) = v; }
 SL_INLINE V all(S s) { return s - V{}; }
 SL_INLINE V larger(V a, V b) { return a > b ? a : b; }
 
+// The first ``count`` lanes of a row's end, set or added.
+SL_INLINE void put_end(S* p, V v, int count, bool adds) {
+#if SL_LANES == 16 && !defined(SL_DOUBLE)
+  const __mmask16 mask = (__mmask16)((1u << count) - 1);
+  if (adds) v += (V)_mm512_maskz_loadu_ps(mask, p);
+  _mm512_mask_storeu_ps(p, mask, (__m512)v);
+#else
+  for (int lane = 0; lane < count; ++lane) p[lane] = adds ? p[lane] + v[lane] : v[lane];
+#endif
+}
+
 SL_INLINE S lanes_total(V v) {
 #ifndef SL_DOUBLE
   return total(v);

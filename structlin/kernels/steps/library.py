@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,12 @@ class Library:
             _DOUBLE,
             *(_POINTER, _DOUBLE, _DOUBLE, _LONG, _POINTER, _POINTER, _DOUBLE, _POINTER, _POINTER, _POINTER),
         )
+        self.mlp_space = _typed(library.structlin_mlp_space, _LONG, _POINTER)
+        self.mlp = _typed(
+            library.structlin_mlp,
+            _DOUBLE,
+            *(_POINTER, _DOUBLE, _LONG, _POINTER, _POINTER, _DOUBLE, _POINTER, _POINTER, _POINTER),
+        )
         self.use_weights = _typed(library.structlin_use_weights, None, _LONG, *[_POINTER] * 5)
         self.own_gradients = _typed(library.structlin_own_gradients, None, _LONG, *[_POINTER] * 5)
         self.update = _typed(library.structlin_update, _DOUBLE, _LONG, *[_POINTER] * 8, *[_DOUBLE] * 4)
@@ -47,7 +54,7 @@ def library(dtype: torch.dtype) -> Library | None:
     return None if found is None else Library(found)
 
 
-def address(array: Longs | Doubles | Tensor | None) -> int | None:
+def address(array: NDArray[Any] | Tensor | None) -> int | None:
     """Where its first number lies."""
     if array is None:
         return None

@@ -2,6 +2,7 @@
 // Plain C, so that no header of torch is needed; -DSL_DOUBLE for doubles.
 
 #include "gpt2.hpp"
+#include "mlp.hpp"
 #include "update.hpp"
 
 // Numbers of work space that a sequence of this model needs.
@@ -9,8 +10,9 @@ extern "C" long structlin_gpt2_space(const long* description) {
   const Gpt2& m = *reinterpret_cast<const Gpt2*>(description);
   Kept* kept = new Kept[m.blocks];
   Tape tape;
+  Pass pass;
   Space space{nullptr};
-  lay_out(m, kept, tape, space);
+  lay_out(m, kept, tape, pass, space);
   delete[] kept;
   return space.used;
 }
@@ -30,11 +32,44 @@ extern "C" double structlin_gpt2(const long* description, double attention_scale
   if (!are_known(m, sequences * m.T, ids, targets)) return -1;
   Kept* kept = new Kept[m.blocks];
   Tape tape;
+  Pass pass{weights, gradients, m.lanes};
   Space space{base};
-  lay_out(m, kept, tape, space);
-  Step step{m, weights, gradients, tape, S(attention_scale), S(branch_scale)};
+  lay_out(m, kept, tape, pass, space);
+  Gpt2Pass step{pass, m, tape, S(attention_scale), S(branch_scale)};
   double loss = 0;
   for (long i = 0; i < sequences; ++i) loss += step.sequence(ids + i * m.T, targets + i * m.T, S(share));
+  if (gradients) step.settle_all();
+  delete[] kept;
+  return loss;
+}
+
+extern "C" long structlin_mlp_space(const long* description) {
+  const Mlp& m = *reinterpret_cast<const Mlp*>(description);
+  MlpKept* kept = new MlpKept[m.blocks];
+  MlpTape tape;
+  Pass pass;
+  Space space{nullptr};
+  lay_out(m, kept, tape, pass, space);
+  delete[] kept;
+  return space.used;
+}
+
+// The sum of the squared errors of some samples, and the gradients of ``share`` times it, added up.
+extern "C" double structlin_mlp(const long* description, double branch_scale, long samples, const S* inputs,
+                                const S* labels, double share, const S* weights, S* gradients, S* base) {
+  const Mlp& m = *reinterpret_cast<const Mlp*>(description);
+  MlpKept* kept = new MlpKept[m.blocks];
+  MlpTape tape;
+  Pass pass{weights, gradients, SAMPLES};
+  Space space{base};
+  lay_out(m, kept, tape, pass, space);
+  MlpPass step{pass, m, tape, S(branch_scale)};
+  double loss = 0;
+  for (long i = 0; i < samples; i += SAMPLES) {
+    const long count = samples - i < SAMPLES ? samples - i : SAMPLES;
+    loss += step.samples(count, inputs + i * m.input.d_in, labels + i * m.head.d_out, S(share));
+  }
+  step.settle_all();
   delete[] kept;
   return loss;
 }

@@ -56,11 +56,8 @@ static void sum_tile(long depth, Left l, Right r, Result c, int last) {
     for (int n = 0; n < VECTORS - 1; ++n) put(row + n * VW, c.adds ? sum[m][n] + get(row + n * VW) : sum[m][n]);
     row += (VECTORS - 1) * VW;
     V end = sum[m][VECTORS - 1];
-    if (last == VW) {
-      put(row, c.adds ? end + get(row) : end);
-    } else {
-      for (int lane = 0; lane < last; ++lane) row[lane] = c.adds ? row[lane] + end[lane] : end[lane];
-    }
+    if (last == VW) put(row, c.adds ? end + get(row) : end);
+    else put_end(row, end, last, c.adds);
   }
 }
 
@@ -72,12 +69,17 @@ static void sum_rows(long left_over, long depth, Left l, Right r, Result c, int 
   }
 }
 
+// Tiles are as even as can be: few sums at a time wait for each other.
 template <int VECTORS>
 static void sum_columns(long rows, long depth, Left l, Right r, Result c, int last) {
   constexpr int ROWS = rows_of(VECTORS);
-  for (; rows >= ROWS; rows -= ROWS, l.at += ROWS * l.row, c.at += ROWS * c.row)
-    sum_tile<ROWS, VECTORS>(depth, l, r, c, last);
-  sum_rows<ROWS - 1, VECTORS>(rows, depth, l, r, c, last);
+  for (long tiles = (rows + ROWS - 1) / ROWS; tiles > 0; --tiles) {
+    const long taken = (rows + tiles - 1) / tiles;
+    sum_rows<ROWS, VECTORS>(taken, depth, l, r, c, last);
+    rows -= taken;
+    l.at += taken * l.row;
+    c.at += taken * c.row;
+  }
 }
 
 static void multiply(long rows, long columns, long depth, Left l, Right r, Result c) {
