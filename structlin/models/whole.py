@@ -17,7 +17,7 @@ from structlin.kernels.steps.gradients import Gradients
 from structlin.kernels.steps.library import library
 from structlin.kernels.steps.mlp import MlpGradients, MlpPlaces
 from structlin.kernels.steps.places import NOWHERE, LinearPlace, NormPlace
-from structlin.kernels.steps.row import Cap, Row
+from structlin.kernels.steps.row import Cap, Row, places_of
 from structlin.models.gpt2 import GPT2, Block
 from structlin.models.layers import FFN, LayerNorm
 from structlin.models.mlp import MLP
@@ -28,19 +28,21 @@ At = Mapping[str, int]
 
 
 def whole_gradients(model: nn.Module, task: str) -> Gradients | None:
-    """Loss and gradients of a task's batches by the C++; None where it does not serve the model, or cannot be built."""
+    """Loss and gradients of a task's batches by the C++; None where it serves no such model, or is no faster."""
     is_gpt2 = isinstance(model, GPT2) and task in ("language", "pixels") and _serves_gpt2(model)
     is_mlp = isinstance(model, MLP) and task == "regression"
     if not (is_gpt2 or is_mlp) or not _serves_parameters(model):
         return None
-    functions = library(next(model.parameters()).dtype)
+    parameters = dict(model.named_parameters())
+    at = places_of(parameters)
+    places = _gpt2(model, at) if isinstance(model, GPT2) else _mlp(model, at)
+    functions = library(next(model.parameters()).dtype) if places.pays else None
     if functions is None:
         return None
-    row = Row(functions, dict(model.named_parameters()), dict(_caps(model)))
-    if isinstance(model, GPT2):
-        return Gpt2Gradients(functions, _gpt2(model, row.at), row)
-    assert isinstance(model, MLP)
-    return MlpGradients(functions, _mlp(model, row.at), row)
+    row = Row(functions, parameters, dict(_caps(model)))
+    if isinstance(places, Gpt2Places):
+        return Gpt2Gradients(functions, places, row)
+    return MlpGradients(functions, places, row)
 
 
 # ---- what is served -------------------------------------------------------------------------------------------------
@@ -108,7 +110,8 @@ def _gpt2(model: GPT2, at: At) -> Gpt2Places:
     )
 
 
-def _mlp(model: MLP, at: At) -> MlpPlaces:
+def _mlp(model: nn.Module, at: At) -> MlpPlaces:
+    assert isinstance(model, MLP)
     assert isinstance(model.input, Linear)
     assert isinstance(model.head, Linear)
     name, outer = ("input_norm", model.input_norm) if model.norm is None else ("norm", model.norm)

@@ -172,6 +172,23 @@ def test_torch_computes_what_the_code_does_not(science: Science) -> None:
     assert isinstance(make_update(science, learner, model, model, optimizer, Placement(), CPU, 1, ONE_PROCESS), Update)
 
 
+@pytest.mark.parametrize(
+    ("structure", "d_model", "pays"),
+    [
+        ("dense", 160, True),
+        ("dense", 192, False),
+        ("btt", 256, True),
+        ("g2", 128, True),
+        ("g2", 256, False),
+        ("low_rank", 512, True),
+        ("low_rank", 768, False),
+    ],
+)
+def test_wide_layers_have_what_is_faster(structure: str, d_model: int, pays: bool) -> None:
+    model = open_learner(of(structure, d_model, num_layers=1)).build_model()
+    assert (whole_gradients(model, "language") is not None) == pays
+
+
 def test_a_guided_linear_is_torchs() -> None:
     science = of()
     model = open_learner(science).build_model()

@@ -48,6 +48,11 @@ class Gpt2Places:
     attention_scale: float
     branch_scale: float
 
+    @property
+    def pays(self) -> bool:
+        """Whether every layer is worth it."""
+        return self.head.pays and all(linear.pays for block in self.blocks for linear in block.linears)
+
     def described(self, context: int) -> Longs:
         """For sequences of so many tokens."""
         lanes = -(-context // LANES) * LANES

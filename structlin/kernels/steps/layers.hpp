@@ -18,7 +18,7 @@ static long most(long a, long b) { return a > b ? a : b; }
 // ---- linear maps ----------------------------------------------------------------------------------------------------
 
 constexpr long Z_NUMBERS = 1 << 16;  // of z at a time: it and its gradient stay in the second cache
-constexpr long LEAST_LANES = 16;     // of an index that is worth a vector in the gradient of its factor
+constexpr long LEAST_LANES = 16, LEAST_ROWS = 48;  // of a gradient for which tokens are worth a transposition (measured)
 
 // As the layer is described to us, in longs. One weight (d_out, d_in) where ``second`` is below 0, else two factors:
 // first (g, r, f, d, a), second (f, e, g, b, r); x is (g, b, a) or, where B comes first, (g, a, b); y (f, e, d) or
@@ -40,8 +40,8 @@ struct Linear {
   bool keeps_z(long T) const { return !dense() && together(T) == T; }
   long z_size(long T) const { return dense() ? 0 : between() * z_row(together(T)); }
   // Whether gradients of a factor are made with a (or e) along the lanes; those of the second are then (f, g b r, e).
-  bool a_lanes() const { return a >= LEAST_LANES; }
-  bool e_lanes() const { return e >= LEAST_LANES; }
+  bool a_lanes() const { return a >= LEAST_LANES && r * f * d >= LEAST_ROWS; }
+  bool e_lanes() const { return e >= LEAST_LANES && between() >= LEAST_ROWS; }
 };
 
 // Tokens of which each has its features in a row.
@@ -249,13 +249,9 @@ static void norm_vectors(const Norm& n, const S* weights, const S* x, S* normal,
     }
 }
 
-// Wide norms take a vector of tokens at a time, so that what they read thrice stays in the first cache.
-constexpr long WIDE_NORM = 128;
-
 static void norm(const Norm& n, const S* weights, const S* x, S* normal, S* scale, S* y, long T) {
   long t = 0;
-  if (n.size <= WIDE_NORM)
-    for (; t + 4 * VW <= T; t += 4 * VW) norm_vectors<4>(n, weights, x + t, normal + t, scale + t, y + t, T);
+  for (; t + 4 * VW <= T; t += 4 * VW) norm_vectors<4>(n, weights, x + t, normal + t, scale + t, y + t, T);
   for (; t < T; t += VW) norm_vectors<1>(n, weights, x + t, normal + t, scale + t, y + t, T);
 }
 
@@ -312,8 +308,7 @@ static void norm_backward(const Norm& n, const S* weights, S* gradients, const S
     if (n.bias >= 0) gradients[n.bias + c] += lanes_total(of_bias);
   }
   long t = 0;
-  if (n.size <= WIDE_NORM)
-    for (; t + 4 * VW <= T; t += 4 * VW) norm_back<4>(n, gain, normal + t, scale + t, dy + t, dx + t, adds, T);
+  for (; t + 4 * VW <= T; t += 4 * VW) norm_back<4>(n, gain, normal + t, scale + t, dy + t, dx + t, adds, T);
   for (; t < T; t += VW) norm_back<1>(n, gain, normal + t, scale + t, dy + t, dx + t, adds, T);
 }
 

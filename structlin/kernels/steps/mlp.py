@@ -30,6 +30,11 @@ class MlpPlaces:
     """Norm, up and down of each."""
     branch_scale: float
 
+    @property
+    def pays(self) -> bool:
+        """Whether every layer is worth it."""
+        return self.input.pays and self.head.pays and all(up.pays and down.pays for _, up, down in self.blocks)
+
     def described(self) -> Longs:
         """As numbers."""
         has_outer = self.outer is not None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -23,6 +24,12 @@ class Cap:
     scale: str | None = None
 
 
+def places_of(parameters: Mapping[str, Tensor]) -> dict[str, int]:
+    """Where each begins in the row of all."""
+    ends = accumulate(tensor.numel() for tensor in parameters.values())
+    return {name: end - parameters[name].numel() for name, end in zip(parameters, ends, strict=True)}
+
+
 class Row:
     """The parameters of a model, one after another."""
 
@@ -32,12 +39,12 @@ class Row:
         self.tensors = list(parameters.values())
         names = {name: number for number, name in enumerate(parameters)}
         sizes = [tensor.numel() for tensor in self.tensors]
-        ends = np.cumsum(sizes)
-        self.at = {name: int(ends[number] - sizes[number]) for name, number in names.items()}
-        self.weights = torch.zeros(int(ends[-1]), dtype=self.tensors[0].dtype)
+        self.weights = torch.zeros(sum(sizes), dtype=self.tensors[0].dtype)
         self.gradients = torch.zeros_like(self.weights)
         scales = [names.get(caps[name].scale or "", -1) if name in caps else -1 for name in names]
-        self._described = np.array(list(zip(self.at.values(), sizes, scales, strict=True)), dtype=np.int64)
+        self._described = np.array(
+            list(zip(places_of(parameters).values(), sizes, scales, strict=True)), dtype=np.int64
+        )
         self._stds = np.array([caps[name].std if name in caps else 0.0 for name in names])
         self._rms = np.zeros(len(names))
         self._values = addresses(self.tensors)
