@@ -42,6 +42,9 @@ class Library:
             _DOUBLE,
             *(_POINTER, _DOUBLE, _LONG, _POINTER, _POINTER, _DOUBLE, _POINTER, _POINTER, _POINTER),
         )
+        self.expert_ffn_space = _typed(library.structlin_expert_ffn_space, _LONG, _LONG, _LONG)
+        self.expert_ffn = _typed(library.structlin_expert_ffn, None, *[_LONG] * 3, *[_POINTER] * 10)
+        self.expert_ffn_backward = _typed(library.structlin_expert_ffn_backward, None, *[_LONG] * 3, *[_POINTER] * 14)
         self.use_weights = _typed(library.structlin_use_weights, None, _LONG, *[_POINTER] * 5)
         self.own_gradients = _typed(library.structlin_own_gradients, None, _LONG, *[_POINTER] * 5)
         self.update = _typed(library.structlin_update, _DOUBLE, _LONG, *[_POINTER] * 8, *[_DOUBLE] * 4)

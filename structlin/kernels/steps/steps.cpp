@@ -1,6 +1,7 @@
 // Which parts of a training step can be called? A model's gradients, sequence by sequence, and what AdamW makes of them.
 // Plain C, so that no header of torch is needed; -DSL_DOUBLE for doubles.
 
+#include "experts.hpp"
 #include "gpt2.hpp"
 #include "mlp.hpp"
 #include "update.hpp"
@@ -72,6 +73,26 @@ extern "C" double structlin_mlp(const long* description, double branch_scale, lo
   step.settle_all();
   delete[] kept;
   return loss;
+}
+
+extern "C" long structlin_expert_ffn_space(long width, long hidden) { return ExpertFfn::space_of(width, hidden); }
+
+// ``y`` is added to.
+extern "C" void structlin_expert_ffn(long experts, long width, long hidden, const long* token, const int* ends,
+                                     const S* weight, const S* x, const S* up, const S* down, S* y, S* inner, S* rows,
+                                     S* space) {
+  ExpertFfn{experts, width, hidden, token, ends, weight, x, up, down, y, inner, rows, nullptr, nullptr, nullptr, nullptr,
+            nullptr, space}
+      .forward();
+}
+
+// ``dx``, ``d_up`` and ``d_down`` are added to.
+extern "C" void structlin_expert_ffn_backward(long experts, long width, long hidden, const long* token, const int* ends,
+                                              const S* weight, const S* x, const S* up, const S* down, S* inner, S* rows,
+                                              const S* dy, S* dx, S* d_weight, S* d_up, S* d_down, S* space) {
+  ExpertFfn{experts, width, hidden, token, ends, weight, x, up, down, nullptr, inner, rows, dy, dx, d_weight, d_up, d_down,
+            space}
+      .backward();
 }
 
 extern "C" void structlin_use_weights(long count, const long* parameters, const double* stds, S* const* values, double* rms,
