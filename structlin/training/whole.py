@@ -28,6 +28,11 @@ DTYPES = ("float32", "tf32")
 """Of a CPU's float32; tf32 is a GPU's word."""
 
 
+def whole_task(science: Science) -> str:
+    """The task whose steps the C++ may serve; empty where the arithmetic is another."""
+    return science.task if science.model.dtype in DTYPES else ""
+
+
 @dataclass
 class WholeUpdate:
     """An update (training/update.py) whose gradients, clipping and AdamW are calls of the C++."""
@@ -60,9 +65,9 @@ def whole_update(
     world: World,
 ) -> WholeUpdate | None:
     """The update of a model whose steps the C++ serves, else None."""
-    if device.type != "cpu" or world.world_size > 1 or science.model.dtype not in DTYPES:
+    if device.type != "cpu" or world.world_size > 1:
         return None
     if forward is not model or placement.compiles("cpu"):
         return None
-    gradients = whole_gradients(model, science.task)
+    gradients = whole_gradients(model, whole_task(science))
     return None if gradients is None else WholeUpdate(science, optimizer, gradients)
