@@ -1,6 +1,7 @@
 """How fast is a whole train step? GPT-2 against a plainly written one with the published formulation of its linears.
 
     python -m bench.step [tokens=4096] [repeats=5] [out=bench/results] [only=btt]
+    python -m bench.step small=true against=PATH out=DIR        against another checkout's steps (small_steps.py)
 
 3 layers, context 128, 96 characters, float32, one thread; forward, backward, clipping and AdamW. Rates are tokens a
 second of the process's CPU time, medians of interleaved repeats. The plain step runs under plain malloc, as its users
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from bench import tables, workers
+from bench import small_steps, tables, workers
 from bench.plain_gpt import PlainGpt, PublishedLinear, train_step
 from structlin.anatomy.ledger import ledger
 from structlin.config.model import Gpt2Config
@@ -41,6 +42,9 @@ CASES: list[workers.Case] = [
 
 def main(arguments: list[str]) -> None:
     """Print the table; write it as text and JSON where ``out`` is given."""
+    if "small=true" in arguments:
+        small_steps.main(arguments)
+        return
     tables.measure("step", arguments, CASES, _rows, _line, HEADER, tokens=4096, repeats=5)
 
 

@@ -58,7 +58,7 @@ def forget_missed() -> None:
 
 
 def load(source: Path, defines: Sequence[str]) -> ctypes.CDLL | None:
-    """The library of ``source`` and the shared headers; None (and one log line) where it cannot be built.
+    """The library of ``source`` with its headers; None (and one log line) where it cannot be built.
 
     ``defines``: the compiler's -D options.
     """
@@ -95,7 +95,8 @@ def cache_directory() -> Path:
 
 def _built(compiler: str, source: Path, defines: tuple[str, ...]) -> Path:
     flags = _FLAGS if platform.machine() in ("x86_64", "AMD64") else _PORTABLE
-    texts = [path.read_text() for path in (source, *sorted(HEADERS.glob("*.hpp")))]
+    headers = (*sorted(HEADERS.glob("*.hpp")), *sorted(source.parent.glob("*.hpp")))
+    texts = [path.read_text() for path in (source, *headers)]
     identity = (*texts, version(compiler), _processor(), *flags, *defines)
     key = hashlib.sha256("\0".join(identity).encode()).hexdigest()[:24]
     target = cache_directory() / f"{source.parent.name}-{key}.so"

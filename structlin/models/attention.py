@@ -51,7 +51,7 @@ class Attention(nn.Module):
         norms = [layer_norm(model, f"{name}.{part}_norm", model.head_size) if model.qk_norm else None for part in "qk"]
         self.q_norm, self.k_norm = norms
         # The layout is that of the structure: experts have sizes of their own, and dense layers no axes.
-        self._transposed = {
+        self.transposed = {
             part: isinstance(layers[f"{name}.{part}"], EinsumLinear)
             and (input_is_transposed if part == "o" else output_is_transposed)(layout)
             for part in "qkvo"
@@ -82,14 +82,14 @@ class Attention(nn.Module):
 
     def joined(self, mixed_NTHK: Tensor) -> Tensor:
         """What the heads (N, T, H, K) have mixed, through o: (N, T, D)."""
-        mixed_NTF = mixed_NTHK.transpose(2, 3) if self._transposed["o"] else mixed_NTHK
+        mixed_NTF = mixed_NTHK.transpose(2, 3) if self.transposed["o"] else mixed_NTHK
         y: Tensor = self.o(mixed_NTF.reshape(*mixed_NTHK.shape[:2], -1))
         return y
 
     def heads(self, part: str, x: Tensor) -> Tensor:
         """x (N, T, D) through q, k or v, as heads (N, T, H, K)."""
         y: Tensor = getattr(self, part)(x)
-        if self._transposed[part]:
+        if self.transposed[part]:
             return y.reshape(*x.shape[:2], self.d_head, -1).transpose(2, 3)
         return y.reshape(*x.shape[:2], -1, self.d_head)
 

@@ -36,6 +36,7 @@ from structlin.training.loop import Diverged, Interrupted, Trainer
 from structlin.training.made import Made
 from structlin.training.parts import parts_of
 from structlin.training.provenance import provenance, unbuilt_kernels
+from structlin.training.whole import whole_task
 from structlin.training.world import ONE_PROCESS, World
 
 BUSY = "busy"
@@ -126,7 +127,7 @@ def _train(
     parts = parts_of(job.science, placement, world.world_size)
     task = open_task(job.science, data_root)
     first = Made(job, task, placement)
-    unbuilt = unbuilt_kernels(task, first.model, device)
+    unbuilt = unbuilt_kernels(task, first.model, device, whole_task(job.science))
     corpus = getattr(task, "corpus", None)
     record = provenance(device, placement, job.science, task.manifest_hash, unbuilt, world, corpus)
     world.from_first(lambda: _record_provenance(folder, attempt, record))

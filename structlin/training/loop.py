@@ -37,6 +37,7 @@ from structlin.training.compiling import compiled
 from structlin.training.feed import Read, batches
 from structlin.training.schedule import rate
 from structlin.training.update import Replayed, Update, make_update
+from structlin.training.whole import WholeUpdate
 from structlin.training.world import BEAT, GO_ON, SAVE, STOP, World
 
 Observer = Callable[[dict[str, Any]], None]
@@ -83,7 +84,7 @@ class Trainer:
     _saved_step: int = field(init=False)
     _beat_at: float = field(init=False)
     _forward: nn.Module = field(init=False)
-    _updates: Update | Replayed = field(init=False)
+    _updates: Update | Replayed | WholeUpdate = field(init=False)
     _clock: tuple[float, int] = field(init=False)
     _background: Background = field(init=False, default_factory=Background)
     _blocks_known: bool = field(init=False, default=False)

@@ -17,7 +17,7 @@ from structlin.training.compiling import compiled
 from structlin.training.device import gpu_bytes, pick_device, settle
 from structlin.training.optim import make_optimizer
 from structlin.training.parts import parts_of
-from structlin.training.update import WARM_UPS, Update, make_update
+from structlin.training.update import WARM_UPS, Replayed, make_update
 from structlin.training.world import ONE_PROCESS
 
 # Enough arithmetic to be measured, little enough to be done in about a second on a slow core.
@@ -49,7 +49,7 @@ def tokens_per_second(science: Science, placement: Placement) -> float:
     flops = step_flops(science) // science.rows * rows
     steps = int(min(MOST_STEPS, max(3, PROBE_FLOPS // flops)))
     seconds = []
-    first = 1 if isinstance(update, Update) else WARM_UPS + 1
+    first = WARM_UPS + 1 if isinstance(update, Replayed) else 1
     for _ in range(first + steps):
         began = time.perf_counter()
         update(batch, 0.0)

@@ -17,6 +17,7 @@ from structlin.host.code import code_state, own_hash
 from structlin.kernels import compiler
 from structlin.kernels.backends import backend_name
 from structlin.kernels.blocks import taken
+from structlin.models.whole import whole_gradients
 from structlin.runs.driver import driver_version
 from structlin.runs.machine import cpu_name, machine_key
 from structlin.tasks.protocol import Learner
@@ -24,17 +25,18 @@ from structlin.training.parts import tokens_of_part
 from structlin.training.world import World
 
 
-def unbuilt_kernels(learner: Learner, model: nn.Module, device: torch.device) -> list[str]:
+def unbuilt_kernels(learner: Learner, model: nn.Module, device: torch.device, task: str = "") -> list[str]:
     """The kernels of a model on the CPU that cannot be built here, where torch takes their place.
 
-    Found by what will ask for them: a random sequence goes through the model, forwards and backwards. It leaves no
-    gradient, and every kernel that can be built, built.
+    Found by what will ask for them: a random sequence goes through the model, forwards and backwards, and a whole step
+    of the ``task`` is asked for. It leaves no gradient, and every kernel that can be built, built.
     """
     if device.type != "cpu":
         return []
     compiler.forget_missed()
     learner.loss(model, learner.random_batch(1, torch.Generator().manual_seed(0))).backward()
     model.zero_grad(set_to_none=True)
+    whole_gradients(model, task)
     return compiler.missed()
 
 

@@ -20,6 +20,7 @@ from structlin.host.speech import say
 from structlin.tasks.protocol import Batch, Learner
 from structlin.training.optim import rates_on_device, set_rates
 from structlin.training.parts import gradients
+from structlin.training.whole import WholeUpdate, whole_update
 from structlin.training.world import World
 
 WARM_UPS = 3
@@ -127,8 +128,11 @@ def make_update(
     world: World,
     *,
     is_drawn: bool = False,
-) -> Update | Replayed:
+) -> Update | Replayed | WholeUpdate:
     """The update of a model that has been placed on its device."""
+    whole = whole_update(science, model, forward, optimizer, placement, device, world)
+    if whole is not None:
+        return whole
     update = Update(science, learner, model, forward, optimizer, parts, world)
     # The layers that guides compute in, or their ranks, change from step to step: no recording holds for the next.
     if is_drawn or device.type != "cuda" or world.sharding != "none" or science.model.dtype == "float64":

@@ -4,7 +4,8 @@
 
 Every expert's rows stand together, so its products are as large as can be. Kept for the backward pass are u and y of
 every assignment: gelu(u) is made again, cheaper than a tensor that has to be written out, and y gives the gradient of
-its weight. Weights multiply rows of d_model, never of the larger hidden width.
+its weight. Weights multiply rows of d_model, never of the larger hidden width. Narrow experts have C++ of their own
+(narrow.py).
 
 Letters: T tokens, N assignments sorted by expert, E experts, X d_model, H hidden width of one expert; a segment is the
 rows of one expert.
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from structlin.kernels.experts import narrow
 from structlin.kernels.experts.routes import Routes
 
 _LIBRARY = torch.library.Library("structlin", "FRAGMENT")
@@ -54,6 +56,9 @@ def ffn_forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Sums (T, X), and u (N, H) and y (N, X) of every assignment; rows of dropped assignments are not set."""
     x, up, down = x.contiguous(), up.contiguous(), down.contiguous()
+    functions = narrow.functions_for(x, weight, up)
+    if functions is not None:
+        return narrow.forward(functions, x, weight, up, down, token, ends)
     inner, rows = x.new_empty(token.shape[0], up.shape[1]), x.new_empty(token.shape[0], x.shape[1])
     # A sum over experts is taken in the precision of the weights, though its terms may be narrower.
     y = torch.zeros_like(x, dtype=weight.dtype)
@@ -81,6 +86,9 @@ def ffn_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, of the weights, of up and of down."""
     dy, x, up, down = dy.contiguous(), x.contiguous(), up.contiguous(), down.contiguous()
+    functions = narrow.functions_for(x, weight, up)
+    if functions is not None:
+        return narrow.backward(functions, dy, x, weight, up, down, token, ends, inner, rows)
     dx, d_weight = torch.zeros_like(x, dtype=weight.dtype), torch.zeros_like(weight)
     d_up, d_down = torch.empty_like(up), torch.empty_like(down)
     hidden, own, other = (_buffer(x, ends, features) for features in (up.shape[1], x.shape[1], x.shape[1]))
