@@ -130,7 +130,8 @@ def make_update(
     is_drawn: bool = False,
 ) -> Update | Replayed | WholeUpdate:
     """The update of a model that has been placed on its device."""
-    whole = whole_update(science, model, forward, optimizer, placement, device, world)
+    # What layers compute in changes from step to step where it is drawn: torch's step knows, the C++ does not.
+    whole = None if is_drawn else whole_update(science, model, forward, optimizer, placement, device, world)
     if whole is not None:
         return whole
     update = Update(science, learner, model, forward, optimizer, parts, world)
