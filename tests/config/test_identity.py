@@ -215,13 +215,19 @@ def test_identities_are_the_golden_ones() -> None:
     assert {name: run_id(value) for name, value in today.items()} == GOLDEN[f"schema {SCHEMA}"]
 
 
-def test_numerics_has_risen_for_bfloat16_alone_and_stored_runs_keep_theirs() -> None:
+def test_numerics_has_risen_for_all_but_float64_and_stored_runs_keep_theirs() -> None:
     for dtype in DTYPES:
         one = tiny(model=dataclasses.replace(tiny().model, dtype=dtype), numerics=0)
-        assert one.numerics == (2 if dtype == "bfloat16" else 1)
+        assert one.numerics == (1 if dtype == "float64" else 2)
         older = science_from({**to_mapping(one), "numerics": 1})
         assert older.numerics == 1
-        assert (run_id(older) == run_id(one)) == (dtype != "bfloat16")
+        assert (run_id(older) == run_id(one)) == (dtype == "float64")
+
+
+@pytest.mark.parametrize("model", ["mlp", "vit"])
+def test_numerics_has_not_risen_for_images_in_float32(model: str) -> None:
+    words = ["task=classification", f"model={model}", "data=digits", "tokens=100", "model.d_model=16"]
+    assert train_request(words).template.science.numerics == 1
 
 
 @pytest.mark.parametrize("schema", [2, 3, 4])
