@@ -30,6 +30,12 @@ NUMERICS_OF = {"bfloat16": 2, "float32": 2, "tf32": 2}
 router reads what the experts do, and the loss of a large vocabulary is summed in chunks. float32 and tf32, 2: a CPU
 sums the steps of narrow GPT-2s and of the regression's MLP in another order (kernels/steps), not those on images."""
 
+
+def numerics_of(dtype: str, task: str) -> int:
+    """Version of the numbers that today's code trains to."""
+    return NUMERICS if task == "classification" and dtype != "bfloat16" else NUMERICS_OF.get(dtype, NUMERICS)
+
+
 TASKS = {
     "language": "language",
     "pixels": "pixels",
@@ -120,8 +126,7 @@ class Science:
 
     def __post_init__(self) -> None:
         if not self.numerics:
-            same = self.task == "classification" and self.model.dtype != "bfloat16"
-            object.__setattr__(self, "numerics", NUMERICS if same else NUMERICS_OF.get(self.model.dtype, NUMERICS))
+            object.__setattr__(self, "numerics", numerics_of(self.model.dtype, self.task))
         one_of("task", self.task, tuple(TASKS))
         kind = TASKS[self.task]
         if kind not in self.model.LEARNS:
@@ -310,3 +315,9 @@ class Science:
     def scheduled(self, kind: str, horizon_steps: int | None) -> Science:
         """The same science under another schedule; a constant rate drops the horizon."""
         return replace(self, schedule=replace(self.schedule, kind=kind, horizon_steps=horizon_steps))
+
+    def of_now(self) -> Science:
+        """The same science, and what it starts from, under the numerics of today: another run, where it has been raised."""
+        parent = self.start.parent
+        start = self.start if parent is None else replace(self.start, parent=parent.of_now())
+        return replace(self, numerics=0, start=start)

@@ -28,7 +28,7 @@ from structlin.anatomy.guide import guide_steps
 from structlin.anatomy.ledger import alike, ledger, ledger_at
 from structlin.config.identity import of_one_model, run_id, science_from, to_mapping
 from structlin.config.nested import NONE, at_share, menu_of
-from structlin.config.science import SCHEMA, Science
+from structlin.config.science import SCHEMA, Science, numerics_of
 from structlin.errors import UserError, asks_help, door, key_values, suggest
 from structlin.host.code import is_mixed
 from structlin.host.files import write_atomically
@@ -516,9 +516,10 @@ def _costs_of(science: Science, share: Fraction, fused: bool, recompute: bool) -
 
 
 def ids_of_now(table: pd.DataFrame) -> pd.Series[str]:
-    """The id that each row's run would get today: its own, or, of an older schema, that of its upgraded config."""
+    """The id that each row's run would get today: its own, or, of an older schema or older numerics, that of its config
+    now. Such runs are drawn among those of today, and never continued."""
     own = table["run_id"].astype(str)
-    if "config.schema" not in table or (table["config.schema"] == SCHEMA).all():
+    if "config.schema" not in table:
         return own
     of_run = {str(row["run_id"]): _id_of_now(row) for row in table.drop_duplicates("run_id").to_dict("records")}
     return own.map(of_run)
@@ -545,7 +546,10 @@ def config_of(row: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _id_of_now(row: Mapping[Any, Any]) -> str:
-    return str(row["run_id"]) if row["config.schema"] == SCHEMA else run_id(science_from(config_of(row)))
+    now = numerics_of(row["config.model.dtype"], row["config.task"])
+    if row["config.schema"] == SCHEMA and row["config.numerics"] == now:
+        return str(row["run_id"])
+    return run_id(science_from(config_of(row)).of_now())
 
 
 def _plain(value: Any) -> Any:

@@ -113,14 +113,20 @@ def differences(table: Mapping[str, Any], plan: Mapping[str, tuple[Science, list
 def numerics_rose(table: Mapping[str, Any], plan: Mapping[str, tuple[Science, list[int]]]) -> bool:
     """Whether a plan differs from its table in nothing but a higher NUMERICS of some runs."""
 
-    def apart(science: Science, steps: list[int]) -> tuple[str, int]:
+    def apart(science: Science, steps: list[int]) -> tuple[str, list[int]]:
+        """The rest, and the numerics of the run and of those that it starts from."""
         config = to_mapping(science)
-        numerics = config.pop("numerics")
+        numerics, one = [], config
+        while one is not None:
+            numerics.append(one.pop("numerics"))
+            one = one["start"]["parent"]
         return json.dumps([config, steps], sort_keys=True), numerics
 
     before = dict(apart(science_from(config), steps) for _, steps, config in unpack(table))
     after = dict(apart(science, steps) for science, steps in plan.values())
-    return before.keys() == after.keys() and all(after[key] >= before[key] for key in after)
+    return before.keys() == after.keys() and all(
+        new >= old for key in after for new, old in zip(after[key], before[key], strict=True)
+    )
 
 
 def write_studies(tables: Tables) -> Tables:
