@@ -34,7 +34,8 @@ struct ExpertFfn {
   void each(B before, F f) const {
     for (long expert = 0, start = 0; expert < experts; start = ends[expert++]) {
       before(expert);
-      for (long at = start; at < ends[expert]; at += ROWS) f(expert, at, ends[expert] - at < ROWS ? ends[expert] - at : ROWS);
+      for (long at = start; at < ends[expert]; at += ROWS)
+        f(expert, at, ends[expert] - at < ROWS ? ends[expert] - at : ROWS);
     }
   }
 
@@ -51,7 +52,8 @@ struct ExpertFfn {
           multiply(count, hidden, width, {gathered(x, at, count, x_of), width, 1}, {up_t, hidden}, {u, hidden, false});
           gelu_rows(u, h, slope, count * hidden);
           multiply(count, width, hidden, {h, hidden, 1}, {down_t, width}, {row, width, false});
-          for (long i = 0; i < count; ++i) add_scaled(y + token[at + i] * width, row + i * width, weight[at + i], width);
+          for (long i = 0; i < count; ++i)
+            add_scaled(y + token[at + i] * width, row + i * width, weight[at + i], width);
         });
   }
 

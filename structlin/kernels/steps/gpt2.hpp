@@ -107,7 +107,8 @@ struct Gpt2Pass : Pass {
     norm_heads(b.of_k, k.k, k.k_normal, k.k_scale, k.k_used);
     for (long h = 0; h < m.heads; ++h) {
       const long at = h * C * T;
-      attend(k.q_used + at, k.k_used + at, k.v + at, C, T, attention_scale, k.shares + h * shares_size(T), k.mixed + at);
+      S* shares = k.shares + h * shares_size(T);
+      attend(k.q_used + at, k.k_used + at, k.v + at, C, T, attention_scale, shares, k.mixed + at);
     }
     forward(b.o, k.mixed, k.z_o, t.other);
     add_scaled(t.stream, t.other, branch_scale, D);

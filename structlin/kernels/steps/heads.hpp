@@ -20,7 +20,10 @@ SL_INLINE long width_of(long i0, long T) { return T - i0 < BLOCK ? T - i0 : BLOC
 
 constexpr long shares_size(long T) {
   long size = 0;
-  for (long i0 = 0; i0 < T; i0 += BLOCK) size += (i0 + (T - i0 < BLOCK ? T - i0 : BLOCK)) * (T - i0 < BLOCK ? T - i0 : BLOCK);
+  for (long i0 = 0; i0 < T; i0 += BLOCK) {
+    const long width = T - i0 < BLOCK ? T - i0 : BLOCK;
+    size += (i0 + width) * width;
+  }
   return size;
 }
 

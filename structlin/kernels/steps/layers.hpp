@@ -18,7 +18,7 @@ static long most(long a, long b) { return a > b ? a : b; }
 // ---- linear maps ----------------------------------------------------------------------------------------------------
 
 constexpr long Z_NUMBERS = 1 << 16;  // of z at a time: it and its gradient stay in the second cache
-constexpr long LEAST_LANES = 16, LEAST_ROWS = 48;  // of a gradient for which tokens are worth a transposition (measured)
+constexpr long LEAST_LANES = 16, LEAST_ROWS = 48;  // of a gradient that is worth transposing tokens (measured)
 
 // As the layer is described to us, in longs. One weight (d_out, d_in) where ``second`` is below 0, else two factors:
 // first (g, r, f, d, a), second (f, e, g, b, r); x is (g, b, a) or, where B comes first, (g, a, b); y (f, e, d) or
@@ -166,7 +166,8 @@ struct Pass {
         correlate(rows, l.a, n, dz + z_at, n, x + x_at, x_step, into, l.a);
       }
       if (dx)
-        multiply(l.a, n, rows, {weights + l.first + first, 1, l.a}, {dz + z_at, n}, {dx + x_at, x_step, adds || part > 0});
+        multiply(l.a, n, rows, {weights + l.first + first, 1, l.a}, {dz + z_at, n},
+                 {dx + x_at, x_step, adds || part > 0});
     });
   }
 

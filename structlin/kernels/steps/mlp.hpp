@@ -115,7 +115,9 @@ struct MlpPass : Pass {
     norm_backward(b.before, weights, gradients, k.normal, k.scale, t.other, t.d_stream, true, T);
   }
 
-  void normed_backward() { norm_backward(m.outer, weights, gradients, t.normal, t.scale, t.d_stream, t.d_stream, false, T); }
+  void normed_backward() {
+    norm_backward(m.outer, weights, gradients, t.normal, t.scale, t.d_stream, t.d_stream, false, T);
+  }
 
   void settle_all() {
     settle(m.input);
