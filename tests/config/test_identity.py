@@ -206,12 +206,13 @@ def test_a_constant_rate_has_no_horizon() -> None:
 
 
 def golden_sciences() -> dict[str, Science]:
-    return {"default": Science(numerics=1), "tiny": tiny(), "tiny cooldown of experts": science()}
+    today = {"default": Science(), "tiny": tiny(), "tiny cooldown of experts": science()}
+    return {name: dataclasses.replace(one, numerics=1) for name, one in today.items()}
 
 
 def test_identities_are_the_golden_ones() -> None:
     """A change here orphans every stored run: raise SCHEMA and teach ``upgrade`` instead."""
-    today = {**golden_sciences(), "default, numerics 2": Science()}
+    today = {**golden_sciences(), "default, numerics 2": Science(), "tiny, numerics 2": tiny()}
     assert {name: run_id(value) for name, value in today.items()} == GOLDEN[f"schema {SCHEMA}"]
 
 

@@ -38,7 +38,13 @@ def words(name: str, size: str, root: Path) -> list[str]:
     return [f"study={name}", f"study.size={size}", f"data.root={root / 'data'}", "tracking=journal", *extra]
 
 
-@pytest.mark.parametrize(("name", "size"), STUDIES)
+OF_ONE_RECIPE = ("compressed", "ffn_slopes", "overtraining", "wide_structured")
+"""Studies of StructuredFFN, for which guided stands."""
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [pytest.param(*one, marks=[pytest.mark.long] * (one[0] in OF_ONE_RECIPE)) for one in STUDIES]
+)
 def test_a_study_composes_plans_and_trains(name: str, size: str, tmp_path: Path) -> None:
     make_npz(tmp_path / "npz", (300,))
     make_folder(tmp_path, "cifar10", "binary", 30)

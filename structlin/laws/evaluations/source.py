@@ -65,9 +65,13 @@ _FREE = tuple(
     f"config.{name}"
     for name in (
         "seed", "model.d_model", "model.num_layers", "model.structured", "model.weight_norm", "model.moe", "moe",
-        "optim.rate_rule", "optim.lr", "schedule.", "structure.", "guide.", "nested",
+        "optim.rate_rule", "optim.lr", "schedule.", "structure.", "guide.", "start.", "nested", "model.kv_heads",
+        "model.attention_width",
     )
 )  # fmt: skip
+# One more, which is the beginning of another's name: a start that is not the published one of its structure is a word
+# of the variant.
+_START = "config.model.init"
 # Training FLOPs within this share of 6 N D are those of an even run.
 _EVEN = 0.01
 
@@ -400,6 +404,7 @@ def from_runs(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dict
     frame = frame.join(table[[name for name in keep if name in table]])
     # What a law may not mix, and the table names only in its config; ``variant`` holds the free parts of the model.
     rest = [name for name in table if str(name).startswith("config.") and not str(name).startswith(_FREE)]
+    rest = [name for name in rest if name != _START]
     frame = frame.join(table[rest])
     if "config.structure.rounding" in table:
         frame["rounding"] = table["config.structure.rounding"]

@@ -483,3 +483,20 @@ def test_help_shows_defaults_and_sentences() -> None:
     assert len(lines) == len(keys.Choices.__dataclass_fields__)
     assert "  bootstrap=400            Resamplings of the runs." in lines
     assert "  budgets=                 Compute budgets for optimal width and tokens" in "\n".join(lines)
+
+
+@pytest.mark.parametrize("study", ["ffn_slopes", "wide_structured", "compressed"])
+def test_starts_that_a_variant_names_are_no_mixture(study: str) -> None:
+    """Structures start as was published for each, and grouped keys or a parent are words of their variant."""
+    table = pd.read_parquet(Path(__file__).parents[3] / "analysis" / "data" / f"{study}.parquet")
+    assert table["config.model.init"].nunique() > 1
+    assert set(_of_own(table).variants) <= set(table["variant"])
+    # What no variant names is still compared.
+    table.loc[table["variant"].str.startswith("low_rank"), "config.model.init_std"] = 0.1
+    with pytest.raises(UserError, match=r"differ in config\.model\.init_std"):
+        _of_own(table)
+
+
+def _of_own(table: pd.DataFrame) -> Points:
+    frame, assumed, cautions = source.from_runs(table, Choices())
+    return choose(frame, Choices(), assumed, cautions, own=True)
