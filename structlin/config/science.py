@@ -317,7 +317,7 @@ class Science:
         return replace(self, schedule=replace(self.schedule, kind=kind, horizon_steps=horizon_steps))
 
     def of_now(self) -> Science:
-        """The same science, and what it starts from, under the numerics of today: another run, where it has been raised."""
+        """The same science, and what it starts from, as today's code trains it: another run, where NUMERICS rose."""
         parent = self.start.parent
         start = self.start if parent is None else replace(self.start, parent=parent.of_now())
         return replace(self, numerics=0, start=start)

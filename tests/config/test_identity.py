@@ -111,7 +111,7 @@ CHANGED: dict[str, Any] = {
     **dict.fromkeys(f"start.{name}" for name in ("parent", "step", "share", "conversion", "calibration_tokens")),
     "nested": None,
     "schema": None,
-    "numerics": 2,
+    "numerics": 3,
 }
 """None: a field with one legal value here (of a teacher: tests/data; of guides, starts, nested ranks: tests/training;
 of images: below), or no part of the identity."""

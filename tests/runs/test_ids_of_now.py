@@ -1,6 +1,7 @@
 """A table of runs of an older schema names them by the ids that they would get today."""
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 
@@ -18,7 +19,21 @@ def test_kept_runs_get_the_id_of_their_upgraded_config() -> None:
     for row in table.drop_duplicates("run_id").to_dict("records")[:3]:
         config = config_of(row)
         assert config["model"]["structured"] == ["blocks.*"]
-        assert set(found[table["run_id"] == row["run_id"]]) == {run_id(science_from(config))}
+        assert set(found[table["run_id"] == row["run_id"]]) == {run_id(science_from(config).of_now())}
+
+
+def test_kept_runs_of_older_numerics_get_the_id_of_today_and_so_does_what_they_start_from() -> None:
+    table = pd.read_parquet(FOLDER / "compressed.parquet")
+    started = table[table["config.start.parent"].notna() & (table["config.numerics"] == 1)]
+    assert len(started)
+    row = started.to_dict("records")[0]
+    science = science_from(config_of(row))
+    found = set(ids_of_now(table)[table["run_id"] == row["run_id"]])
+    assert science.start.parent is not None
+    parent = replace(science.start.parent, numerics=2)
+    assert (
+        found == {run_id(replace(science, numerics=2, start=replace(science.start, parent=parent)))} != {row["run_id"]}
+    )
 
 
 def test_a_table_without_configs_keeps_its_names() -> None:
