@@ -49,7 +49,7 @@ class Strange(Sweep):
 
 @pytest.fixture
 def strange(cluster: DevCluster, tmp_path: Path, data_root: Path) -> Strange:
-    return Strange(cluster, tmp_path / "runs", data_root, TWO, tmp_path / "bin")
+    return Strange(cluster, tmp_path / "runs", data_root, TWO, wrappers=tmp_path / "bin")
 
 
 def test_commands_that_talk(strange: Strange) -> None:
