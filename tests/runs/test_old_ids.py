@@ -66,10 +66,18 @@ def test_a_broken_or_older_index_is_made_anew(root: Path, content: str) -> None:
 
 
 def test_a_run_of_schema_2_is_found_under_the_id_it_had(tmp_path: Path) -> None:
-    stored = stored_by(2, tiny())
+    older = tiny(numerics=1)
+    stored = stored_by(2, older)
     write_json(tmp_path / id_of(stored) / "config.json", stored)
     assert id_of(stored) == "de7a2883f468f26c"
-    assert Store(tmp_path).folder(tiny()).run_id == id_of(stored) != run_id(tiny())
+    assert Store(tmp_path).folder(older).run_id == id_of(stored) != run_id(older)
+
+
+def test_a_run_of_older_numerics_is_not_continued(tmp_path: Path) -> None:
+    stored = stored_by(2, tiny(numerics=1))
+    write_json(tmp_path / id_of(stored) / "config.json", stored)
+    assert Store(tmp_path).folder(tiny()).run_id == run_id(tiny())
+    assert not Store(tmp_path).folder(tiny()).exists()
 
 
 def test_a_config_that_cannot_be_read_yet_is_looked_at_again(root: Path) -> None:

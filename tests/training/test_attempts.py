@@ -28,7 +28,7 @@ from tests.training.contender import Contender
 
 ROOT = Path(__file__).parents[2]
 SCIENCE = tiny()
-TARGET = 300
+TARGET = 3000
 """Steps of the runs of real processes: long enough to be stopped in the middle."""
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from structlin.config.identity import to_mapping
 from structlin.launch.worker_process import Worker
 from structlin.runs.job import Job
 from structlin.runs.store import Store
@@ -101,4 +100,3 @@ def test_a_worker_whose_gpu_died_is_replaced(tmp_path: Path, monkeypatch: pytest
         assert one.train(Job(tiny(), (2,)), tmp_path, tmp_path) == "failed"
     one.close()
     assert (tmp_path / "starts").read_text() == "started\nstarted\n"
-    assert to_mapping(tiny())["numerics"] == 1

@@ -399,7 +399,9 @@ def test_a_held_element_waits_and_a_suspended_one_runs(state: str, phase: str, t
 # ---- arrays of older schemas -----------------------------------------------------------------------------------------
 
 RECORDED = Path(__file__).parent / "recorded"
-OF_RECORDED = [Job(tiny(structure, seed=seed), (50, 100)) for structure in ("btt", "dense") for seed in (0, 1)]
+OF_RECORDED = [
+    Job(tiny(structure, seed=seed, numerics=1), (50, 100)) for structure in ("btt", "dense") for seed in (0, 1)
+]
 """The runs that each recorded submission was made of: two elements of two."""
 
 
