@@ -20,7 +20,7 @@ Variant = Callable[..., DevCluster]
 TWO = ("structure=dense,btt", "grid.widths=[8]", "grid.tokens=[3200]", "checkpoint_seconds=60")
 LONG = (
     *("structure=dense,btt", "grid.widths=[8]", "grid.tokens=[640000]"),
-    *("data.max_epochs=1000", "evals_per_decade=4", "checkpoint_seconds=1"),
+    *("data.max_epochs=1000", "evals_per_decade=4", "checkpoint_seconds=1", "model.dtype=float64"),
 )
 
 

@@ -19,9 +19,9 @@ Variant = Callable[..., DevCluster]
 QUICK = ("grid.widths=[8,16]", "grid.tokens=[3200]", "checkpoint_seconds=60")
 LONG = (
     *("structure=dense,btt,low_rank", "grid.widths=[8,16]", "grid.tokens=[128000]"),
-    *("data.max_epochs=1000", "evals_per_decade=4", "checkpoint_seconds=1"),
+    *("data.max_epochs=1000", "evals_per_decade=4", "checkpoint_seconds=1", "model.dtype=float64"),
 )
-"""Six runs of 2,000 steps."""
+"""Six runs of 2,000 steps, in torch's steps, which take long enough for what happens to them."""
 
 
 def test_sixty_cells_in_arrays_of_eleven(variant: Variant, tmp_path: Path, data_root: Path) -> None:
