@@ -73,6 +73,7 @@ class _Spread:
 
 
 def rows_of(measured: Measured) -> Rows:
+    """The evaluations that the joint laws are fitted to, arm by arm and padded to the longest of them."""
     kept = _thinned(measured)
     arms = kept.arms
     members = [np.flatnonzero(kept.arm == arm) for arm in arms]
