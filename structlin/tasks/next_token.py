@@ -11,6 +11,7 @@ from structlin.config.science import Science
 from structlin.data import input_vocab_size, vocab_size
 from structlin.data.batches import Batch as Arrays
 from structlin.kernels.limits import LEAST_VOCABULARY
+from structlin.kernels.steps.gradients import WholeLoss
 from structlin.models.build import build_model
 from structlin.nn.cross_entropy import cross_entropy
 from structlin.nn.ranks import ALONE, Ranks
@@ -48,7 +49,7 @@ class NextTokenLearner:
         """
         inputs, targets = batch
         with autocast(self.science, inputs.device):
-            if goes_in_chunks(self.science, inputs.device.type):
+            if isinstance(model, WholeLoss) or goes_in_chunks(self.science, inputs.device.type):
                 loss: Tensor = model(inputs, targets)
             else:
                 loss = cross_entropy(model(inputs), targets)

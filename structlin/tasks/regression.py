@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from structlin.config.science import Science
 from structlin.data import Labels
 from structlin.data.teacher import INPUT_FEATURES
 from structlin.errors import UserError
+from structlin.kernels.steps.gradients import WholeLoss
 from structlin.models.build import build_model
 from structlin.nn.ranks import ALONE, Ranks
 from structlin.tasks.protocol import Batch
@@ -38,6 +40,8 @@ class RegressionLearner:
     def loss(self, model: nn.Module, batch: Batch, assignments: Tensor | None = None) -> Tensor:
         """Mean squared error, in float32 or wider."""
         inputs, labels = batch
+        if isinstance(model, WholeLoss):
+            return cast(Tensor, model(inputs, labels))
         with autocast(self.science, inputs.device):
             predictions = model(inputs)
         return functional.mse_loss(predictions.to(labels.dtype), labels)

@@ -200,7 +200,8 @@ class Trainer:
         if self.is_nested:
             take_share(self.model, share)
             more = {**more, "rank_share": float(share)}
-        found = evaluated(self.task, self._forward, self.device, self.world)
+        forward = self._updates.evaluates if isinstance(self._updates, WholeUpdate) else self._forward
+        found = evaluated(self.task, forward, self.device, self.world)
         self._check(found["val_loss"])
         kind = "eval" if share == 1 else OF_RANKS + str(share).replace("/", "_")
         self._record(kind, **found, **more, seconds=time.monotonic() - began)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from structlin.config.placement import Placement
 from structlin.config.science import Science
 from structlin.kernels.steps.adam import Adam
-from structlin.kernels.steps.gradients import Gradients
+from structlin.kernels.steps.gradients import Gradients, WholeLoss
 from structlin.kernels.steps.library import library
 from structlin.models.whole import whole_gradients
 from structlin.tasks.protocol import Batch
@@ -47,6 +47,11 @@ class WholeUpdate:
         assert functions is not None
         row = self.gradients.row
         self._adam = Adam(functions, self.optimizer, row.tensors, row.own_parts())
+
+    @property
+    def evaluates(self) -> nn.Module:
+        """What a task's evaluation calls instead of the model."""
+        return WholeLoss(self.gradients)
 
     def __call__(self, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
         """Train on a batch at a rate (of multiplier 1); returns the loss and the gradient's norm."""

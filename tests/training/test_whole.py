@@ -14,6 +14,7 @@ from structlin.config.placement import Placement
 from structlin.config.science import Science
 from structlin.config.structure import StructureConfig
 from structlin.data import DataRecipe
+from structlin.kernels.steps.gradients import WholeLoss
 from structlin.models.whole import whole_gradients
 from structlin.nn.linear import Linear
 from structlin.tasks.catalogue import open_learner
@@ -106,6 +107,8 @@ def test_loss_and_gradients_are_torchs_in_float64(name: str) -> None:
     loss.backward()
     gradients = whole_gradients(model, science.task)
     assert gradients is not None
+    assert float(open_learner(science).loss(WholeLoss(gradients), batch)) == pytest.approx(loss.item(), rel=1e-13)
+    assert not gradients.row.gradients.any()
     assert float(gradients(*batch)) == pytest.approx(float(loss.detach()), rel=1e-13)
     for (parameter, found), expected in zip(model.named_parameters(), gradients.row.own_parts(), strict=True):
         torch.testing.assert_close(

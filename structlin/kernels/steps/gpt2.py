@@ -72,7 +72,7 @@ class Gpt2Gradients(Gradients):
         self._places = places
         self._described: dict[int, Longs] = {}
 
-    def sums(self, inputs: Tensor, targets: Tensor) -> float:
+    def sums(self, inputs: Tensor, targets: Tensor, *, has_gradients: bool = True) -> float:
         """IndexError for ids that the tables do not have."""
         inputs, targets = inputs.contiguous().long(), targets.contiguous().long()
         sequences, context = inputs.shape
@@ -88,7 +88,8 @@ class Gpt2Gradients(Gradients):
                 address(described), *scales, part.stop - part.start, *ids, share, *part.addresses
             )
 
-        losses = self.run_all(run, sequences, context, int(self.functions.gpt2_space(address(described))))
+        space = int(self.functions.gpt2_space(address(described)))
+        losses = self.run_all(run, sequences, context, space, has_gradients=has_gradients)
         if min(losses) < 0:
             raise IndexError("a token or a target of the batch is none of the model's")
         return sum(losses) * share

@@ -133,6 +133,7 @@ struct MlpPass : Pass {
     for (long i = 0; i < m.blocks; ++i) forward_of(m.block(i), t.kept[i]);
     const S* last = predict();
     const double loss = lose(count, labels, share);
+    if (!gradients) return loss;
     backward(m.head, last, t.z_head, t.y, t.d_stream);
     if (m.norms_output) normed_backward();
     for (long i = m.blocks; i-- > 0;) backward_of(m.block(i), t.kept[i]);

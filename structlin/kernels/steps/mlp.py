@@ -52,7 +52,7 @@ class MlpGradients(Gradients):
         super().__init__(functions, row)
         self._places, self._described = places, places.described()
 
-    def sums(self, inputs: Tensor, targets: Tensor) -> float:
+    def sums(self, inputs: Tensor, targets: Tensor, *, has_gradients: bool = True) -> float:
         """Inputs and labels are of the weights' dtype."""
         dtype, described = self.row.weights.dtype, address(self._described)
         inputs, labels = inputs.to(dtype).contiguous(), targets.to(dtype).contiguous()
@@ -65,4 +65,5 @@ class MlpGradients(Gradients):
                 described, self._places.branch_scale, part.stop - part.start, *read, share, *part.addresses
             )
 
-        return sum(self.run_all(run, inputs.shape[0], 1, int(self.functions.mlp_space(described)))) * share
+        space = int(self.functions.mlp_space(described))
+        return sum(self.run_all(run, inputs.shape[0], 1, space, has_gradients=has_gradients)) * share

@@ -55,7 +55,7 @@ extern "C" long structlin_mlp_space(const long* description) {
   return space.used;
 }
 
-// The sum of the squared errors of some samples, and the gradients of ``share`` times it, added up.
+// The sum of the squared errors of some samples, and the gradients of ``share`` times it, added up; null: none are made.
 extern "C" double structlin_mlp(const long* description, double branch_scale, long samples, const S* inputs,
                                 const S* labels, double share, const S* weights, S* gradients, S* base) {
   const Mlp& m = *reinterpret_cast<const Mlp*>(description);
@@ -70,7 +70,7 @@ extern "C" double structlin_mlp(const long* description, double branch_scale, lo
     const long count = samples - i < SAMPLES ? samples - i : SAMPLES;
     loss += step.samples(count, inputs + i * m.input.d_in, labels + i * m.head.d_out, S(share));
   }
-  step.settle_all();
+  if (gradients) step.settle_all();
   delete[] kept;
   return loss;
 }
