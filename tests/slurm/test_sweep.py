@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -122,13 +123,19 @@ def time_out(cluster: DevCluster, elements: dict[str, int]) -> None:
         cluster.run("scontrol", "update", f"jobid={name}", "timelimit=1")
     wait_until(lambda: any(map(is_warned, elements.values())), "a run is warned", 120)
     for pid in elements.values():
-        os.kill(pid, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
     wait_until(lambda: any(restarts(cluster, name) for name in elements), "an element is requeued at its warning", 120)
 
 
 def is_warned(pid: int) -> bool:
-    """Whether a signal to end waits for a process that stands still."""
-    waiting = int(re.search(r"ShdPnd:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())[1], 16)
+    """Whether a signal to end waits for a process that stands still, or has ended one that SLURM woke up."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+    found = re.search(r"ShdPnd:\s*(\w+)", status)
+    waiting = int(found[1], 16) if found else 0
     return any(waiting >> number - 1 & 1 for number in STOPPING)
 
 
