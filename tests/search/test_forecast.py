@@ -67,7 +67,7 @@ def test_later_runs_score_it_and_its_own_are_not_far_enough(found: dict, tmp_pat
     score = forecasts.score(fit(later(found, 10.1 * found["target"]), bootstrap=20), path)
     assert (len(score["scores"]), score["waiting"]) == (2 * arms, [])
     # Foretold 300 times beyond the runs of the search, each with luck of 1%.
-    assert all(one["inside"] and abs(one["error"]) < 0.08 for one in score["scores"])
+    assert all(one["inside"] and abs(one["error"]) < 0.12 for one in score["scores"])
     assert score["record"]["predictions"] == 2 * arms
 
 
