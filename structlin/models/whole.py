@@ -1,7 +1,7 @@
 """Which models does the C++ of whole steps compute, and what does it have to know of them?
 
 The regression's MLP, and every GPT-2 of this project but rotated positions, grouped keys, plain attention, a tied head,
-mixtures, guides, chains of three factors and more, and sizes whose product is not the width. What it does not serve,
+mixtures, guides and sizes whose product is not the width. What it does not serve,
 torch does.
 """
 
@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from structlin.kernels.steps.gpt2 import BlockPlaces, Gpt2Gradients, Gpt2Places
 from structlin.kernels.steps.gradients import Gradients
-from structlin.kernels.steps.library import library
+from structlin.kernels.steps.library import Longs, library
 from structlin.kernels.steps.mlp import MlpGradients, MlpPlaces
-from structlin.kernels.steps.places import NOWHERE, LinearPlace, NormPlace
+from structlin.kernels.steps.places import NOWHERE, HopPlace, LinearPlace, NormPlace, chain
 from structlin.kernels.steps.row import Cap, Row, places_of
 from structlin.models.gpt2 import GPT2, Block
 from structlin.models.layers import FFN, LayerNorm
 from structlin.models.mlp import MLP
 from structlin.models.mlp import Block as MlpBlock
-from structlin.nn.linear import DenseLinear, EinsumLinear, Linear
+from structlin.nn.linear import ChainLinear, DenseLinear, EinsumLinear, Linear
 
 At = Mapping[str, int]
 
@@ -72,7 +72,8 @@ def _serves_block(block: Block) -> bool:
 def _serves_linear(linear: Linear) -> bool:
     if linear.guide is not None or (linear.used_in, linear.used_out) != (linear.d_in, linear.d_out):
         return False
-    return isinstance(linear, DenseLinear) or (isinstance(linear, EinsumLinear) and linear.plan.output_order == "fed")
+    is_fed = isinstance(linear, EinsumLinear) and linear.plan.output_order == "fed"
+    return is_fed or isinstance(linear, DenseLinear | ChainLinear)
 
 
 # ---- its description ------------------------------------------------------------------------------------------------
@@ -161,8 +162,21 @@ def _linear(linear: Linear, name: str, at: At) -> LinearPlace:
     bias = at.get(f"{name}.bias", NOWHERE)
     if isinstance(linear, DenseLinear):
         return LinearPlace(linear.d_in, linear.d_out, 1, 1, 1, 1, 1, 1, 1, 1, at[f"{name}.weight"], NOWHERE, bias)
+    if isinstance(linear, ChainLinear):
+        steps = _chain(linear, name, at)
+        return LinearPlace(linear.d_in, linear.d_out, 0, 0, 0, 0, 0, 0, 0, 0, NOWHERE, NOWHERE, bias, steps)
     first, second = (factor.name for factor in linear.plan.factors)
     shapes: list[Tensor] = [getattr(linear, first), getattr(linear, second)]
     (g, r, f, d, a), (_, e, _, b, _) = (tensor.shape for tensor in shapes)
     places = at[f"{name}.{first}"], at[f"{name}.{second}"]
     return LinearPlace(linear.d_in, linear.d_out, g, b, a, r, f, d, e, int(linear.plan.a_first), *places, bias)
+
+
+def _chain(linear: ChainLinear, name: str, at: At) -> Longs:
+    hops = []
+    for hop in linear.hops:
+        batch, new, contracted = hop.matrices
+        order = hop.order()
+        sizes = batch, new, contracted, len(order) // (batch * contracted)
+        hops.append(HopPlace(at[f"{name}.{hop.name}"], sizes, order))
+    return chain(hops, linear.outputs())

@@ -22,7 +22,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -303,6 +305,24 @@ class EinsumLinear(Linear):
             self.B.copy_(B.permute(1, 4, 0, 3, 2))
 
 
+@dataclass(frozen=True)
+class Hop:
+    """What a factor of a chain does: what it reads is brought into another order, and one batched product made."""
+
+    name: str
+    reads: tuple[int, ...]
+    """Lengths of the axes that there are, without the rows."""
+    turn: tuple[int, ...]
+    """Permutes them, rows last, to (indices kept, indices that end, indices that pass by)."""
+    matrices: tuple[int, int, int]
+    """B matrices of N outputs and C inputs."""
+    leaves: tuple[int, ...]
+
+    def order(self) -> NDArray[np.int64]:
+        """Which feature, of those there are, each one that the product reads is."""
+        return _order(self.reads, self.turn)
+
+
 class ChainLinear(Linear):
     """Three factors and more: one batched product a step, rows last.
 
@@ -313,13 +333,15 @@ class ChainLinear(Linear):
     def __init__(self, plan: LinearPlan, options: LinearOptions) -> None:
         super().__init__(plan, options)
         axes = input_axes(plan.sizes.num_factors)
-        self._split, self._hops = self._lengths(axes), []
+        reads = self._lengths(axes)
+        self.hops: list[Hop] = []
         for factor in plan.factors:
             step = factor.step
             batch, new, contracted, passing = map(self._lengths, (step.batch, step.new, step.contracted, step.passing))
-            shape = math.prod(batch), math.prod(new), math.prod(contracted)
+            matrices = math.prod(batch), math.prod(new), math.prod(contracted)
             turn = _permutation(axes, (*step.batch, *step.contracted, *step.passing))
-            self._hops.append((factor.name, turn, shape, (*batch, *new, *passing)))
+            self.hops.append(Hop(factor.name, reads, turn, matrices, (*batch, *new, *passing)))
+            reads = self.hops[-1].leaves
             axes = (*step.batch, *step.new, *step.passing)
         self._last_turn = _permutation(axes, output_axes(plan.sizes.num_factors))
 
@@ -332,12 +354,17 @@ class ChainLinear(Linear):
         x = functional.gelu(x) if gelu else x
         x_TX = fit_features(x.reshape(-1, self.d_in), self.used_in)
         rows = x_TX.shape[0]
-        z = x_TX.t().reshape(*self._split, rows)
-        for name, turn, (B, N, C), left in self._hops:
-            z_BCP = z.permute(turn).reshape(B, C, -1)
-            z = torch.bmm(self.factor(name).reshape(B, N, C), z_BCP).view(*left, rows)
+        z = x_TX.t().reshape(*self.hops[0].reads, rows)
+        for hop in self.hops:
+            B, N, C = hop.matrices
+            z_BCP = z.permute(hop.turn).reshape(B, C, -1)
+            z = torch.bmm(self.factor(hop.name).reshape(B, N, C), z_BCP).view(*hop.leaves, rows)
         y_TF = z.permute(self._last_turn).reshape(self.used_out, rows).t()
         return fit_features(y_TF, self.d_out).reshape(*x.shape[:-1], self.d_out)
+
+    def outputs(self) -> NDArray[np.int64]:
+        """Which feature, of those that the last factor leaves, each output is."""
+        return _order(self.hops[-1].leaves, self._last_turn)
 
     def equation_factors(self) -> tuple[Tensor, ...]:
         """G1, G2, ...: each with its outputs, ranks and inputs (structure/plan.py, ``factor_axes``)."""
@@ -371,6 +398,11 @@ class ChainLinear(Linear):
 def _permutation(axes: Sequence[Index], wanted: Sequence[Index]) -> tuple[int, ...]:
     """What brings a tensor (*axes, T) into another order of its axes."""
     return (*(axes.index(index) for index in wanted), len(axes))
+
+
+def _order(lengths: tuple[int, ...], turn: tuple[int, ...]) -> NDArray[np.int64]:
+    """Where each feature of a turned tensor was before; the turn's last axis is the rows."""
+    return np.arange(math.prod(lengths)).reshape(lengths).transpose(turn[:-1]).ravel()
 
 
 def product_shapes(plan: LinearPlan) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -43,6 +43,8 @@ def of(structure: str = "btt", d_model: int = 24, **model: object) -> Science:
     return tiny(structure, model=replace(tiny().model, d_model=d_model, **changes), optim=optim)
 
 
+CHAIN = "x1=1/3 x12=1/3 x123=1/3 y3=1/3 y23=1/3 y123=1/3 r12=2*0 r23=2*0"
+BLAST = "x1=1/4*1 x12=4*0 y3=1/4*1 y23=4*0 r123=1/4*1"
 RANK_8 = "(1/2|0|1/2|0|1/2|1/2|1/2)"
 CASES = {
     "dense": of("dense"),
@@ -57,6 +59,8 @@ CASES = {
     "in chunks of tokens": replace(
         of("btt", 64, num_layers=1, d_head=64, context=80), structure=StructureConfig(RANK_8)
     ),
+    "three factors": replace(of("btt", 64, context=70), structure=StructureConfig(CHAIN)),
+    "blast": replace(of("btt", 32, weight_norm="learned", biases=("*",)), structure=StructureConfig(BLAST)),
     "structured head": of(structured=("blocks.*", "head")),
     "biases": of(biases=("*",)),
     "odd width": of("dense", 40, d_head=10),
@@ -74,6 +78,7 @@ def student(structure: str, outer_norm: str, **model: object) -> Science:
 CASES |= {
     "student": student("btt", "input", biases=("*",)),
     "dense student": student("dense", "output"),
+    "student of three factors": replace(student("btt", "input"), structure=StructureConfig(CHAIN)),
     "capped student": student("low_rank", "none", weight_norm="learned"),
 }
 

@@ -6,7 +6,7 @@ The structs of layers.hpp and gpt2.hpp, number by number.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
@@ -57,10 +57,10 @@ class Gpt2Places:
         """For sequences of so many tokens."""
         lanes = -(-context // LANES) * LANES
         numbers = [self.inputs, context, lanes, self.width, self.features, self.heads, self.vocabulary]
-        numbers += [self.tokens, self.positions, len(self.blocks), *astuple(self.norm), *astuple(self.head)]
+        numbers += [self.tokens, self.positions, len(self.blocks), *self.norm.numbers(), *self.head.numbers()]
         for block in self.blocks:
             for place in (*block.norms, *block.linears):
-                numbers += astuple(place)
+                numbers += place.numbers()
         return np.array(numbers, dtype=np.int64)
 
 

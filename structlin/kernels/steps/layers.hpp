@@ -7,7 +7,7 @@
 
 #pragma once
 
-#include "sums.hpp"
+#include "chains.hpp"
 
 namespace {
 
@@ -20,25 +20,26 @@ static long most(long a, long b) { return a > b ? a : b; }
 constexpr long Z_NUMBERS = 1 << 16;  // of z at a time: it and its gradient stay in the second cache
 constexpr long LEAST_LANES = 16, LEAST_ROWS = 48;  // of a gradient that is worth transposing tokens (measured)
 
-// As the layer is described to us, in longs. One weight (d_out, d_in) where ``second`` is below 0, else two factors:
-// first (g, r, f, d, a), second (f, e, g, b, r); x is (g, b, a) or, where B comes first, (g, a, b); y (f, e, d) or
-// (f, d, e). ``bias`` is below 0 where there is none.
+// As the layer is described to us, in longs. A chain where there is one; one weight (d_out, d_in) where ``second`` is
+// below 0; else two factors: first (g, r, f, d, a), second (f, e, g, b, r); x is (g, b, a) or, where B comes first,
+// (g, a, b); y (f, e, d) or (f, d, e). ``bias`` is below 0 where there is none.
 struct Linear {
   long d_in, d_out, g, b, a, r, f, d, e, a_first, first, second, bias;
+  const Chain* chain;
 
-  bool dense() const { return second < 0; }
+  bool dense() const { return !chain && second < 0; }
   long between() const { return g * b * r; }
   // Rows of z that belong to one (g b, r) lie together; a line of padding keeps equal (f, d) apart from one cache set.
   bool apart() const { return f * d >= 4; }
   long z_row(long n) const { return f * d * n + (apart() ? 16 : 0); }
   // Tokens that pass through z together: all of T, whose z is then kept for the way back, or as many as may.
   long together(long T) const {
-    if (dense()) return T;
+    if (dense() || chain) return T;
     const long most_tokens = Z_NUMBERS / (between() * f * d) / 16 * 16;
     return most_tokens >= T ? T : most_tokens < 16 ? 16 : most_tokens;
   }
   bool keeps_z(long T) const { return !dense() && together(T) == T; }
-  long z_size(long T) const { return dense() ? 0 : between() * z_row(together(T)); }
+  long z_size(long T) const { return chain ? chain->kept * T : dense() ? 0 : between() * z_row(together(T)); }
   // Whether gradients of a factor are made with a (or e) along the lanes; those of the second are then (f, g b r, e).
   bool a_lanes() const { return a >= LEAST_LANES && r * f * d >= LEAST_ROWS; }
   bool e_lanes() const { return e >= LEAST_LANES && between() >= LEAST_ROWS; }
@@ -87,7 +88,9 @@ struct Pass {
 
   // y of x; what is kept of z lies in ``kept``.
   void forward(const Linear& l, const S* x, S* kept, S* y) {
-    if (l.dense()) {
+    if (l.chain) {
+      chain_forward(*l.chain, weights, T, x, kept, z, y);
+    } else if (l.dense()) {
       multiply(l.d_out, T, l.d_in, {weights + l.first, l.d_in, 1}, {x, T}, {y, T, false});
     } else {
       S* z_here = l.keeps_z(T) ? kept : z;
@@ -114,6 +117,10 @@ struct Pass {
   void backward(const Linear& l, const S* x, const S* kept, const S* dy, S* dx, bool adds = false,
                 const S* rows = nullptr) {
     bias_gradient(l, dy);
+    if (l.chain) {
+      chain_backward(*l.chain, weights, gradients, T, kept, z, dz, dy, dx, adds);
+      return;
+    }
     if (l.dense()) {
       if (!rows) rows = rows_of(x, l.d_in);
       multiply(l.d_out, l.d_in, T, {dy, T, 1}, {rows, token_row(l.d_in)}, {gradients + l.first, l.d_in, true});
@@ -173,7 +180,7 @@ struct Pass {
 
   // Gradients of a second factor that were added up as (f, g b r, e) take its own order. Once, after the last sequence.
   void settle(const Linear& l) {
-    if (l.dense() || !l.e_lanes()) return;
+    if (l.dense() || l.chain || !l.e_lanes()) return;
     const long K = l.between();
     for (long F_ = 0; F_ < l.f; ++F_) {
       S* of_f = gradients + l.second + F_ * K * l.e;
@@ -189,6 +196,10 @@ struct Room {
   long z = 0, of_tokens = 0, more_of_tokens = 0;
 
   void fit(const Linear& l, long T) {
+    if (l.chain) {
+      z = most(z, l.chain->widest * T);
+      return;
+    }
     z = most(z, most(l.z_size(T), l.dense() ? 0 : l.between() * l.e));
     of_tokens = most(of_tokens, l.dense() ? T * token_row(l.d_in) : 0);
     if (l.dense()) return;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
@@ -39,9 +39,9 @@ class MlpPlaces:
         """As numbers."""
         has_outer = self.outer is not None
         flags = [self.has_gelu, has_outer and self.norms_input, has_outer and not self.norms_input]
-        numbers = [self.width, len(self.blocks), *map(int, flags), *astuple(self.outer or NormPlace(0, 0, 0))]
+        numbers = [self.width, len(self.blocks), *map(int, flags), *(self.outer or NormPlace(0, 0, 0)).numbers()]
         for place in (self.input, self.head, *(place for block in self.blocks for place in block)):
-            numbers += astuple(place)
+            numbers += place.numbers()
         return np.array(numbers, dtype=np.int64)
 
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+
+from structlin.kernels.steps.library import Longs, address
 
 NOWHERE = -1
 NARROW = 160
@@ -30,6 +36,13 @@ class LinearPlace:
     second: int
     """NOWHERE: ``first`` is a dense weight."""
     bias: int
+    chain: Longs | None = None
+    """Of three factors and more (``chain``), whose sizes and places stand in it."""
+
+    def numbers(self) -> list[int]:
+        """The struct Linear; valid as long as the place is held."""
+        sizes = [self.d_in, self.d_out, self.g, self.b, self.a, self.r, self.f, self.d, self.e, self.a_first]
+        return [*sizes, self.first, self.second, self.bias, address(self.chain) or 0]
 
     @property
     def pays(self) -> bool:
@@ -48,3 +61,26 @@ class NormPlace:
     size: int
     gain: int
     bias: int
+
+    def numbers(self) -> list[int]:
+        """The struct Norm."""
+        return [self.size, self.gain, self.bias]
+
+
+@dataclass(frozen=True)
+class HopPlace:
+    """A factor of a chain, stored as (B, N, C): its place, its sizes, and which row each one that it reads is."""
+
+    weight: int
+    sizes: tuple[int, int, int, int]
+    """B, N, C and P."""
+    order: Longs
+
+
+def chain(hops: Sequence[HopPlace], outputs: Longs) -> Longs:
+    """The struct Chain of chains.hpp. ``outputs``: which row of what the last factor leaves each output is."""
+    parts = [[hop.weight, *hop.sizes, *hop.order] for hop in hops]
+    reads, leaves = [len(hop.order) for hop in hops], [len(hop.order) // hop.sizes[2] * hop.sizes[1] for hop in hops]
+    head = [len(hops), sum(reads), max(*reads, *leaves), len(outputs)]
+    begins = accumulate((len(part) for part in parts), initial=len(head) + len(parts) + 1)
+    return np.array([*head, *begins, *(number for part in parts for number in part), *outputs], dtype=np.int64)
