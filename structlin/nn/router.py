@@ -25,13 +25,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from structlin.kernels.experts.choice import Choice, choose_experts
 from structlin.kernels.experts.routes import Routes, sort_by_expert
 from structlin.kernels.precision import as_given
 from structlin.nn.ranks import ALONE, Ranks
 from structlin.nn.spec import Module, ParamSpec
-
-TIE = 2.0**-16
-"""Logits whose distances to that of the first expert round to the same multiple of this are equal."""
 
 
 @dataclass(frozen=True)
@@ -116,15 +114,13 @@ class Router(Module):
             # The ranks of a run have equal, consecutive shares of a training batch, and parts those of a rank. A part's
             # number is a tensor, so that one compiled graph serves all of them.
             number = self.ranks.rank if part.of == 1 else self.ranks.rank * part.of + self._number
-            chosen_TK = choose(logits_TE, self.top_k, first_token=number * x.shape[0])
+            choice = choose_experts(logits_TE, self.top_k, first_token=number * x.shape[0])
         else:
-            chosen_TK = choose(logits_TE, self.evaluation_top_k)
-        weight_TK = logits_TE.gather(1, chosen_TK).softmax(-1)
-        counts_E = _count(chosen_TK.flatten(), logits_TE.shape[1])
-        before_E = self._before(part, counts_E)
-        routes = sort_by_expert(chosen_TK, weight_TK, counts_E, self.capacity, parts=part.of, before_E=before_E)
+            choice = choose_experts(logits_TE, self.evaluation_top_k)
+        before_E = self._before(part, choice.counts_E)
+        routes = sort_by_expert(choice, self.capacity, parts=part.of, before_E=before_E)
         if self.training and not part.counts:
-            self._keep(logits_TE, counts_E, routes)
+            self._keep(choice, routes)
         return routes
 
     def _before(self, part: Part, counts_E: Tensor) -> Tensor | int | None:
@@ -157,15 +153,14 @@ class Router(Module):
             logits: Tensor = _Widened.apply(x, self.weight.to(wide))
             return logits
 
-    def _keep(self, logits_TE: Tensor, counts_E: Tensor, routes: Routes) -> None:
-        probability_TE = logits_TE.softmax(-1)
-        z = torch.logsumexp(logits_TE, -1).square().mean()
-        losses = (probability_TE.mean(0), counts_E.to(logits_TE.dtype), z)
+    def _keep(self, choice: Choice, routes: Routes) -> None:
+        probability_TE, mean_E, z = choice.losses()
+        losses = (mean_E, choice.counts_E.to(mean_E.dtype), z)
         if self.is_repeated:
             return
         self._losses = losses
         # Only set here, and listed by whoever says which part comes next: a compiled graph hangs on what it reads.
-        self._latest = _Batch(probability_TE.detach(), counts_E, routes.ends_E[-1], z.detach())
+        self._latest = _Batch(probability_TE, choice.counts_E, routes.ends_E[-1], z.detach())
 
     def take_losses(self) -> tuple[Tensor, Tensor, Tensor] | None:
         """Mean p (E), assignments (E) and z-loss of the last training batch, given out once; None without one."""
@@ -214,32 +209,6 @@ class _Widened(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         d_logits = gradients[0]
         return (d_logits @ weight).to(x.dtype), d_logits.T @ x.to(weight.dtype)
-
-
-def _count(assigned_N: Tensor, num_experts: int) -> Tensor:
-    """Assignments (E) of each expert, without adding up in an order of chance."""
-    if assigned_N.device.type == "cuda":
-        experts = torch.arange(num_experts, device=assigned_N.device)
-        return (assigned_N[:, None] == experts).sum(0)
-    counts_E = torch.zeros(num_experts, dtype=torch.int64, device=assigned_N.device)
-    return counts_E.scatter_add(0, assigned_N, torch.ones_like(assigned_N))
-
-
-def choose(logits_TE: Tensor, top_k: int, first_token: int | Tensor = 0) -> Tensor:
-    """The k experts with the largest logits (T, K), the largest first.
-
-    Among equal logits token t of the global batch, where these begin at ``first_token``, prefers the experts from
-    (t k + t // E) mod E on. So of E tokens in a row, the first a multiple of E, every expert gets k choices. Logits
-    nearer than TIE are equal: early on the z-loss alone moves the router, all experts alike, and rounding, which
-    differs between devices and numbers of ranks, must not choose.
-    """
-    num_tokens, num_experts = logits_TE.shape
-    token_T = torch.arange(num_tokens, device=logits_TE.device) + first_token
-    shift_T = token_T * top_k + torch.div(token_T, num_experts, rounding_mode="floor")
-    expert_TE = (torch.arange(num_experts, device=logits_TE.device) + shift_T[:, None]) % num_experts
-    steps_TE = ((logits_TE.detach() - logits_TE.detach()[:, :1]) / TIE).round()
-    ranked_TE = steps_TE.gather(1, expert_TE).sort(dim=-1, descending=True, stable=True).indices
-    return expert_TE.gather(1, ranked_TE[:, :top_k])
 
 
 def routers(model: nn.Module) -> Iterator[tuple[str, Router]]:

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from structlin.kernels.experts.choice import TIE, choose
 from structlin.kernels.experts.routes import Routes
 from structlin.nn.ranks import Alone, join
-from structlin.nn.router import TIE, Router, auxiliary_loss, choose, router_record, routers
+from structlin.nn.router import Router, auxiliary_loss, router_record, routers
 from structlin.nn.spec import collect_specs, initialise
 
 E, K, D = 8, 2, 12

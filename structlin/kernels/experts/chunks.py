@@ -4,7 +4,8 @@ A chunk's rows are gathered, multiplied by their expert's factors and added to t
 in the cache, so that neither the gathered rows nor the weighted results of all assignments are ever written out. In
 the backward pass they are made again. Because the experts are linear, the gradient of an assignment's weight is the
 product of its row with that row's own gradient, and needs no result to be kept. In float32, experts that are block
-tensor trains are taken all at once by a fused kernel, which does the same a tile at a time (kernels/moe_cpp.py).
+tensor trains are taken all at once by a fused kernel, which does the same a tile at a time (cpp.py), and narrow ones of
+any kind by the C++ of whole steps (maps.py).
 
 Letters: T tokens, N assignments; factors of E experts: first (E, g, r, f, d, a), second (E, f, e, g, b, r), or one
 dense weight (E, out, in) and an empty second one.
@@ -22,6 +23,7 @@ from torch.utils.flop_counter import register_flop_formula
 from structlin.kernels.experts import cpp as moe_cpp
 from structlin.kernels.experts.chunk import chunk_products
 from structlin.kernels.experts.cpp import Assignments
+from structlin.kernels.experts.maps import maps_for
 from structlin.kernels.products.layout import ProductSizes
 
 DOT_ROWS = 128
@@ -78,10 +80,13 @@ def experts_forward(
     The result has a row an assignment or, where it ``combines``, a row a token: the weighted sum.
     """
     x, first, second = x.contiguous(), first.contiguous(), second.contiguous()
+    routes = Assignments(token, ends, weight.contiguous(), gathers, combines)
     kernel = _kernel(x, first, second, a_first)
     if kernel is not None:
-        routes = Assignments(token, ends, weight.contiguous(), gathers, combines)
         return kernel.forward(x, first, second, routes, _num_tokens(x, rows_out, routes))
+    maps = maps_for(x, weight, first, second, a_first)
+    if maps is not None:
+        return maps.forward(x, routes, rows_out)
     experts = chunk_products(first, second, a_first)
     # A sum over experts is taken in the precision of the weights, though its terms may be narrower.
     features = _features_out(first, second)
@@ -111,10 +116,13 @@ def experts_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, of the weights (zeros where nothing is combined) and of both factors."""
     dy, x, first, second = dy.contiguous(), x.contiguous(), first.contiguous(), second.contiguous()
+    routes = Assignments(token, ends, weight.contiguous(), gathers, combines)
     kernel = _kernel(x, first, second, a_first)
     if kernel is not None:
-        routes = Assignments(token, ends, weight.contiguous(), gathers, combines)
         return kernel.backward(dy, x, first, second, routes, _num_tokens(x, dy.shape[0], routes))
+    maps = maps_for(x, weight, first, second, a_first)
+    if maps is not None:
+        return maps.backward(dy, x, routes)
     experts = chunk_products(first, second, a_first)
     dx = torch.zeros_like(x, dtype=weight.dtype) if gathers else torch.empty_like(x, dtype=weight.dtype)
     d_weight, d_first, d_second = torch.zeros_like(weight), torch.zeros_like(first), torch.zeros_like(second)

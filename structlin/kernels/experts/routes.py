@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from structlin.kernels.experts.choice import Choice
+
 
 @dataclass(frozen=True)
 class Routes:
@@ -51,23 +53,20 @@ class Routes:
 
 
 def sort_by_expert(
-    chosen_TK: Tensor,
-    weight_TK: Tensor,
-    counts_E: Tensor,
-    capacity: float = 0.0,
-    *,
-    parts: int = 1,
-    before_E: Tensor | int | None = None,
+    choice: Choice, capacity: float = 0.0, *, parts: int = 1, before_E: Tensor | int | None = None
 ) -> Routes:
-    """The routes of chosen experts (T, K), their weights and the number of assignments of each expert.
+    """The routes of the experts that tokens have chosen.
 
     ``capacity`` is the most assignments of an expert over its fair share T K / E, rounded up; 0 drops none. Earlier
     tokens are kept first, and what is dropped loses its term in the token's sum: the other weights stay as they are.
     Where the tokens are one of several equal ``parts`` of a batch, the share is that of the batch, and ``before_E``
     assignments of earlier parts have been there before.
     """
-    num_tokens, num_chosen = chosen_TK.shape
-    expert_N, order_N = chosen_TK.flatten().sort(stable=True)
+    num_tokens, num_chosen = choice.chosen_TK.shape
+    counts_E, order_N, slots_N = choice.counts_E, choice.order_N, choice.slots_N
+    if order_N is None or capacity > 0:
+        expert_N, order_N = choice.chosen_TK.flatten().sort(stable=True)
+        slots_N = None
     if capacity > 0:
         most = math.ceil(capacity * parts * num_tokens * num_chosen / counts_E.shape[0])
         left_E = (torch.full_like(counts_E, most) - (0 if before_E is None else before_E)).clamp(min=0)
@@ -76,13 +75,12 @@ def sort_by_expert(
         last = torch.where(places - first_N < left_E[expert_N], expert_N, counts_E.shape[0])
         order_N = order_N[last.sort(stable=True).indices]
         counts_E = torch.minimum(counts_E, left_E)
-    slots_N = None
     if order_N.device.type == "cuda":
         # Gathering, combining and both of their gradients read it: made once.
         slots_N = torch.empty_like(order_N).scatter_(0, order_N, torch.arange(order_N.shape[0], device=order_N.device))
     return Routes(
         token_N=order_N // num_chosen,
-        weight_N=_permuted(weight_TK.flatten(), order_N, slots_N),
+        weight_N=_permuted(choice.weight_TK.flatten(), order_N, slots_N),
         order_N=order_N,
         ends_E=counts_E.cumsum(0).to(torch.int32),
         num_tokens=num_tokens,

@@ -45,11 +45,16 @@ class LinearPlace:
         return [*sizes, self.first, self.second, self.bias, address(self.chain) or 0]
 
     @property
+    def is_narrow(self) -> bool:
+        """Whether torch's calls take longer than their arithmetic."""
+        return min(self.d_in, self.d_out) <= NARROW
+
+    @property
     def pays(self) -> bool:
         """Whether the layer is worth a whole step in float32."""
-        narrow, wide = sorted((self.d_in, self.d_out))
-        if narrow <= NARROW:
+        if self.is_narrow:
             return True
+        narrow, wide = sorted((self.d_in, self.d_out))
         between = self.g * self.b * self.r * self.f * self.d
         return self.second != NOWHERE and narrow <= WIDEST and between <= wide
 

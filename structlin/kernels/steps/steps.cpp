@@ -1,9 +1,11 @@
 // Which parts of a training step can be called? A model's gradients, sequence by sequence, and what AdamW makes of them.
 // Plain C, so that no header of torch is needed; -DSL_DOUBLE for doubles.
 
+#include "choice.hpp"
 #include "experts.hpp"
 #include "gpt2.hpp"
 #include "mlp.hpp"
+#include "routed.hpp"
 #include "update.hpp"
 
 // Numbers of work space that a sequence of this model needs.
@@ -93,6 +95,44 @@ extern "C" void structlin_expert_ffn_backward(long experts, long width, long hid
   ExpertFfn{experts, width, hidden, token, ends, weight, x, up, down, nullptr, inner, rows, dy, dx, d_weight, d_up, d_down,
             space}
       .backward();
+}
+
+// ``space``: (E + K) vectors of numbers, ``next`` (E).
+extern "C" void structlin_choose(long tokens, long experts, long top_k, long first_token, double tie, const S* logits,
+                                 long* chosen, S* weight, S* p, S* level, S* means, long* counts, long* order,
+                                 long* slots, S* space, long* next) {
+  const Choice choice{tokens, experts, top_k, first_token, tie};
+  choice.run(logits, chosen, weight, p, level, means, space);
+  choice.sort(chosen, counts, order, slots, next);
+}
+
+extern "C" void structlin_choose_backward(long tokens, long experts, long top_k, const long* chosen, const S* weight,
+                                          const S* p, const S* level, const S* d_weight, const S* d_means, S* d_logits) {
+  Choice{tokens, experts, top_k, 0, 1}.run_back(chosen, weight, p, level, d_weight, d_means, d_logits);
+}
+
+extern "C" long structlin_routed_space(const long* linear) {
+  Space space{nullptr};
+  Routed(*reinterpret_cast<const Linear*>(linear), {}, 0, space);
+  return space.used;
+}
+
+// ``weights``: those of each expert in a row of ``size``. ``y`` is added to where it has a row a token.
+extern "C" void structlin_routed(const long* linear, long experts, long size, long gathers, long combines,
+                                 const long* token, const int* ends, const S* weight, const S* x, const S* weights,
+                                 S* y, S* base) {
+  Space space{base};
+  Routed(*reinterpret_cast<const Linear*>(linear), {experts, token, ends, weight, gathers, combines}, size, space)
+      .run(weights, x, y);
+}
+
+// ``dx`` and ``d_weights`` are added to.
+extern "C" void structlin_routed_backward(const long* linear, long experts, long size, long gathers, long combines,
+                                          const long* token, const int* ends, const S* weight, const S* x,
+                                          const S* weights, const S* dy, S* dx, S* d_weight, S* d_weights, S* base) {
+  Space space{base};
+  Routed(*reinterpret_cast<const Linear*>(linear), {experts, token, ends, weight, gathers, combines}, size, space)
+      .run_back(weights, x, dy, dx, d_weight, d_weights);
 }
 
 extern "C" void structlin_use_weights(long count, const long* parameters, const double* stds, S* const* values, double* rms,

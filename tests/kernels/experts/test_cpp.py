@@ -15,6 +15,7 @@ from structlin.kernels import compiler
 from structlin.kernels.experts import cpp as moe_cpp
 from structlin.kernels.experts import paths as expert_products
 from structlin.kernels.products.layout import ProductSizes
+from structlin.kernels.steps.library import library
 from structlin.nn.experts import Experts
 from structlin.nn.linear import LinearOptions
 from structlin.nn.moe import MoeFfn, MoeLinear
@@ -158,7 +159,7 @@ def test_what_an_expert_computes_depends_on_its_own_rows_only() -> None:
 def test_without_a_compiler_torch_serves(monkeypatch: pytest.MonkeyPatch, calls: list[str]) -> None:
     layer, x = random_layer(LAYERS["btt-wider"]), torch.randn(61, 96)
     monkeypatch.setenv("PATH", "")
-    caches = (compiler.find_compiler, moe_cpp.kernel, compiler._say_once)
+    caches = (compiler.find_compiler, moe_cpp.kernel, library, compiler._say_once)
     for cache in caches:
         cache.cache_clear()
     try:

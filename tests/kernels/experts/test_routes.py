@@ -6,16 +6,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
+from structlin.kernels.experts.choice import Choice
 from structlin.kernels.experts.routes import Routes, sort_by_expert
 
 
-def some_choice(tokens: int, experts: int, top_k: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+def some_choice(tokens: int, experts: int, top_k: int, seed: int = 0) -> Choice:
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.rand(tokens, experts, generator=generator).topk(top_k).indices
     weights = torch.rand(tokens, top_k, generator=generator, dtype=torch.float64)
-    return chosen, weights, torch.bincount(chosen.flatten(), minlength=experts)
+    return Choice(chosen, weights, torch.bincount(chosen.flatten(), minlength=experts), weights)
 
 
 def rows_of(routes: Routes) -> list[list[tuple[int, float]]]:
@@ -29,12 +29,13 @@ def rows_of(routes: Routes) -> list[list[tuple[int, float]]]:
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 5), st.data())
 def test_every_expert_gets_its_tokens_in_their_order(tokens: int, experts: int, seed: int, data: st.DataObject) -> None:
     top_k = data.draw(st.integers(1, experts))
-    chosen, weights, counts = some_choice(tokens, experts, top_k, seed)
+    choice_of = some_choice(tokens, experts, top_k, seed)
+    chosen, weights = choice_of.chosen_TK, choice_of.weight_TK
     wanted: list[list[tuple[int, float]]] = [[] for _ in range(experts)]
     for token in range(tokens):
         for choice in range(top_k):
             wanted[int(chosen[token, choice])].append((token, float(weights[token, choice])))
-    routes = sort_by_expert(chosen, weights, counts)
+    routes = sort_by_expert(choice_of)
     assert rows_of(routes) == wanted
     assert not routes.drops
     assert bool(routes.kept_N().all())
@@ -45,11 +46,12 @@ def test_every_expert_gets_its_tokens_in_their_order(tokens: int, experts: int, 
 @pytest.mark.parametrize("capacity", [1.0, 1.25, 2.0])
 def test_a_capacity_keeps_the_earliest_and_moves_the_rest_to_the_end(capacity: float) -> None:
     tokens, experts, top_k = 30, 4, 2
-    chosen, weights, _ = some_choice(tokens, experts, top_k, seed=3)
+    chosen = some_choice(tokens, experts, top_k, seed=3).chosen_TK
     chosen[::2, 0] = 1
     chosen[::2, 1] = 2
-    counts = torch.bincount(chosen.flatten(), minlength=experts)
-    free, bound = (sort_by_expert(chosen, weights, counts, c) for c in (0.0, capacity))
+    weights = torch.rand(tokens, top_k, dtype=torch.float64)
+    choice = Choice(chosen, weights, torch.bincount(chosen.flatten(), minlength=experts), weights)
+    free, bound = (sort_by_expert(choice, c) for c in (0.0, capacity))
     most = math.ceil(capacity * tokens * top_k / experts)
     assert rows_of(bound) == [rows[:most] for rows in rows_of(free)]
     lost = sum(max(0, len(rows) - most) for rows in rows_of(free))
@@ -59,9 +61,9 @@ def test_a_capacity_keeps_the_earliest_and_moves_the_rest_to_the_end(capacity: f
 
 
 def test_weights_keep_their_gradient() -> None:
-    chosen, weights, counts = some_choice(7, 3, 2)
-    weights.requires_grad_()
-    routes = sort_by_expert(chosen, weights, counts)
+    choice = some_choice(7, 3, 2)
+    weights = choice.weight_TK.requires_grad_()
+    routes = sort_by_expert(choice)
     scale = torch.arange(14, dtype=torch.float64)
     (routes.weight_N * scale).sum().backward()
     assert torch.equal(weights.grad, scale[routes.slots_TK()])

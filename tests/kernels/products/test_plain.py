@@ -6,6 +6,7 @@ import torch
 from structlin.config.launch import SlurmLaunch
 from structlin.errors import UserError
 from structlin.kernels.experts import routes as routing
+from structlin.kernels.experts.choice import Choice
 from structlin.kernels.experts.routes import sort_by_expert
 from structlin.kernels.limits import gpu_form
 from structlin.kernels.products.layout import ProductSizes
@@ -63,7 +64,7 @@ def test_weights_in_another_order_and_back_add_nothing_up() -> None:
     chosen = torch.randint(4, (9, 2), generator=torch.Generator().manual_seed(0))
     weights = torch.rand(9, 2, dtype=torch.float64, requires_grad=True)
     counts = torch.bincount(chosen.flatten(), minlength=4)
-    routes = sort_by_expert(chosen, weights, counts)
+    routes = sort_by_expert(Choice(chosen, weights, counts, weights))
     slots = routes.slots_TK().flatten()
     found = routing._permuted(weights.flatten(), routes.order_N, slots)
     assert torch.equal(found, routes.weight_N)
