@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import pandas as pd
 
+from structlin.data import vocab_size
 from structlin.drawing.drawing import Drawing, Panel
 from structlin.drawing.names import readable
 from structlin.drawing.style import colour_of, marker_of, ordered
 
-from .lines import curve, ends
+from .lines import frontier
 
 STUDY = "head"
 LAWS = False
-TOKENIZERS = {"char96": "characters", "gpt2": "byte pairs"}
 COUNTS = {"paper_flops": "forward MACs x tokens", "body_flops": "forward MACs x tokens, without the head"}
 
 
 def draw(runs: pd.DataFrame) -> Drawing:
-    """A panel a tokenizer and a way to count: loss at the end over compute."""
-    last = with_body(ends(runs))
+    """A panel a tokenizer and a way to count: the lowest loss over compute."""
+    last = with_body(runs)
     return Drawing(
         name="head",
         title="Structure in the body, the head, or both",
         caption=(
-            f"Last evaluation of {last['run_id'].nunique()} runs of GPT-2 on data={last['data'].iloc[0]}, mean and "
-            "range over seeds; the compute of the head is counted on the left and left out on the right."
+            f"The lowest loss of {last['run_id'].nunique()} runs of GPT-2 on data={last['data'].iloc[0]} up "
+            "to a compute, mean and range over seeds; that of the head is counted on the left and left out on the right."
         ),
         panels=tuple(panels_of(last)),
         columns=2,
@@ -33,7 +33,8 @@ def draw(runs: pd.DataFrame) -> Drawing:
 
 
 def with_body(last: pd.DataFrame) -> pd.DataFrame:
-    """The rows with their compute without that of the head."""
+    """Evaluations after warm-up of runs that did not diverge, with their compute without that of the head."""
+    last = last[(last["status"] != "diverged") & ~last["in_warmup"].astype(bool)]
     share = 1.0 - last["macs_head"].astype(float) / last["macs_per_token"].astype(float)
     return last.assign(body_flops=last["paper_flops"].astype(float) * share)
 
@@ -42,11 +43,11 @@ def panels_of(last: pd.DataFrame) -> list[Panel]:
     """A panel a tokenizer and a way to count."""
     variants = ordered(last["variant"].unique())
     panels = []
-    for tokenizer, words in TOKENIZERS.items():
-        part = last[last["tokenizer"] == tokenizer]
-        for column, label in COUNTS.items() if len(part) else ():
+    for tokenizer, part in last.groupby("tokenizer", observed=True):
+        words = "characters" if tokenizer == "char96" else f"byte pairs, {vocab_size(str(tokenizer)):,} of them"
+        for column, label in COUNTS.items():
             series = [
-                curve(part[part["variant"] == v], column, "val_loss", readable(v, variants), v,
+                frontier(part[part["variant"] == v], column, "val_loss", readable(v, variants), v,
                       (colour_of(variants, v), marker_of(variants, v)))
                 for v in variants
             ]  # fmt: skip

@@ -60,6 +60,27 @@ def curve(part: pd.DataFrame, x: str, y: str, label: str, variant: str, look: tu
     return Series(label, variant, at, mean, "joined", *look, low, high)
 
 
+BINS = 10
+"""A decade of compute, of a frontier."""
+SHOWN = 1.5
+"""Decades of compute below the largest."""
+
+
+def frontier(part: pd.DataFrame, x: str, y: str, label: str, variant: str, look: tuple[str, str]) -> Series | None:
+    """The lowest y that any run of a seed has had up to x: mean and range over seeds; None of no rows.
+
+    At the compute, in bins of a tenth of a decade, that every seed has reached.
+    """
+    if part.empty:
+        return None
+    places = np.ceil(np.log10(part[x].astype(float)) * BINS - 1e-9)
+    best = part.assign(place=places).groupby(["seed", "place"], observed=True)[y].min().unstack("seed").sort_index()
+    best = best.cummin()[best.index > best.index.max() - SHOWN * BINS].dropna()
+    at = 10 ** (best.index.to_numpy(dtype=float) / BINS)
+    low, mean, high = (np.asarray(values, dtype=float) for values in (best.min(1), best.mean(1), best.max(1)))
+    return Series(label, variant, at, mean, "joined", *look, low, high)
+
+
 def slope(x: Array, y: Array) -> Slope | None:
     """Of points above zero; None of fewer than two places."""
     kept = (x > 0) & (y > 0)
