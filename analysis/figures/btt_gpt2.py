@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
+
 import pandas as pd
 
 from structlin.drawing.drawing import Drawing, Panel
@@ -22,9 +23,9 @@ def draw(runs: pd.DataFrame) -> Drawing:
         name="btt-gpt2",
         title="GPT-2 with block tensor trains everywhere",
         caption=(
-            f"Last evaluation of {last['run_id'].nunique()} runs on data={last['data'].iloc[0]} in byte pairs, "
-            "mean and range over seeds: block tensor trains of rank 4 in every linear, the head too, under caps with learned "
-            "scales, and dense."
+            f"Last evaluation of {last['run_id'].nunique()} runs on data={last['data'].iloc[0]} in byte pairs, mean "
+            "and range over seeds: block tensor trains of rank 4 in every linear, the head too, under caps with "
+            "learned scales, and dense."
         ),
         panels=tuple(_panels(last)),
         columns=2,
@@ -36,7 +37,7 @@ def _panels(last: pd.DataFrame) -> list[Panel]:
     variants = ordered(last["variant"].unique())
     panels = []
     # Runs of one budget differ in their FLOPs by a step.
-    budgets = np.log10(last["training_flops"].astype(float)).round(1)
+    budgets = last["training_flops"].astype(float).map(math.log10).round(1)
     for budget in sorted(budgets.unique()):
         part = last[budgets == budget]
         series = [

@@ -24,7 +24,7 @@ def draw(runs: pd.DataFrame) -> Drawing:
         title="Structure in the body, the head, or both",
         caption=(
             f"The lowest loss of {last['run_id'].nunique()} runs of GPT-2 on data={last['data'].iloc[0]} up "
-            "to a compute, mean and range over seeds; that of the head is counted on the left and left out on the right."
+            "to a compute, mean and range over seeds; that of the head is counted on the left, and not on the right."
         ),
         panels=tuple(panels_of(last)),
         columns=2,
