@@ -2,7 +2,7 @@
 
     python -m bench.step small=true against=PATH out=DIR [repeats=7] [only=btt] [widths=16,32]
 
-Models of scale=small (3 layers, context 64, 1,024 tokens, float32, RMS caps as published), the mixture of dense FFNs,
+Models of scale=small (3 layers, context 64, 1,024 tokens, float32, RMS caps as published), mixtures of four kinds,
 steps at d = 256 and 512 (context 128, heads of 64, 4,096 tokens), the regression and the pixels; one thread a process,
 both under the allocator settings of training processes. DIR/step.json is a list of rows
 {structure, width, seconds, seconds_before, ratio, wall, wall_before}: medians of the process's CPU seconds a step, and
@@ -44,6 +44,9 @@ CASES: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
     "low_rank": ((16, 32, 64, 96, 128), (*_SMALL, "structure=low_rank")),
     "kronecker": ((16, 32, 64, 96, 128), (*_SMALL, "structure=kronecker")),
     "standard mixture": ((32, 64), (*_SMALL, "structure=dense", "moe=ffn", "moe.num_experts=8")),
+    "btt-moe, small": ((16, 32, 64), (*_SMALL, *_BTT_MOE)),
+    "dense-moe": ((16, 32, 64), (*_SMALL, "structure=dense", "moe=dense", "moe.num_experts=8")),
+    "low-rank-moe": ((16, 32, 64), (*_SMALL, "structure=dense", "moe=low_rank", "moe.num_experts=8")),
     "btt, middle": ((256, 512), (*_MIDDLE, "structure=btt")),
     "rank 4": ((256, 512), (*_MIDDLE, "structure=einsum", "structure.theta=(1/2|0|1/2|0|1/2|1/2|2/9)")),
     "g2": ((256, 512), (*_MIDDLE, "structure=g2")),
