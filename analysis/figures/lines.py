@@ -77,7 +77,9 @@ def frontier(part: pd.DataFrame, x: str, y: str, label: str, variant: str, look:
     best = part.assign(place=places).groupby(["seed", "place"], observed=True)[y].min().unstack("seed").sort_index()
     best = best.cummin()[best.index > best.index.max() - SHOWN * BINS].dropna()
     at = 10 ** (best.index.to_numpy(dtype=float) / BINS)
-    low, mean, high = (np.asarray(values, dtype=float) for values in (best.min(1), best.mean(1), best.max(1)))
+    low, mean, high = (
+        np.asarray(values, dtype=float) for values in (best.min(axis=1), best.mean(axis=1), best.max(axis=1))
+    )
     return Series(label, variant, at, mean, "joined", *look, low, high)
 
 

@@ -31,7 +31,8 @@ def runs(tokenizers: tuple[str, ...] = ("labels",)) -> pd.DataFrame:
                             "learning_rate": 1e-3, "train_tokens": 1e4, "tokens": 1e5, "paper_flops": flops,
                             "macs_per_token": width**2, "macs_head": 0.25 * width**2, "xi": float(width),
                             "weight_bytes": 4.0 * width**2, "activation_bytes": 8.0 * width,
-                            "theta": str(lookup("dense")), "config.model.weight_norm": ("none", "fixed")[seed],
+                            "theta": str(lookup("dense")), "training_flops": 6e6 * width**2, "in_warmup": False,
+                            "params_total": width**2, "config.model.weight_norm": ("none", "fixed")[seed],
                         }  # fmt: skip
                         for step, factor in ((1, 3.0), (2, 1.0)):
                             measured = {"val_error": factor * error, "train_error": factor * error,

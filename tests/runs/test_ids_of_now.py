@@ -30,9 +30,9 @@ def test_kept_runs_of_older_numerics_get_the_id_of_today_and_so_does_what_they_s
     science = science_from(config_of(row))
     found = set(ids_of_now(table)[table["run_id"] == row["run_id"]])
     assert science.start.parent is not None
-    parent = replace(science.start.parent, numerics=2)
+    parent = replace(science.start.parent, numerics=3)
     assert (
-        found == {run_id(replace(science, numerics=2, start=replace(science.start, parent=parent)))} != {row["run_id"]}
+        found == {run_id(replace(science, numerics=3, start=replace(science.start, parent=parent)))} != {row["run_id"]}
     )
 
 
