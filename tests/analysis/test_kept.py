@@ -15,7 +15,7 @@ from structlin.config.compose import CONFIG_DIR
 from structlin.config.identity import run_id
 from structlin.config.science import EvaluationConfig, StartConfig
 from structlin.config.study import studies
-from structlin.data import prepare
+from structlin.data import DataRecipe, prepare
 from structlin.drawing.charts import page
 from structlin.drawing.room import room_of
 from structlin.errors import UserError
@@ -302,9 +302,7 @@ def test_each_kind_of_cell_trains_two_steps(name: str, tmp_path: Path) -> None:
     assert len(cells) == SMALL[name]
     kinds = {(cell.science.variant, cell.science.optim.rate_rule): cell.science for cell in cells}
     first = next(iter(kinds.values()))
-    small = (
-        replace(first.data, tokenizer="char96") if first.task == "language" else replace(first.data, width=8, depth=1)
-    )
+    small = DataRecipe("sotu") if first.task == "language" else replace(first.data, width=8, depth=1)
     prepare(small, tmp_path / "data")
     for science in kinds.values():
         context = min(16, science.model.context)
