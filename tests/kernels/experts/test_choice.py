@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -12,13 +10,7 @@ from structlin.kernels.experts import choice
 from structlin.kernels.experts.choice import TIE, choose_experts
 from structlin.kernels.experts.routes import sort_by_expert
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def logits(tokens: int, experts: int, seed: int = 0) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -13,16 +11,10 @@ from structlin.kernels.experts.maps import maps_for
 from structlin.nn.linear import product_shapes
 from structlin.structure import factorise, lookup, plan_linear
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TOKENS, EXPERTS, KEPT = 100, 4, 190
 STRUCTURES = ("btt", "btt11", "low_rank", "kronecker", "g1", "dense")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def operands(structure: str, d_in: int, d_out: int, *, gathers: bool) -> tuple[list[Tensor], bool]:
