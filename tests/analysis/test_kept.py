@@ -339,5 +339,5 @@ def test_the_studies_are_what_figures_need() -> None:
     layouts = {cell.science.structure.head_layout for cell in missing.cells("fig10", "small")}
     assert layouts == {"none", "nddn", "dndn", "ndnd", "dnnd"}
     bpe = missing.cells("bpe", "small")
-    assert {cell.science.data.tokenizer for cell in bpe} == {"gpt2"}
+    assert {cell.science.data.tokenizer for cell in bpe} == {"vocab2048-c7523da7"}
     assert {(cell.science.schedule.kind, cell.science.schedule.final) for cell in bpe} == {("cosine", 0.1)}
