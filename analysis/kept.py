@@ -8,7 +8,8 @@ analysis/data/NAME.json      the command that made them, machines, versions, cod
                              tokens of the corpus and the losses of its unigrams and bigrams, what is missing of the
                              study; trained_otherwise: how its settings differ from those of the study today, empty
                              where they do not; search: the record of a search (structlin/search/report.py)
-analysis/data/forecasts/     what a kept search foretells, to be scored by later runs: score=...
+analysis/data/forecasts/     what a kept search or table foretells, to be scored by later runs: score=...
+analysis/data/parts/         runs of a study that is not trained whole yet, which nothing is drawn of (out=)
 
 Keeping the same runs again writes the same bytes.
 """
