@@ -243,6 +243,7 @@ shared(x[rank::2]).square().mean().backward()
 for parameter, grad in zip(alone.parameters(), wanted):
     torch.testing.assert_close(parameter.grad, grad)
 dist.destroy_process_group()
+__import__("os")._exit(0)  # as structlin.training.rank.leave does, and for its reason
 """
 
 
