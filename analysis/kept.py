@@ -30,6 +30,7 @@ from structlin.laws.choices import Choices
 from structlin.laws.evaluations import files
 from structlin.laws.evaluations.source import with_corpus
 from structlin.runs import table as store
+from structlin.runs.row_config import ids_of_now
 from structlin.runs.store import Store
 from structlin.runs.tracking import logged
 from structlin.search import forecast
@@ -97,7 +98,7 @@ def load(study: str, folder: Path = FOLDER) -> Kept | None:
 def keep(study: str, size: str, runs: Path, folder: Path = FOLDER) -> Kept:
     """Write the table and the provenance of a study's runs in a store. UserError where the store has none of them."""
     table = store.load(runs)
-    table = table[store.ids_of_now(table).isin(run_ids(study, size))].reset_index(drop=True)
+    table = table[ids_of_now(table).isin(run_ids(study, size))].reset_index(drop=True)
     if table.empty:
         raise UserError(
             f"runs={runs} holds no run of study={study} study.size={size}; train it: {command(study, size)}"

@@ -12,7 +12,7 @@ from structlin.config.identity import run_id
 from structlin.config.science import Science
 from structlin.config.study import expand_study, sizes
 from structlin.planning.grid import Cell, plan_sweep
-from structlin.runs.table import ids_of_now
+from structlin.runs.row_config import ids_of_now
 
 Missing = tuple[tuple[str, ...], str]
 """A line for every cell without an evaluation, and the sweep that trains them; nothing and nothing where all are."""

@@ -34,9 +34,9 @@ from structlin.errors import UserError, asks_help, key_values, suggest, whole_nu
 from structlin.host.files import read_json, write_atomically
 from structlin.host.passed_over import pass_over
 from structlin.runs.machine import machine_key
+from structlin.runs.row_config import config_of
 from structlin.runs.speeds import DECODED_ROWS, Decodings, Throughputs, shape_key
 from structlin.runs.store import Store
-from structlin.runs.table import config_of
 
 DEFAULTS = {"runs": "runs", "device": "auto", "threads": "1", "again": "false", "training": "false", "table": ""}
 ROUNDS = 4

@@ -7,7 +7,7 @@ import pytest
 
 from structlin.anatomy.compute import flops_between, flops_until, step_flops, steps_for_flops
 from structlin.config.identity import science_from
-from structlin.runs.table import config_of
+from structlin.runs.row_config import config_of
 from tests.tiny import tiny
 
 KEPT = sorted(Path("analysis/data").glob("*.parquet"))

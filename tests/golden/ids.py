@@ -28,7 +28,7 @@ from structlin.config.identity import run_id, science_from, to_mapping
 from structlin.config.science import Science
 from structlin.config.study import sizes, studies
 from structlin.planning.grid import plan_sweep
-from structlin.runs.table import config_of
+from structlin.runs.row_config import config_of
 from tests.golden.tables import Run, id_by_text, pack, text, unpack
 
 KEPT_FILE = Path(__file__).with_name("kept_ids.json")

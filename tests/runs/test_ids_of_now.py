@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.kept import FOLDER
 from structlin.config.identity import run_id, science_from, to_mapping
-from structlin.runs.table import config_of, ids_of_now
+from structlin.runs.row_config import config_of, ids_of_now
 
 
 def test_kept_runs_get_the_id_of_their_upgraded_config() -> None:

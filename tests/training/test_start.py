@@ -17,8 +17,9 @@ from structlin.launch.reconcile import reconcile
 from structlin.planning.bill import make_bill, total_said
 from structlin.planning.grid import plan_run, plan_sweep
 from structlin.runs.job import Job
+from structlin.runs.row_config import config_of
 from structlin.runs.store import Store
-from structlin.runs.table import config_of, load
+from structlin.runs.table import load
 from structlin.structure import theta_of
 from structlin.training.entry import execute
 from tests.tiny import ARGUMENTS, PLACEMENT, tiny, train

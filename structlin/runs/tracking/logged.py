@@ -13,9 +13,10 @@ import pandas as pd
 
 from structlin.config.identity import science_from
 from structlin.errors import UserError
+from structlin.runs.columns import Measured
 from structlin.runs.measures import MORE
 from structlin.runs.speeds import DECODE_COLUMNS
-from structlin.runs.table import Measured, table_of
+from structlin.runs.table import table_of
 from structlin.runs.tracking.payload import ABOUT
 from structlin.tracker.history import Logged
 
