@@ -28,7 +28,7 @@ from structlin.errors import UserError, one_line
 from structlin.host.files import read_json, write_atomically
 from structlin.laws.choices import Choices
 from structlin.laws.evaluations import files
-from structlin.laws.evaluations.source import with_corpus
+from structlin.laws.evaluations.own import with_corpus
 from structlin.runs import table as store
 from structlin.runs.row_config import ids_of_now
 from structlin.runs.store import Store

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from structlin.config import nested, structured_ffn
+from structlin.config import nested, structured_ffn, typed
 from structlin.config.arms import blamed, is_search, search_lines
-from structlin.config.checks import LARGEST
 from structlin.config.compose import composed_configs, group_options, schedule_of
 from structlin.config.files import CONFIG_DIR
 from structlin.config.grid import DESIGNS, GridConfig
 from structlin.config.identity import build
-from structlin.config.launch import Action, LaunchConfig, SlurmLaunch, automatic, launch_kind
+from structlin.config.launch import Action, SlurmLaunch, automatic
 from structlin.config.model import MODELS
-from structlin.config.placement import Placement
 from structlin.config.ranks import NONE
-from structlin.config.request import Site, SweepRequest, Template, TrainRequest
+from structlin.config.request import SweepRequest, Template, TrainRequest
 from structlin.config.science import TASKS, Science
 from structlin.config.search import Sampled, SearchConfig
+from structlin.config.site import launch_of, placed, site_of
 from structlin.config.start import started
 from structlin.config.study import expand_study
 from structlin.data.recipe import LABELS, SOURCES, UNKNOWN
@@ -54,7 +50,9 @@ def train_request(arguments: Sequence[str]) -> TrainRequest:
         _check_tokens(template)
     if len(templates) != 1:
         raise UserError(f"structure=sample names {len(templates)} thetas, but train.py trains one; use sweep.py")
-    return TrainRequest(templates[0], _whole("model.d_model", width), _tokens(templates[0], tokens), _site(config))
+    return TrainRequest(
+        templates[0], typed.whole("model.d_model", width), _tokens(templates[0], tokens), site_of(config)
+    )
 
 
 def _width_of(template: Template, width: Any) -> Any:
@@ -66,7 +64,7 @@ def _width_of(template: Template, width: Any) -> Any:
 
 def _tokens(template: Template, tokens: Any) -> int:
     """Its length; none at all only shows what the weights of another run are worth under its structure."""
-    return _whole("tokens", tokens, 0 if template.science.start.parent is not None else 1)
+    return typed.whole("tokens", tokens, 0 if template.science.start.parent is not None else 1)
 
 
 def sweep_request(arguments: Sequence[str]) -> SweepRequest:
@@ -92,7 +90,7 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
                     )
                 if config["dry_run"] is True:
                     _plan_without_files(config["data"])
-                budgets.update(dict.fromkeys(_numbers("budget", config["budget"])))
+                budgets.update(dict.fromkeys(typed.numbers("budget", config["budget"])))
                 several = len(asked) > 1 and not searched
                 own = build(GridConfig, config["grid"], "grid") if several else GridConfig()
                 widths, lengths = own.widths, own.tokens
@@ -108,9 +106,9 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
     config = _of_whole_sweep(plain, free=("widths", "tokens"))
     if config["dry_run"] is True and config["watch"] is True:
         raise UserError("watch=true follows runs, and dry_run=true starts none; leave out one of them")
-    launch = _launch(config["launch"])
-    site = _site(config)
-    site = replace(site, placement=_placed(site.placement, launch))
+    launch = launch_of(config["launch"])
+    site = site_of(config)
+    site = replace(site, placement=placed(site.placement, launch))
     if isinstance(launch, SlurmLaunch):
         site = replace(site, machine=site.placement.as_it_runs(launch.speed_key), ranks=launch.gpus_per_run)
     return SweepRequest(
@@ -121,7 +119,7 @@ def sweep_request(arguments: Sequence[str]) -> SweepRequest:
         action=build(Action, {key: config[key] for key in ("retry", "cancel", "status", "watch")}, "config"),
         site=site,
         name=None if config["name"] is None else str(config["name"]),
-        dry_run=_flag("dry_run", config["dry_run"]),
+        dry_run=typed.flag("dry_run", config["dry_run"]),
         format=str(config["format"]),
         command=shlex.join(["python", "sweep.py", *(asked[0] if len(asked) == 1 else arguments)]),
         study=study,
@@ -134,7 +132,7 @@ def _search(
     config: Mapping[str, Any], searched: bool, arguments: Sequence[str], sampled: tuple[Sampled, ...]
 ) -> SearchConfig | None:
     """The keys of a search; None where none is asked for. UserError for keys of a search without one."""
-    target = _numbers("target", config["target"])
+    target = typed.numbers("target", config["target"])
     if not searched:
         keys = [word.partition("=")[0] for word in arguments if word.startswith(("search.", "target="))]
         if keys:
@@ -150,10 +148,13 @@ def _sampled_by(structure: Mapping[str, Any]) -> Iterator[Sampled]:
     """What structure=sample draws by; nothing of another structure."""
     if structure["name"] == "sample":
         bounds = tuple(
-            (key, _pair(f"structure.{key}", structure[key])) for key in ("nu", "omega", "psi") if structure[key]
+            (key, typed.pair(f"structure.{key}", structure[key])) for key in ("nu", "omega", "psi") if structure[key]
         )
-        factors = 2 if structure["factors"] is None else _whole("structure.factors", structure["factors"])
-        count, seed = _whole("structure.count", structure["count"]), _whole("structure.seed", structure["seed"], 0)
+        factors = 2 if structure["factors"] is None else typed.whole("structure.factors", structure["factors"])
+        count, seed = (
+            typed.whole("structure.count", structure["count"]),
+            typed.whole("structure.seed", structure["seed"], 0),
+        )
         yield Sampled(count, seed, factors, bounds)
 
 
@@ -231,7 +232,7 @@ def _templates(
     schedule = dict(config["schedule"])
     kind, share = schedule.pop("kind"), schedule.pop("warmup_share")
     if share is not None:
-        share = _numbers("schedule.warmup_share", share)[0]
+        share = typed.numbers("schedule.warmup_share", share)[0]
     data = {key: value for key, value in config["data"].items() if key not in ("root", "max_epochs")}
     if TASKS.get(config["task"]) == "classification":
         data.setdefault("tokenizer", LABELS)
@@ -263,7 +264,7 @@ def _templates(
             },
             "config",
         )
-        science = started(science, config["start"], _path("runs", config["runs"]), published)
+        science = started(science, config["start"], typed.path("runs", config["runs"]), published)
         if config["start"]["run"] is not None:
             widths = (science.model.d_model,)
             if "grid" in config and config["grid"]["widths"] not in (None, list(widths)):
@@ -344,125 +345,13 @@ def _thetas(name: str, structure: Mapping[str, Any], size: structured_ffn.Size |
 
 
 def _sampled(structure: Mapping[str, Any]) -> list[Theta]:
-    bounds = {key: _pair(f"structure.{key}", structure[key]) for key in ("nu", "omega", "psi") if structure[key]}
+    bounds = {key: typed.pair(f"structure.{key}", structure[key]) for key in ("nu", "omega", "psi") if structure[key]}
     for key in ("theta", "rho", *ARGUMENTS):
         if structure[key] is not None and key != "factors":
             raise UserError(f"structure=sample takes no structure.{key}; it draws thetas of structure.factors=2|3")
     return sample_thetas(
-        _whole("structure.count", structure["count"], most=MOST_THETAS),
-        _whole("structure.seed", structure["seed"], 0),
+        typed.whole("structure.count", structure["count"], most=MOST_THETAS),
+        typed.whole("structure.seed", structure["seed"], 0),
         bounds,
-        2 if structure["factors"] is None else _whole("structure.factors", structure["factors"]),
+        2 if structure["factors"] is None else typed.whole("structure.factors", structure["factors"]),
     )
-
-
-def _placed(placement: Placement, launch: LaunchConfig) -> Placement:
-    """Where GPUs are asked for, a run that would train on a processor is refused; and it is to fit their memory."""
-    wants = isinstance(launch, SlurmLaunch) and launch.gpus > 0 and placement.device == "auto"
-    memory = float(launch.memory_of_gpu_gb)
-    return replace(placement, device="cuda" if wants else placement.device, gpu_memory_gb=memory)
-
-
-def _launch(values: Mapping[str, Any]) -> LaunchConfig:
-    minutes = {key: _minutes(f"launch.{key}", values[key]) for key in MINUTES if key in values}
-    values = {**values, **minutes}
-    if isinstance(values.get("clusters"), list):
-        values["clusters"] = ",".join(map(str, values["clusters"]))
-    return build(launch_kind(str(values["name"])), values, "launch")
-
-
-MINUTES = ("time_minutes", "max_minutes", "min_minutes")
-
-
-def _minutes(key: str, value: Any) -> Any:
-    """Minutes of SLURM's d-hh:mm:ss, d-hh, hh:mm:ss or mm:ss; what is no such text as it is."""
-    if not isinstance(value, str):
-        return value
-    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", value)
-    if found is None:
-        raise UserError(
-            f"{key} = {value!r} should be minutes, or a time such as 2-00:00:00 (days-hours:minutes:seconds)"
-        )
-    days, *clock = found.groups()
-    numbers = [int(number) for number in clock if number is not None]
-    if days is not None or len(numbers) == 3:
-        hours, minutes, seconds = [*numbers, 0, 0][:3]
-    else:
-        hours, minutes, seconds = 0, numbers[0], [*numbers, 0][1]
-    total = int(days or 0) * 1440 + hours * 60 + minutes
-    return total + (1 if seconds else 0)
-
-
-_PLACED = (
-    "device",
-    "threads",
-    "deterministic",
-    "recompute",
-    "micro_tokens",
-    "fit",
-    "sharding",
-    "checkpoint_seconds",
-    "log_steps",
-)
-"""Keys of the command line that say how a run is executed."""
-_SWITCHES = ("compile", "graphs")
-"""More of them: true, false or auto."""
-
-
-def _site(config: Mapping[str, Any]) -> Site:
-    placement = {key: config[key] for key in _PLACED}
-    for key in _SWITCHES:
-        # Written as YAML has it: compile: true.
-        placement[key] = {True: "true", False: "false"}.get(config[key], config[key])
-    tracking = config["tracking"]
-    return build(
-        Site,
-        {
-            "runs": _path("runs", config["runs"]),
-            "data_root": _path("data.root", config["data"]["root"]),
-            "max_epochs": config["data"]["max_epochs"],
-            "evals_per_decade": config["evals_per_decade"],
-            "umask": config["store"]["umask"],
-            "placement": {**placement, "tracking": tracking["name"], "project": tracking["project"]},
-        },
-        "config",
-    )
-
-
-def _path(name: str, value: Any) -> Path:
-    """A folder, with ~ for the user's own."""
-    if not isinstance(value, str | int | float) or isinstance(value, bool) or not str(value):
-        raise UserError(f"{name} = {value!r} should be a path")
-    return Path(str(value)).expanduser()
-
-
-def _numbers(name: str, value: Any) -> list[float]:
-    values = [] if value is None else value if isinstance(value, list) else [value]
-    for number in values:
-        if isinstance(number, bool) or not isinstance(number, int | float):
-            raise UserError(f"{name} = {number!r} is not a number such as 1e15")
-        if isinstance(number, int) and abs(number) > LARGEST**3:
-            raise UserError(f"{name} is a number of {len(str(abs(number)))} digits; write it such as 1e15")
-    return [float(number) for number in values]
-
-
-def _whole(name: str, value: Any, least: int = 1, most: float = math.inf) -> int:
-    numbers = _numbers(name, value)
-    if len(numbers) != 1 or not numbers[0].is_integer() or numbers[0] < least:
-        raise UserError(f"{name} = {value!r} should be a whole number of at least {least}")
-    if numbers[0] > most:
-        raise UserError(f"{name} = {value:.3g} is too large; at most {most:,}")
-    return int(numbers[0])
-
-
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise UserError(f"{name} = {value!r} should be true or false")
-    return value
-
-
-def _pair(name: str, value: Any) -> tuple[float, float]:
-    numbers = _numbers(name, value)
-    if len(numbers) != 2:
-        raise UserError(f"{name} = {value!r} should be [low, high]")
-    return numbers[0], numbers[1]

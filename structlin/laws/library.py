@@ -16,7 +16,7 @@ from structlin.errors import UserError, suggest
 from structlin.laws.approaches.fit import fit_laws
 from structlin.laws.approaches.laws import Laws
 from structlin.laws.choices import ALL, Choices
-from structlin.laws.evaluations import source
+from structlin.laws.evaluations import own, source
 from structlin.laws.evaluations.files import named, provenance, read_file
 from structlin.laws.evaluations.points import choose
 from structlin.laws.run import enrich
@@ -52,11 +52,11 @@ def fit(
     columns = {key: name for key, name in named.items() if name is not None}
     chosen = Choices(source="table", table="a table in memory", columns=columns, **_typed(choices))
     table = _table(data)
-    own = not columns and source.is_own(table)
-    if own and isinstance(data, str | os.PathLike):
-        table = source.with_corpus(table, provenance(Path(data)).get("corpus", {}))
-    frame, assumed, cautions = (source.from_runs if own else source.from_table)(table, chosen)
-    return enrich(fit_laws(choose(frame, chosen, assumed, cautions, own=own), chosen))
+    is_own = not columns and own.is_own(table)
+    if is_own and isinstance(data, str | os.PathLike):
+        table = own.with_corpus(table, provenance(Path(data)).get("corpus", {}))
+    frame, assumed, cautions = (own.from_runs if is_own else source.from_table)(table, chosen)
+    return enrich(fit_laws(choose(frame, chosen, assumed, cautions, own=is_own), chosen))
 
 
 def _table(data: object) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from structlin.laws.checked import Checked
 from structlin.laws.checks import agreement, backtest, joint, mixtures, rates, resources, sensitivity
 from structlin.laws.checks import next_runs as design
 from structlin.laws.choices import Choices
-from structlin.laws.evaluations import source
+from structlin.laws.evaluations import own, source
 from structlin.laws.evaluations.files import provenance, read_file
 from structlin.laws.evaluations.points import Points, choose
 from structlin.laws.report import laws_json as record
@@ -33,12 +33,12 @@ def read(choices: Choices, table: pd.DataFrame | None = None) -> Points:
             raise UserError(f"runs={choices.runs} holds no evaluations; train first with sweep.py or train.py")
     else:
         table = _foreign(choices)
-    file_of_own = choices.source == "table" and not choices.columns and source.is_own(table)
+    file_of_own = choices.source == "table" and not choices.columns and own.is_own(table)
     if file_of_own:
-        table = source.with_corpus(table, provenance(Path(choices.table)).get("corpus", {}))
-    own = choices.source == "runs" or file_of_own
-    frame, assumed, cautions = (source.from_runs if own else source.from_table)(table, choices)
-    return choose(frame, choices, assumed, cautions, own=own)
+        table = own.with_corpus(table, provenance(Path(choices.table)).get("corpus", {}))
+    is_own = choices.source == "runs" or file_of_own
+    frame, assumed, cautions = (own.from_runs if is_own else source.from_table)(table, choices)
+    return choose(frame, choices, assumed, cautions, own=is_own)
 
 
 def _foreign(choices: Choices) -> pd.DataFrame:

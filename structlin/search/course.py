@@ -17,29 +17,28 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from structlin.anatomy.compute import flops_between, flops_until, steps_for_flops
+from structlin.anatomy.compute import flops_between, flops_until
 from structlin.anatomy.ledger import ledger
-from structlin.config.grid import GridConfig
 from structlin.config.request import SweepRequest
 from structlin.config.science import Science
 from structlin.config.search import SearchConfig
 from structlin.errors import UserError
 from structlin.planning.grid import Cell, Plan, check_schedules
 from structlin.planning.horizon import evaluation_steps
-from structlin.planning.widths import choose_widths
 from structlin.runs.job import Job
 from structlin.search import jointly
 from structlin.search.arms import Arm, arms_of
 from structlin.search.measurements import Measured
 from structlin.search.predictors import Forecast, forecast
+from structlin.search.prices import Prices
 from structlin.search.promotion import FORCED, Promotion, chosen, promote
 from structlin.search.proposals import Proposal, propose
 from structlin.search.rungs import Ladder, counts_of, largest, reserve
+from structlin.search.widths import Widths
 
 ARMS_A_PROPOSAL = 9
 LEAST_AT_TOP = 3
 """Arms of the last rung: dense, and two to choose from."""
-_NEXT_TO = 1.15
 UNMEASURED = "not measured"
 
 
@@ -149,128 +148,8 @@ def cells_at_top(now: Course) -> tuple[Cell, ...]:
     )
 
 
-# --- runs of a rung -------------------------------------------------------------------------------------------------
-
-
-def end_step(science: Science, flops: float, per_decade: int) -> int:
-    """The step of the evaluation lattice nearest to a compute, at least 1.
-
-    Every longer run evaluates there, so that a rung is done wherever more was trained.
-    """
-    steps = max(steps_for_flops(lambda _: science, flops), 1)
-    return max(1, round(10 ** (round(math.log10(steps) * per_decade) / per_decade)))
-
-
-Runs = tuple[tuple[Science, int], ...]
-"""Runs under the first seed, and their last steps."""
-
-
-class Widths:
-    """The runs of an arm at a compute, kept: planning asks for the same again and again."""
-
-    def __init__(self, grid: GridConfig, per_decade: int) -> None:
-        self._grid, self._per_decade = grid, per_decade
-        self._found: dict[tuple[object, ...], Runs] = {}
-
-    def of(
-        self, arm: Arm, flops: float, ratio: float | None = None, have: tuple[int, ...] = (), points: int = 0
-    ) -> Runs:
-        """The runs; none where no width serves the arm.
-
-        ``ratio``: tokens per MAC that its law wants, about which the widths are laid; None: as the grid says. ``have``:
-        widths that are trained already, and taken first where they lie in the range; ``points``: fewer than the grid's.
-        """
-        key = (arm, flops, ratio, have, points)
-        if key not in self._found:
-            sciences = [arm.template.trunk(width) for width in self._widths(arm, flops, ratio, have, points)]
-            self._found[key] = tuple((one, end_step(one, flops, self._per_decade)) for one in sciences)
-        return self._found[key]
-
-    def _widths(
-        self, arm: Arm, flops: float, ratio: float | None, have: tuple[int, ...], points: int
-    ) -> tuple[int, ...]:
-        grid = replace(self._grid, points=points or self._grid.points)
-        if grid.widths:
-            return tuple(sorted(set(grid.widths)))
-        low, high = grid.tokens_per_param
-        if ratio is not None:
-            # New widths half as wide, in logs, as the range where nothing was known; those that are there as wide.
-            half, ratio = math.sqrt(high / low), float(np.clip(ratio, low, high))
-            low, high = ratio / half, ratio * half
-            grid = replace(grid, tokens_per_param=(ratio / math.sqrt(half), ratio * math.sqrt(half)))
-        try:
-            found = choose_widths(arm.template, flops, grid)
-        except UserError:
-            return ()
-        return _with_those_there(arm, flops, (low, high), found, have, grid.points) if have else found
-
-
-def _with_those_there(
-    arm: Arm, flops: float, ratios: tuple[float, float], found: tuple[int, ...], have: tuple[int, ...], points: int
-) -> tuple[int, ...]:
-    """Widths that have runs and lie in the range, then those chosen that are not next to one of them."""
-    middle = 0.5 * math.log(flops / (6 * math.sqrt(ratios[0] * ratios[1])))
-    reach = 0.25 * math.log(ratios[1] / ratios[0]) + 1e-9
-
-    def off(width: int) -> float:
-        return abs(math.log(ledger(arm.template.trunk(width)).macs_per_token) - middle)
-
-    kept = sorted((width for width in have if off(width) <= reach), key=off)[:points]
-    for width in sorted(found, key=off):
-        if len(kept) < points and all(abs(math.log(width / one)) > math.log(_NEXT_TO) for one in kept):
-            kept.append(width)
-    return tuple(sorted(kept))
-
-
 def _job(science: Science, step: int, per_decade: int) -> Job:
     return Job(science, evaluation_steps(science, step, per_decade))
-
-
-# --- what it will cost ----------------------------------------------------------------------------------------------
-
-
-class Prices:
-    """What the rungs of a ladder are expected to cost, before anything is measured."""
-
-    def __init__(self, arms: Sequence[Arm], widths: Widths, search: SearchConfig, proposals: int) -> None:
-        self._arms, self._widths, self._search, self._proposals = arms, widths, search, proposals
-
-    def rungs(self, steps: Ladder) -> tuple[float, ...]:
-        """FLOPs of each rung: the first as it is planned, those above by the mean over all arms."""
-        found = []
-        for k, flops in enumerate(steps.flops):
-            each = [self.step(arm, steps, k) for arm in self._arms]
-            served = [one for one in each if one > 0]
-            if not served:
-                return tuple(math.inf for _ in steps.flops)
-            found.append(sum(served) if k == 0 else float(np.mean(served)) * steps.counts[k])
-            if k == 1:
-                whole = [cost for arm in self._arms if (cost := self.whole(arm, flops)) > 0]
-                found[1] += self._proposals * (float(np.mean(whole)) - float(np.mean(served)))
-        return tuple(found)
-
-    def step(self, arm: Arm, steps: Ladder, k: int) -> float:
-        """What an arm costs on a rung beyond the rung below it."""
-        before = dict(self._widths.of(arm, steps.flops[k - 1])) if k else {}
-        new = sum(
-            flops_between(one, min(step, before.get(one, 0)), step)
-            for one, step in self._widths.of(arm, steps.flops[k])
-        )
-        seeds = len(arm.seeds)
-        if self._search.seeds == "all":
-            return new * seeds
-        return new + ((seeds - 1) * self.whole(arm, steps.flops[k]) if k == len(steps.flops) - 1 else 0.0)
-
-    def whole(self, arm: Arm, flops: float) -> float:
-        """All runs of an arm to a compute, under one seed."""
-        return float(sum(flops_until(one, step) for one, step in self._widths.of(arm, flops)))
-
-    def everything(self, top: float) -> float:
-        """All arms at the top compute, at all its widths and seeds."""
-        return sum(self.whole(arm, top) * len(arm.seeds) for arm in self._arms)
-
-
-# --- the course ------------------------------------------------------------------------------------------------------
 
 
 def course(request: SweepRequest, read: Read) -> Course:

@@ -10,8 +10,9 @@ from structlin.laws.approaches.fit import fit_laws
 from structlin.laws.approaches.laws import Laws
 from structlin.laws.approaches.parametric import ParametricLaw
 from structlin.laws.choices import Choices
+from structlin.laws.evaluations.own import from_runs
 from structlin.laws.evaluations.points import choose
-from structlin.laws.evaluations.source import from_runs, from_table
+from structlin.laws.evaluations.source import from_table
 
 DENSE = synthetic.CHINCHILLA
 # Same E, B and exponents: btt needs fewer MACs for the same loss at every compute.

@@ -21,7 +21,7 @@ from structlin.config.structure import StructureConfig
 from structlin.errors import UserError
 from structlin.kernels.products.layout import ProductSizes
 from structlin.laws.choices import Choices
-from structlin.laws.evaluations.source import from_runs
+from structlin.laws.evaluations.own import from_runs
 from structlin.nn import linear
 from structlin.nn.linear import EinsumLinear, LinearOptions, make_linear
 from structlin.nn.nested import take_share

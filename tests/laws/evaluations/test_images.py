@@ -6,7 +6,8 @@ import pytest
 
 from structlin.errors import UserError
 from structlin.laws.choices import Choices, parse
-from structlin.laws.evaluations.source import from_runs, from_table
+from structlin.laws.evaluations.own import from_runs
+from structlin.laws.evaluations.source import from_table
 from structlin.laws.report.curves import loss_label
 from structlin.laws.verdict import verdicts
 from tests.laws.tables import laws_of, laws_of_runs, names, own, two

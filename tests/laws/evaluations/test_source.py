@@ -12,6 +12,7 @@ from structlin.laws import choices as keys
 from structlin.laws import run
 from structlin.laws.choices import Choices
 from structlin.laws.evaluations import files, source
+from structlin.laws.evaluations.own import from_runs
 from structlin.laws.evaluations.points import Points, choose
 from structlin.laws.evaluations.where import select
 from tests.laws.tables import laws_of, names, own, two
@@ -263,7 +264,7 @@ def test_own_runs_that_diverged_are_left_out_whole() -> None:
         ("training", "6 x forward MACs x tokens", "training_flops"),
         ("paper", "forward MACs x tokens", "paper_flops"),
     ):
-        frame, assumed, cautions = source.from_runs(table, Choices(convention=convention))
+        frame, assumed, cautions = from_runs(table, Choices(convention=convention))
         assert len(frame) == len(table) - spoilt.sum() - 1
         assert frame["C"].tolist() == table[column][~spoilt][:-1].tolist()
         assert assumed["flops"] == label
@@ -498,5 +499,5 @@ def test_starts_that_a_variant_names_are_no_mixture(study: str) -> None:
 
 
 def _of_own(table: pd.DataFrame) -> Points:
-    frame, assumed, cautions = source.from_runs(table, Choices())
+    frame, assumed, cautions = from_runs(table, Choices())
     return choose(frame, Choices(), assumed, cautions, own=True)
