@@ -1,0 +1,260 @@
+"""Which claims of the papers hold in the kept runs? Each comparison with its compute, its runs and its interval.
+
+    python -m analysis.claims                               of the runs kept in the repository
+    python -m analysis.claims study=fig4 runs=runs/         of a store of one's own
+    python -m analysis.claims out=docs/claims.md            as a page
+
+A claim is about multipliers at the lowest loss that both structures reached, C_baseline / C_x. It holds where the whole
+interval is on the side that the claim names, does not where it is on the other, and is undecided in between. That two
+are alike holds where the interval lies within a factor 1.5 of 1, and does not where it excludes 1.
+
+Keys: study (all of those below, or a comma list), out, and those of fit_laws.py that choose runs and fits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from structlin.drawing.names import readable
+from structlin.errors import UserError, asks_help, door, key_values, suggest
+from structlin.host.files import write_atomically
+from structlin.laws.approaches.laws import Laws
+from structlin.structure.taxonomy import Taxonomy
+
+from .figures.fig4 import NEAR
+from .figures.thetas import places_of
+from .make import Maker, maker_of
+
+ALIKE = 1.5
+"""Structures whose computes differ by less than this factor count as alike."""
+HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
+OWN_KEYS = {"study": "", "out": ""}
+
+Pairs = Callable[[pd.DataFrame], Iterator[tuple[str, str]]]
+"""Which variants of a table are compared, each with its baseline."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence of a paper, as comparisons."""
+
+    text: str
+    source: str
+    studies: tuple[str, ...]
+    """Those whose kept runs bear on it."""
+    side: str
+    """less (needs less compute than the baseline), more, or alike."""
+    pairs: Pairs
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the runs of one study say of one comparison of a claim."""
+
+    claim: Claim
+    study: str
+    variant: str
+    baseline: str
+    num_runs: int
+    """Of both."""
+    flops: float
+    """The baseline's compute at the lowest loss that both reached."""
+    value: float
+    """C_baseline / C_x there."""
+    low: float
+    high: float
+    """Its interval; NaN where the laws withhold it."""
+
+    @property
+    def verdict(self) -> str:
+        """holds, does not hold or undecided."""
+        return judge(self.claim.side, self.low, self.high)
+
+
+def judge(side: str, low: float, high: float) -> str:
+    """Whether an interval of C_baseline / C_x lies on a side of 1; undecided where there is none."""
+    if not low <= high:
+        return UNDECIDED
+    if side == "alike":
+        if not low <= 1 <= high:
+            return FAILS
+        return HOLDS if low * ALIKE >= 1 and high <= ALIKE else UNDECIDED
+    if side == "more":
+        low, high = 1 / high if high else float("inf"), 1 / low if low else float("inf")
+    return HOLDS if low > 1 else FAILS if high < 1 else UNDECIDED
+
+
+def overall(verdicts: Sequence[str]) -> str:
+    """Of a claim: as all comparisons say, else how many say what."""
+    if len(set(verdicts)) == 1:
+        return verdicts[0]
+    counts = (f"{verdicts.count(one)} {one}" for one in (HOLDS, FAILS, UNDECIDED) if one in verdicts)
+    return f"of {len(verdicts)}: {', '.join(counts)}"
+
+
+# --- which variants ---------------------------------------------------------------------------------------------------
+
+
+def _against_dense(chosen: Callable[[Taxonomy], bool]) -> Pairs:
+    """Every structure in a place of (omega, psi, nu), mixtures left out, against dense."""
+
+    def pairs(runs: pd.DataFrame) -> Iterator[tuple[str, str]]:
+        places: Mapping[str, Taxonomy] = places_of(runs[runs["moe"].astype(str) == "none"])
+        dense = [variant for variant in places if re.fullmatch(r"dense(\+[\w-]+)?", variant)]
+        for variant, place in sorted(places.items()):
+            if dense and variant != dense[0] and chosen(place):
+                yield variant, dense[0]
+
+    return pairs
+
+
+def _named(*patterns: tuple[str, str]) -> Pairs:
+    """Variants by patterns of their names, without what caps and rounding add: (variant, baseline)."""
+
+    def pairs(runs: pd.DataFrame) -> Iterator[tuple[str, str]]:
+        names = sorted(map(str, runs["variant"].unique()))
+        for pattern, other in patterns:
+            for variant in (name for name in names if re.fullmatch(rf"{pattern}(\+[\w-]+)*", name)):
+                wanted = re.match(pattern, variant)
+                assert wanted is not None
+                found = [name for name in names if re.fullmatch(rf"{wanted.expand(other)}(\+[\w-]+)*", name)]
+                yield from ((variant, one) for one in found[:1])
+
+    return pairs
+
+
+TASKS = ("fig4", "pixels", "regression")
+CLAIMS = (
+    Claim(
+        "Sharing parameters (omega > 0) costs compute", "2410.02117, figures 4 and 5", TASKS, "more",
+        _against_dense(lambda place: place.omega > NEAR),
+    ),
+    Claim(
+        "So does less than full rank (psi < 1) without sharing", "2410.02117, figures 4 and 5", TASKS, "more",
+        _against_dense(lambda place: place.omega < NEAR and place.psi < 1 - NEAR),
+    ),
+    Claim(
+        "Without sharing and of full rank nu makes no difference", "2410.02117, figures 4 and 5", TASKS, "alike",
+        _against_dense(lambda place: place.omega < NEAR and place.psi > 1 - NEAR),
+    ),
+    Claim("BTT needs less compute than dense", "2406.06248", TASKS, "less", _named(("btt", "dense"))),
+    Claim(
+        "A mixture needs less compute than dense", "2410.02117, figures 6 and 7", ("fig6", "fig7"), "less",
+        _named((r"moe-(?:btt|ffn)\d+(?:-random)?", "dense")),
+    ),
+    Claim(
+        "BTT-MoE needs less compute than the standard mixture", "2410.02117, figures 6 and 7", ("fig6", "fig7"), "less",
+        _named((r"moe-btt(\d+)", r"moe-ffn\1(?:-random)?")),
+    ),
+    Claim(
+        "BTT-MoE needs less compute than dense and low-rank experts in its places", "2410.02117, figure 7", ("fig7",),
+        "less", _named((r"moe-btt(\d+)", r"moe-dense\1"), (r"moe-btt(\d+)", r"moe-low_rank\1")),
+    ),
+    Claim(
+        "Routing attention too pays", "2410.02117, figure 7", ("fig7",), "less",
+        _named((r"moe-btt(\d+)", r"moe-btt\1-ffn"), (r"moe-ffn(\d+)-all-random", r"moe-ffn\1-random")),
+    ),
+    Claim(
+        "Layouts that know the heads need less compute than the naive BTT", "2410.02117, figure 10", ("fig10",), "less",
+        _named((r"btt@\w+", "btt")),
+    ),
+)  # fmt: skip
+
+
+# --- what the runs say ------------------------------------------------------------------------------------------------
+
+
+def findings(maker: Maker, studies: Sequence[str] = ()) -> list[Finding]:
+    """All comparisons whose runs are there, claim by claim; of a store of one's own as those of ``studies``."""
+    found = []
+    for claim in CLAIMS:
+        for study in (one for one in claim.studies if not studies or one in studies):
+            kept = maker.own if maker.own is not None else getattr(maker.kept(study), "runs", None)
+            if kept is not None:
+                found += list(_of_study(claim, study, kept, maker))
+    return found
+
+
+def _of_study(claim: Claim, study: str, runs: pd.DataFrame, maker: Maker) -> Iterator[Finding]:
+    pairs = list(claim.pairs(runs))
+    if not pairs:
+        return
+    base = next((one for _, one in pairs if one.split("+")[0] == "dense"), pairs[0][1])
+    laws = maker.laws(study, runs, base)
+    for variant, baseline in pairs:
+        num_runs = int(runs[runs["variant"].isin([variant, baseline])]["run_id"].nunique())
+        yield Finding(claim, study, variant, baseline, num_runs, *_at_end(laws, variant, baseline))
+
+
+def _at_end(laws: Laws, variant: str, baseline: str) -> tuple[float, float, float, float]:
+    """Compute of the baseline, the multiplier and its interval, at the lowest shared loss; NaN where there is none."""
+    try:
+        found = laws.compare(variant, baseline)
+    except UserError:
+        return (float("nan"),) * 4
+    ends = found["interval"]["at_end"] or {}
+    low, high = (float("nan") if ends.get(key) is None else float(ends[key]) for key in ("low", "high"))
+    return float(found["flops_range"][-1]), float(found["at_end"]), low, high
+
+
+def page(found: Sequence[Finding]) -> str:
+    """Markdown: a claim a heading, a comparison a row."""
+    parts = ["# Claims of the papers, and what the kept runs say", (__doc__ or "").split("\n\n")[2]]
+    parts.append(
+        "Made by `python -m analysis.claims out=docs/claims.md` from the tables in analysis/data (90% intervals by "
+        "resampled runs; compute is the baseline's at the lowest loss that both reached). Models, widths and corpora "
+        "are those of [the small studies](tasks.md#studies): what is seen there decides nothing about larger ones."
+    )
+    for claim in dict.fromkeys(one.claim for one in found):
+        rows = [one for one in found if one.claim is claim]
+        parts.append(f"## {claim.text}\n\narXiv {claim.source}. **{_said(rows)}**")
+        lines = [
+            "| study | structure | against | runs | FLOPs | C_baseline / C, 90% | |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        lines += [_row(one, [row.variant for row in rows] + [row.baseline for row in rows]) for one in rows]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _said(rows: Sequence[Finding]) -> str:
+    """The verdict of every study."""
+    studies = dict.fromkeys(one.study for one in rows)
+    return "; ".join(f"{study}: {overall([one.verdict for one in rows if one.study == study])}" for study in studies)
+
+
+def _row(one: Finding, variants: Sequence[str]) -> str:
+    value = "no shared loss" if one.value != one.value else f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
+    cells = (
+        one.study, readable(one.variant, variants), readable(one.baseline, variants), str(one.num_runs),
+        f"{one.flops:.1e}".replace("e+", "e"), value, one.verdict,
+    )  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def main(arguments: list[str]) -> int:
+    """Print the page, or write it."""
+    if asks_help(arguments):
+        print(__doc__)
+        return 0
+    own = key_values([word for word in arguments if word.partition("=")[0] in OWN_KEYS], OWN_KEYS)
+    studies = own["study"].split(",") if own["study"] else []
+    known = sorted({study for claim in CLAIMS for study in claim.studies})
+    for study in studies:
+        if study not in known:
+            raise UserError(f"study={study} bears on no claim; {suggest(study, known)}")
+    text = page(findings(maker_of([word for word in arguments if word.partition("=")[0] not in OWN_KEYS]), studies))
+    if own["out"]:
+        write_atomically(Path(own["out"]), text.encode())
+    else:
+        print(text, end="")
+    return 0
+
+
+if __name__ == "__main__":
+    door(main)

@@ -1,0 +1,92 @@
+"""Claims: a verdict follows from an interval, comparisons from names and places, and planted gains are found."""
+
+import pandas as pd
+import pytest
+
+from analysis import claims
+from analysis.claims import CLAIMS, FAILS, HOLDS, UNDECIDED, Claim, findings, judge, overall, page
+from analysis.make import Maker
+from structlin.errors import UserError
+from structlin.laws.choices import Choices
+from tests.analysis import tables
+from tests.analysis.planted import planted
+
+NAN = float("nan")
+
+
+def claim(beginning: str) -> Claim:
+    """The one that begins so."""
+    (found,) = (one for one in CLAIMS if one.text.startswith(beginning))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("side", "low", "high", "verdict"),
+    [
+        ("less", 1.1, 1.4, HOLDS),
+        ("less", 0.9, 1.4, UNDECIDED),
+        ("less", 0.5, 0.9, FAILS),
+        ("more", 0.5, 0.9, HOLDS),
+        ("more", 0, 0.9, HOLDS),
+        ("more", 0.5, 1.2, UNDECIDED),
+        ("more", 1.2, 1.5, FAILS),
+        ("alike", 0.8, 1.3, HOLDS),
+        ("alike", 0.6, 1.3, UNDECIDED),
+        ("alike", 0.8, 1.6, UNDECIDED),
+        ("alike", 1.1, 1.2, FAILS),
+        ("alike", 0.3, 0.6, FAILS),
+        ("less", NAN, NAN, UNDECIDED),
+    ],
+)
+def test_a_verdict_is_on_which_side_of_one_the_interval_lies(side: str, low: float, high: float, verdict: str) -> None:
+    assert judge(side, low, high) == verdict
+
+
+def test_a_claim_holds_where_all_comparisons_do() -> None:
+    assert overall([HOLDS, HOLDS]) == HOLDS
+    assert overall([HOLDS, FAILS, HOLDS, UNDECIDED]) == "of 4: 2 holds, 1 does not hold, 1 undecided"
+
+
+def test_comparisons_follow_from_names() -> None:
+    names = [
+        "dense", "moe-btt8+learned-norm+shared-cap", "moe-btt16+learned-norm+shared-cap",
+        "moe-btt8-ffn+learned-norm+shared-cap", "moe-ffn8-random+learned-norm", "moe-ffn8-all-random+learned-norm",
+        "moe-dense8+learned-norm", "moe-low_rank16+learned-norm",
+    ]  # fmt: skip
+    runs = pd.DataFrame({"variant": names})
+    pairs = {one.text: set(one.pairs(runs)) for one in CLAIMS if "fig7" in one.studies}
+    btt8, ffn8 = names[1], names[4]
+    assert pairs[claim("A mixture").text] == {(btt8, "dense"), (names[2], "dense"), (ffn8, "dense")}
+    assert pairs[claim("BTT-MoE needs less compute than the").text] == {(btt8, ffn8)}
+    assert pairs[claim("BTT-MoE needs less compute than dense").text] == {(btt8, names[6]), (names[2], names[7])}
+    assert pairs[claim("Routing").text] == {(btt8, names[3]), (names[5], ffn8)}
+
+
+def test_planted_gains_are_found_in_their_places() -> None:
+    """Sharing and low rank are planted as dearer than dense, btt as cheaper."""
+    runs, _ = planted("taxonomy")
+    found = findings(Maker(Choices(bootstrap=20), runs.assign(moe="none")), ["fig4"])
+    by_claim = {one.text: [f for f in found if f.claim is one] for one in CLAIMS}
+    shared = by_claim[claim("Sharing").text]
+    assert {one.variant for one in shared} == {"kronecker", "tensor_train", "g1"}
+    low_rank = by_claim[claim("So does").text]
+    assert {"low_rank", "btt7"} <= {one.variant for one in low_rank}
+    (btt,) = by_claim[claim("BTT needs").text]
+    assert btt.verdict == HOLDS
+    # At a loss the least N D goes as A^(1 / alpha), and a gain divides A.
+    assert btt.value == pytest.approx(tables.TAXONOMY["btt"] ** (1 / tables.DENSE.alpha), rel=0.1)
+    assert {one.verdict for one in shared} == {HOLDS}
+    assert {one.variant: one.verdict for one in low_rank}["btt7"] == FAILS
+
+
+def test_the_page_names_every_comparison() -> None:
+    runs, _ = planted("heads", "btt")
+    found = findings(Maker(Choices(bootstrap=20), runs), ["fig10"])
+    said = page(found)
+    assert said.count("| fig10 |") == len(found) == 4
+    assert "**fig10: " in said
+
+
+def test_an_unknown_study_is_one_line() -> None:
+    with pytest.raises(UserError, match="study=fig3 bears on no claim"):
+        claims.main(["study=fig3"])
