@@ -2,7 +2,7 @@
 
     python -m analysis.claims                               of the runs kept in the repository
     python -m analysis.claims study=fig4 runs=runs/         of a store of one's own
-    python -m analysis.claims out=docs/claims.md            as a page
+    python -m analysis.claims out=docs/claims.md            as a page, with how the kept forecasts did
 
 A claim is about multipliers at the lowest loss that both structures reached, C_baseline / C_x. It holds where the whole
 interval is on the side that the claim names, does not where it is on the other, and is undecided in between. That two
@@ -17,15 +17,19 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import pandas as pd
 
 from structlin.drawing.names import readable
 from structlin.errors import UserError, asks_help, door, key_values, suggest
-from structlin.host.files import write_atomically
+from structlin.host.files import read_json, write_atomically
+from structlin.laws import forecasts
 from structlin.laws.approaches.laws import Laws
 from structlin.structure.taxonomy import Taxonomy
 
+from . import kept
 from .figures.fig4 import NEAR
 from .figures.thetas import places_of
 from .make import Maker, maker_of
@@ -33,6 +37,8 @@ from .make import Maker, maker_of
 ALIKE = 1.5
 """Structures whose computes differ by less than this factor count as alike."""
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
+RECORD = kept.FOLDER / "forecasts" / forecasts.RECORD
+"""How the kept forecasts did."""
 OWN_KEYS = {"study": "", "out": ""}
 
 Pairs = Callable[[pd.DataFrame], Iterator[tuple[str, str]]]
@@ -174,9 +180,9 @@ def findings(maker: Maker, studies: Sequence[str] = ()) -> list[Finding]:
     found = []
     for claim in CLAIMS:
         for study in (one for one in claim.studies if not studies or one in studies):
-            kept = maker.own if maker.own is not None else getattr(maker.kept(study), "runs", None)
-            if kept is not None:
-                found += list(_of_study(claim, study, kept, maker))
+            runs = maker.own if maker.own is not None else getattr(maker.kept(study), "runs", None)
+            if runs is not None:
+                found += list(_of_study(claim, study, runs, maker))
     return found
 
 
@@ -202,8 +208,8 @@ def _at_end(laws: Laws, variant: str, baseline: str) -> tuple[float, float, floa
     return float(found["flops_range"][-1]), float(found["at_end"]), low, high
 
 
-def page(found: Sequence[Finding]) -> str:
-    """Markdown: a claim a heading, a comparison a row."""
+def page(found: Sequence[Finding], record: Mapping[str, Any] | None = None) -> str:
+    """Markdown: a claim a heading, a comparison a row; then the record of forecasts."""
     parts = ["# Claims of the papers, and what the kept runs say", (__doc__ or "").split("\n\n")[2]]
     parts.append(
         "Made by `python -m analysis.claims out=docs/claims.md` from the tables in analysis/data (90% intervals by "
@@ -219,7 +225,34 @@ def page(found: Sequence[Finding]) -> str:
         ]
         lines += [_row(one, [row.variant for row in rows] + [row.baseline for row in rows]) for one in rows]
         parts.append("\n".join(lines))
+    if record:
+        parts.append(_forecasts(record))
     return "\n\n".join(parts) + "\n"
+
+
+def _forecasts(record: Mapping[str, Any]) -> str:
+    """How forecasts that were kept before the runs did: ``record`` as laws/forecasts.py writes it."""
+    lines = [
+        "## Forecasts\n\nWritten before the runs were trained, scored by them (`python fit_laws.py ... score=FORECAST`; "
+        "90% intervals; all variants at all computes that were foretold and reached).\n",
+        "| forecast | losses in their intervals | median error of log loss | multipliers in theirs | best foretold |",
+        "|" + 5 * "---|",
+    ]
+    for name in dict.fromkeys(one["forecast"] for one in record["scores"]):
+        scores = [one for one in record["scores"] if one["forecast"] == name]
+        gains = [one["multiplier"] for one in scores if one.get("multiplier")]
+        named = [one for one in record.get("winners", []) if one["forecast"] == name]
+        error = median(abs(one["error"]) for one in scores)
+        right = sum(one["predicted"] == one["measured"] for one in named)
+        lines.append(
+            f"| {name} | {_inside(scores)} | {100 * error:.1f}% | {_inside(gains)} | {right} of {len(named)} |"
+        )
+    return "\n".join(lines)
+
+
+def _inside(scores: Sequence[Mapping[str, Any]]) -> str:
+    judged = [one["inside"] for one in scores if one["inside"] is not None]
+    return f"{sum(judged)} of {len(judged)}"
 
 
 def _said(rows: Sequence[Finding]) -> str:
@@ -248,7 +281,9 @@ def main(arguments: list[str]) -> int:
     for study in studies:
         if study not in known:
             raise UserError(f"study={study} bears on no claim; {suggest(study, known)}")
-    text = page(findings(maker_of([word for word in arguments if word.partition("=")[0] not in OWN_KEYS]), studies))
+    maker = maker_of([word for word in arguments if word.partition("=")[0] not in OWN_KEYS])
+    record = None if maker.own is not None else read_json(RECORD) if RECORD.exists() else None
+    text = page(findings(maker, studies), record)
     if own["out"]:
         write_atomically(Path(own["out"]), text.encode())
     else:

@@ -24,6 +24,7 @@ from structlin.errors import UserError
 from structlin.host.files import write_atomically
 from structlin.laws.approaches.hull import lower_hull
 from structlin.laws.approaches.laws import Laws
+from structlin.laws.minimum.objective import Array
 from structlin.laws.predictions import predict
 
 FOLDER = Path("forecasts")
@@ -108,7 +109,9 @@ def read(path: Path) -> Entry:
 def score(laws: Laws, path: Path) -> Entry:
     """What these runs say to a forecast, and the record of all forecasts with it. UserError where nothing can be said.
 
-    {"forecast", "scores": [{variant, flops, predicted, measured, error, inside}], "waiting", "record": {...}}
+    {"forecast", "scores": [{variant, flops, predicted, measured, error, inside, multiplier}], "winners": [{flops,
+    predicted, measured}], "waiting", "record": {...}}; a multiplier {predicted, measured, inside} where the baseline
+    reached the loss, winners at every compute where two variants or more were scored.
     """
     forecast = read(path)
     if forecast.get("data", {}).get("hash") == data_hash(laws.points.frame):
@@ -120,17 +123,51 @@ def score(laws: Laws, path: Path) -> Entry:
         if measured is None or not one.get("loss"):
             waiting.append(label)
             continue
-        ends = (one.get("interval") or {}).get("loss")
         scores.append(
             {"variant": one["variant"], "flops": one["flops"], "predicted": one["loss"], "measured": measured,
-             "error": float(np.log(one["loss"] / measured)),
-             "inside": None if ends is None else bool(ends["low"] <= measured <= ends["high"])}
+             "error": float(np.log(one["loss"] / measured)), "inside": _inside(one, "loss", measured),
+             "multiplier": _multiplier(laws, one, measured)}
         )  # fmt: skip
+    winners = _winners(scores)
     return {
         "forecast": forecast.get("name", path.stem), "date": forecast.get("date"),
-        "confidence": forecast.get("confidence"), "scores": scores, "waiting": waiting,
-        "record": _recorded(path, forecast, scores),
+        "confidence": forecast.get("confidence"), "scores": scores, "winners": winners, "waiting": waiting,
+        "record": _recorded(path, forecast, scores, winners),
     }  # fmt: skip
+
+
+def _inside(one: Entry, quantity: str, measured: float) -> bool | None:
+    """Whether a predicted interval holds what was measured; None where there is none."""
+    ends = (one.get("interval") or {}).get(quantity)
+    return None if ends is None else bool(ends["low"] <= measured <= ends["high"])
+
+
+def _multiplier(laws: Laws, one: Entry, loss: float) -> Entry | None:
+    """The multiplier that was predicted at a compute, and the baseline's compute at the measured loss over it."""
+    if laws.baseline not in laws.points.variants or one["variant"] == laws.baseline or not one.get("multiplier"):
+        return None
+    x, y = _frontier(laws, str(laws.baseline))
+    if not y.min() <= np.log(loss) <= y.max():
+        return None
+    measured = float(np.exp(np.interp(np.log(loss), y[::-1], x[::-1]))) / float(one["flops"])
+    return {
+        "predicted": one["multiplier"], "measured": measured, "inside": _inside(one, "multiplier", measured)
+    }  # fmt: skip
+
+
+def _winners(scores: list[Entry]) -> list[Entry]:
+    """The variant of the lowest loss, predicted and measured, at every compute with two or more."""
+    at: dict[float, list[Entry]] = {}
+    for one in scores:
+        at.setdefault(one["flops"], []).append(one)
+    return [
+        {
+            "flops": flops,
+            **{key: min(some, key=lambda one: float(one[key]))["variant"] for key in ("predicted", "measured")},
+        }
+        for flops, some in sorted(at.items())
+        if len(some) > 1
+    ]
 
 
 def _measured(laws: Laws, one: Entry) -> float | None:
@@ -138,19 +175,27 @@ def _measured(laws: Laws, one: Entry) -> float | None:
     flops = one.get("flops")
     if flops is None or one["variant"] not in laws.points.variants:
         return None
-    frame = laws.points.of(one["variant"])
-    x, y = np.log(frame["C"].to_numpy(float)), np.log(frame["L"].to_numpy(float))
-    if not x.min() <= np.log(flops) <= x.max() + np.log(_NEAR):
+    computes = laws.points.of(one["variant"])["C"].to_numpy(float)
+    if not computes.min() <= flops <= computes.max() * _NEAR:
         return None
+    x, y = _frontier(laws, one["variant"])
+    return float(np.exp(np.interp(np.log(flops), x, y)))
+
+
+def _frontier(laws: Laws, variant: str) -> tuple[Array, Array]:
+    """Log compute and log loss of a variant's lower hull, rising and falling."""
+    frame = laws.points.of(variant)
+    x, y = np.log(frame["C"].to_numpy(float)), np.log(frame["L"].to_numpy(float))
     low = lower_hull(x, y)
-    return float(np.exp(np.interp(np.log(flops), x[low], y[low])))
+    return x[low], y[low]
 
 
-def _recorded(path: Path, forecast: Entry, scores: list[Entry]) -> Entry:
+def _recorded(path: Path, forecast: Entry, scores: list[Entry], winners: list[Entry]) -> Entry:
     """Add the scores to the record beside the forecast, and sum up all that stand there."""
     place = path.parent / RECORD
     try:
-        record = json.loads(place.read_text(encoding="utf-8"))["scores"] if place.exists() else []
+        there = json.loads(place.read_text(encoding="utf-8")) if place.exists() else {"scores": []}
+        record, named = there["scores"], there.get("winners", [])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{place} is torn; move it away, and score again") from error
     name = forecast.get("name", path.stem)
@@ -158,7 +203,8 @@ def _recorded(path: Path, forecast: Entry, scores: list[Entry]) -> Entry:
     for one in scores:
         kept[name, one["variant"], one["flops"]] = {"forecast": name, **one}
     entries = list(kept.values())
-    write_atomically(place, _text({"scores": entries}))
+    named = [one for one in named if one["forecast"] != name] + [{"forecast": name, **one} for one in winners]
+    write_atomically(place, _text({"scores": entries, "winners": named}))
     judged = [one for one in entries if one["inside"] is not None]
     errors = [abs(one["error"]) for one in entries]
     return {

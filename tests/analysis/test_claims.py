@@ -87,6 +87,18 @@ def test_the_page_names_every_comparison() -> None:
     assert "**fig10: " in said
 
 
+def test_forecasts_are_summed_up_by_name() -> None:
+    scores = [
+        {"forecast": "a", "error": 0.01, "inside": True, "multiplier": {"inside": False}},
+        {"forecast": "a", "error": -0.03, "inside": False, "multiplier": None},
+        {"forecast": "b", "error": 0.02, "inside": None, "multiplier": None},
+    ]
+    winners = [{"forecast": "a", "predicted": "btt", "measured": "dense"}]
+    said = page([], {"scores": scores, "winners": winners})
+    assert "| a | 1 of 2 | 2.0% | 0 of 1 | 0 of 1 |" in said
+    assert "| b | 0 of 0 | 2.0% | 0 of 0 | 0 of 0 |" in said
+
+
 def test_an_unknown_study_is_one_line() -> None:
     with pytest.raises(UserError, match="study=fig3 bears on no claim"):
         claims.main(["study=fig3"])

@@ -254,10 +254,17 @@ def test_a_forecast_is_kept_once_and_scored_by_later_runs(tmp_path: Path, monkey
         law = DENSE if one["variant"] == "dense" else BTT
         assert one["measured"] == pytest.approx(float(law.frontier(one["flops"])), rel=0.02)
         assert abs(one["error"]) < 0.02
+    gain, beyond = (one["multiplier"] for one in score["scores"] if one["variant"] == "btt")
+    planted = compute_for(DENSE, float(BTT.frontier(3e19))) / 3e19
+    assert (gain["measured"], gain["predicted"]) == pytest.approx((planted, planted), rel=0.1)
+    assert beyond is None, "dense has not reached what btt has at its largest compute"
+    assert [one["multiplier"] for one in score["scores"] if one["variant"] == "dense"] == [None, None]
+    assert [(one["predicted"], one["measured"]) for one in score["winners"]] == [("btt", "btt")] * 2
     # Scored again, the record counts each prediction once.
     again = run.run(Choices(**options, table="late.csv", score="forecasts/first.json"), quiet=True)["score"]
     assert again["record"]["predictions"] == 4
-    assert len(json.loads(Path("forecasts/record.json").read_text())["scores"]) == 4
+    record = json.loads(Path("forecasts/record.json").read_text())
+    assert (len(record["scores"]), len(record["winners"])) == (4, 2)
 
 
 @pytest.mark.parametrize(

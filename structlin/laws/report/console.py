@@ -187,6 +187,10 @@ def score_said(score: dict[str, Any]) -> str:
     judged = [one for one in score["scores"] if one["inside"] is not None]
     held = f"{sum(one['inside'] for one in judged)} of {len(judged)} in their intervals"
     waiting = f", {len(score['waiting'])} not reached yet" if score["waiting"] else ""
+    gains = [one["multiplier"] for one in score["scores"] if (one["multiplier"] or {}).get("inside") is not None]
+    held += f", of multipliers {sum(one['inside'] for one in gains)} of {len(gains)}" if gains else ""
+    named = sum(one["predicted"] == one["measured"] for one in score["winners"])
+    held += f", the best foretold at {named} of {len(score['winners'])} computes" if score["winners"] else ""
     record = score["record"]
     error = "-" if record["median_error"] is None else f"{100 * record['median_error']:.2f}%"
     return (
