@@ -233,7 +233,7 @@ def page(found: Sequence[Finding], record: Mapping[str, Any] | None = None) -> s
 def _forecasts(record: Mapping[str, Any]) -> str:
     """How forecasts that were kept before the runs did: ``record`` as laws/forecasts.py writes it."""
     lines = [
-        "## Forecasts\n\nWritten before the runs were trained, scored by them (`python fit_laws.py ... score=FORECAST`; "
+        "## Forecasts\n\nWritten before the runs were trained, scored by them (`python fit_laws.py .. score=FORECAST`; "
         "90% intervals; all variants at all computes that were foretold and reached).\n",
         "| forecast | losses in their intervals | median error of log loss | multipliers in theirs | best foretold |",
         "|" + 5 * "---|",
