@@ -277,8 +277,9 @@ WAYS = {
     "eager": Placement(compile="false", graphs="false"),
     "graph": Placement(compile="false", graphs="true"),
     "compile graph": Placement(compile="true", graphs="true"),
+    "combine graph": Placement(compile="combine", graphs="true"),
 }
-"""How a step may be launched; the last is what auto takes on a GPU."""
+"""How a step may be launched; "compile graph" is what auto takes on a GPU."""
 
 
 def syncs(check: Check, found: dict[str, Any]) -> None:
@@ -397,7 +398,7 @@ def steps(check: Check, found: dict[str, Any]) -> None:
                 "flops_per_second": flops / milliseconds * 1e3,
                 "mfu_of_h100": flops / milliseconds * 1e3 / 989e12,
             }
-            counted = f"{text}:compile" if "compile" in way else text
+            counted = ":".join([text, *({"compile", "combine"} & set(way.split()))])
             if check.on_gpu and counted in predicted:
                 check.compare(f"{key}, ms", milliseconds, max(predicted[counted], 1e3 * flops / RATE))
             del step

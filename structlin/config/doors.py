@@ -406,7 +406,7 @@ _PLACED = (
 )
 """Keys of the command line that say how a run is executed."""
 _SWITCHES = ("compile", "graphs")
-"""More of them: true, false or auto."""
+"""More of them: true, false or a word."""
 
 
 def _site(config: Mapping[str, Any]) -> Site:

@@ -101,5 +101,6 @@ def test_auto_compiles_on_a_gpu_alone() -> None:
     cpu = torch.device("cpu")
     assert compiled(model, Placement(), cpu) is model
     assert compiled(model, Placement(compile="true"), cpu) is not model
-    for value, device, expected in (("auto", "cuda", True), ("false", "cuda", False), ("true", "cpu", True)):
+    cases = (("auto", "cuda", True), ("false", "cuda", False), ("true", "cpu", True), ("combine", "cuda", True))
+    for value, device, expected in cases:
         assert Placement(compile=value).compiles(device) == expected
