@@ -277,9 +277,10 @@ WAYS = {
     "eager": Placement(compile="false", graphs="false"),
     "graph": Placement(compile="false", graphs="true"),
     "compile graph": Placement(compile="true", graphs="true"),
-    "combine graph": Placement(compile="combine", graphs="true"),
 }
-"""How a step may be launched; "compile graph" is what auto takes on a GPU."""
+"""How a step may be launched; the last is what auto takes on a GPU."""
+COMBINED = {"combine graph": Placement(compile="combine", graphs="true")}
+"""And of a mixture, which has the most small kernels, whether they are better launched together."""
 
 
 def syncs(check: Check, found: dict[str, Any]) -> None:
@@ -380,12 +381,13 @@ def steps(check: Check, found: dict[str, Any]) -> None:
     texts += ["dense:256:moe=btt:norm=learned", "dense:4096", "btt1:4096"] if check.on_gpu else []
     predicted = _predicted()
     for text in texts if check.on_gpu else ["dense:64:tokens=1024", "btt1:64:tokens=1024"]:
-        for way in WAYS if check.on_gpu else ("eager",):
+        ways = WAYS | (COMBINED if "moe" in text else {})
+        for way in ways if check.on_gpu else ("eager",):
             key = f"{text} {way}"
             if not check.has_time(f"step {key}"):
                 return
             one = case(text).science
-            step = _step(one, WAYS[way], check.device)
+            step = _step(one, ways[way], check.device)
             milliseconds = _milliseconds(step, check.device, 2.0 if check.on_gpu else 1.0)
             start = time.perf_counter()
             step()

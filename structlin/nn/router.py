@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from structlin.kernels.experts.choice import Scores, choose_experts, counts_of, losses_of
 from structlin.kernels.experts.routes import Routes, sort_by_expert
-from structlin.kernels.precision import as_given
+from structlin.kernels.precision import as_given, product_dtype
 from structlin.nn.ranks import ALONE, Ranks
 from structlin.nn.spec import Module, ParamSpec
 
@@ -150,10 +150,11 @@ class Router(Module):
     def _logits(self, x: Tensor) -> Tensor:
         """In float32 or wider, whatever autocast says."""
         wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+        weight = self.weight.to(wide)
+        if x.dtype == wide and product_dtype(x.device) is None:
+            return functional.linear(x, weight)
         with as_given(x.device):
-            if x.dtype == wide:
-                return functional.linear(x, self.weight.to(wide))
-            logits: Tensor = _Widened.apply(x, self.weight.to(wide))
+            logits: Tensor = _Widened.apply(x, weight)
             return logits
 
     def take_scores(self) -> tuple[Scores, Tensor] | None:
@@ -189,7 +190,7 @@ class Router(Module):
 
 
 class _Widened(torch.autograd.Function):
-    """x weight^T in the dtype of the weight, which is wider than x: kept is x as it came, and widened again."""
+    """x weight^T in the dtype of the weight, and so its gradients: kept is x as it came, and widened again."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
