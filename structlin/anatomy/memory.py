@@ -324,7 +324,7 @@ class _Step:
         is_up = not shape.has_own_router and shape.name.endswith(".up")
         if is_up:
             return 2.0 * w * active * shape.d_out
-        # The weighted sum is taken in float32: its terms by token, widened, and times its gradient, which is widened too.
+        # The weighted sum is taken in float32: its terms by token, widened, times its gradient, which is widened too.
         return ((2 * s + w) * active + s) * float(shape.d_out)
 
 
