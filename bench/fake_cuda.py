@@ -6,12 +6,14 @@ FAKE is an environment of its own with torch's CUDA build (several GB): python -
 torch==2.13.0 numpy, and g++. Nothing runs: every operation says its shapes (torch's FakeTensorMode), and counted are
 kernels, bytes that they read and write (each tensor once), what is alive at a time, and waits of the host.
 
-What is counted is exact for eager operations. How long a step takes is not: no time stands here. Peaks are those of
-live tensors; an allocator keeps a few percent more.
+What is counted is exact for operations launched one by one. Of a compiled model they are the kernels into which
+Inductor schedules its forward and its backward pass; loss, clipping and optimizer stay as they are, as in a run. How
+long a step takes is not counted: no time stands here. Peaks are those of live tensors; an allocator keeps a few percent
+more.
 
 A case is structure:width and words: recompute, micro=TOKENS, tokens=, layers=, context=, norm=, dtype=, moe=KIND,
-experts=, data=gpt2 (byte pairs), paper (rounding), compile (joined graphs, as Inductor fuses them), fused (every layer
-of two factors in the fused kernels, whatever the rule says).
+experts=, data=gpt2 (byte pairs), paper (rounding), compile, combine (compile, and Inductor's combo kernels: independent
+ones in one launch), fused (every layer of two factors in the fused kernels, whatever the rule says).
 """
 
 from __future__ import annotations
@@ -26,12 +28,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch._inductor.config
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import cpp_extension
@@ -48,10 +52,12 @@ from structlin.data import DataRecipe
 from structlin.errors import key_values
 from structlin.kernels import backends
 from structlin.kernels.attention import attention
+from structlin.kernels.experts.choice import Scores
 from structlin.kernels.products import face
 from structlin.kernels.products.layout import ProductSizes
 from structlin.models.gpt2 import GPT2
 from structlin.nn.blocks import recompute
+from structlin.nn.router import routers
 from structlin.structure import theta_of
 from structlin.tasks.next_token import NextTokenLearner
 from structlin.training.optim import make_optimizer
@@ -67,7 +73,10 @@ VIEWS = frozenset(_VIEWS.split())
 """Operations that move nothing."""
 WAITS = frozenset(("_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal"))
 """Operations whose result the host needs."""
-FUSED_LAUNCHES, SEVERAL = {"products": 1, "products_backward": 6}, {"sort": 6, "argsort": 6}
+FUSED_LAUNCHES, SEVERAL = (
+    {"products": 1, "products_backward": 6},
+    {"sort": 6, "argsort": 6, "logsumexp": 6, "cumsum": 2},
+)
 """Kernels of our operators (map; of the gradients a map, the kernel, and sums and casts of the shares of both factors),
 and of others."""
 WHOLE_LAUNCHES = 5
@@ -126,12 +135,15 @@ class Count(TorchDispatchMode):
         self.moved: collections.Counter[str] = collections.Counter()
         self.waits: list[str] = []
         self.peak, self.where = 0, ""
+        self.is_paused = False
         self._alive: dict[Any, tuple[StorageWeakRef, int]] = {}
         self._total = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = function._schema.name
         found = function(*args, **(kwargs or {}))
+        if self.is_paused:
+            return found
         read = _tensors((args, kwargs))
         made = _tensors(found)
         short = name.split("::")[1]
@@ -146,6 +158,15 @@ class Count(TorchDispatchMode):
             if short == "products_backward" and not _is_whole(args):
                 self.moved[name] += args[0].numel() * args[0].element_size()  # dy is read by both of its kernels
         return found
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within it nothing is counted."""
+        before, self.is_paused = self.is_paused, True
+        try:
+            yield
+        finally:
+            self.is_paused = before
 
     def _watch(self, made: Sequence[Tensor], name: str, dropped: int) -> None:
         """``dropped``: bytes that the operation made for itself."""
@@ -238,7 +259,7 @@ def case(text: str) -> Case:
         optim=OptimConfig(batch_tokens=int(given.get("tokens", 245_760 if tokenizer == "gpt2" else 65_536))),
     )
     micro = given.get("micro", "auto")
-    compiles = "true" if "compile" in given else "false"
+    compiles = next((value for word, value in (("combine", "combine"), ("compile", "true")) if word in given), "false")
     return Case(text, science, Placement(recompute="recompute" in given, micro_tokens=micro, compile=compiles))
 
 
@@ -270,20 +291,21 @@ def all_fused() -> Iterator[None]:
 
 def count(one: Case) -> Counted:
     """One optimizer step, counted."""
-    with all_fused() if "fused" in one.name.split(":") else nullcontext():
+    combines = torch._inductor.config.patch(combo_kernels=one.placement.compile == "combine")
+    with all_fused() if "fused" in one.name.split(":") else nullcontext(), combines:
         return _count(one)
 
 
 def _count(one: Case) -> Counted:
-    if one.placement.compile == "true":
-        return lowered(one)
-    counter = Count()
-    with FakeTensorMode(allow_non_fake_inputs=True), counter, _placed(one) as (model, optimizer, batch):
+    counter, mode = Count(), FakeTensorMode(allow_non_fake_inputs=True)
+    compiles = one.placement.compiles("cuda")
+    with mode, counter, _placed(one) as (model, optimizer, batch):
         counter.kernels.clear()
         counter.moved.clear()
         counter.waits.clear()
         learner, parts = NextTokenLearner(one.science), parts_of(one.science, one.placement)
-        gradients(one.science, learner, model, model, batch, parts, ONE_PROCESS)
+        forward: Any = Compiled(model, counter, mode) if compiles else model
+        gradients(one.science, learner, model, forward, batch, parts, ONE_PROCESS)
         before = counter.kernels.copy(), counter.moved.copy(), list(counter.waits)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         # Clipping asks the capability of a device for lists of tensors, which fakes do not have: nine launches.
@@ -292,71 +314,106 @@ def _count(one: Case) -> Counted:
         counter.moved["clip"] += 3 * sum(4 * parameter.numel() for parameter in model.parameters())
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+    model_gb = peak(one.science, one.placement).total / 1e9
     return Counted(
         one,
         sum(counter.kernels.values()),
         sum(counter.moved.values()) / 1e9,
-        counter.peak / 1e9,
-        counter.where,
+        model_gb if compiles else counter.peak / 1e9,
+        "not counted" if compiles else counter.where,
         counter.waits,
-        peak(one.science, one.placement).total / 1e9,
+        model_gb,
         counter.kernels,
         counter.moved,
     )
 
 
-def lowered(one: Case) -> Counted:
-    """The same of a step whose forward and backward pass Inductor has scheduled as one graph.
+class Compiled:
+    """A model whose forward and backward pass are graphs of their own, divided and scheduled as torch.compile does.
 
-    Bytes are those of the arguments of its kernels. Where the compiler would rather make something again in the
-    backward pass than keep it, this graph keeps it; peaks are not counted. A prediction, until a GPU has run it.
+    Bytes are those of the arguments of the kernels. What is kept between both is chosen as there, but passes that
+    would compute constants on the device are left out; peaks are not counted. A prediction, until a GPU has run it.
     """
-    from torch._inductor.decomposition import select_decomp_table
-    from torch._inductor.graph import GraphLowering
-    from torch._inductor.virtualized import V
-    from torch.fx.experimental.proxy_tensor import make_fx
 
-    _pretend_to_compile()
-    learner = NextTokenLearner(one.science)
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with mode, _placed(one) as (model, _, batch):
-        names = list(dict(model.named_parameters()))
+    training = True
 
-        def joint(*tensors: Tensor) -> tuple[Tensor, ...]:
-            weights = [tensor.requires_grad_() for tensor in tensors[:-2]]
+    def __init__(self, model: GPT2, counter: Count, mode: FakeTensorMode) -> None:
+        from torch._functorch.aot_autograd import aot_function
+        from torch._functorch.partitioners import min_cut_rematerialization_partition
+        from torch._inductor.decomposition import select_decomp_table
 
-            def call(*arguments: Tensor) -> Tensor:
-                found: Tensor = torch.func.functional_call(model, dict(zip(names, weights, strict=True)), arguments)
-                return found
+        _pretend_to_compile()
+        self._model, self._counter, self._mode = model, counter, mode
+        self._names = list(dict(model.named_parameters()))
+        self._graphs = aot_function(
+            self._traced,
+            self._lowered,
+            self._lowered,
+            partition_fn=partial(min_cut_rematerialization_partition, compiler="inductor"),
+            decompositions=select_decomp_table(),
+        )
 
-            call.training = True  # type: ignore[attr-defined]
-            call.named_modules = model.named_modules  # type: ignore[attr-defined]
-            loss = learner.loss(call, tensors[-2:])  # type: ignore[arg-type]
-            return loss, *torch.autograd.grad(loss, weights)
+    def __call__(self, *batch: Tensor) -> Tensor:
+        """What the model returns; its routers have been told what their losses read."""
+        with self._counter.paused():
+            found, *scored = self._graphs(*self._model.parameters(), *batch)
+        for (_, router), logits, ends in zip(routers(self._model), scored[::2], scored[1::2], strict=True):
+            router._scored = Scores(logits), ends
+        y: Tensor = found
+        return y
 
-        inputs = [parameter.detach().requires_grad_() for parameter in model.parameters()]
-        graph = make_fx(joint, decomposition_table=select_decomp_table(), _allow_non_fake_inputs=True)(*inputs, *batch)
-        graph.graph.eliminate_dead_code()
-        graph.recompile()
-        lowering = GraphLowering(graph, is_inference=False)
-        with V.set_graph_handler(lowering), V.set_fake_mode(mode), V.set_debug_handler(_Silent()):
-            lowering.run(*inputs, *batch)
-            lowering._update_scheduler()
-            moved, nodes, _ = lowering.count_bytes()
-    kernels: collections.Counter[str] = collections.Counter()
-    for node, _ in nodes:
-        inner = getattr(node, "node", None)
-        name = str(getattr(inner, "python_kernel_name", None) or type(inner).__name__) if inner is not None else "fused"
-        short = name.removesuffix(".default").rpartition(".")[2]
-        if short not in ("MultiOutput",) and "Nop" not in type(node).__name__:
-            kernels[short] += {"products_backward": WHOLE_LAUNCHES, "stable": SEVERAL["sort"]}.get(short, 1)
-    parameters = sum(4 * parameter.numel() for parameter in model.parameters())
-    kernels["clip and AdamW"] = 9 + -(-len(names) // 24)
-    total = (moved + 10 * parameters) / 1e9
-    model_gb = peak(one.science, one.placement).total / 1e9
-    return Counted(
-        one, sum(kernels.values()), total, model_gb, "not counted", [], model_gb, kernels, collections.Counter()
-    )
+    def modules(self) -> Iterator[nn.Module]:
+        """Those of the model."""
+        return self._model.modules()
+
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """The same with their names."""
+        return self._model.named_modules()
+
+    def _traced(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        weights, batch = tensors[: len(self._names)], tensors[len(self._names) :]
+        found = torch.func.functional_call(self._model, dict(zip(self._names, weights, strict=True)), batch)
+        scored = [router.take_scores() for _, router in routers(self._model)]
+        return found, *(tensor for one in scored if one is not None for tensor in (one[0].logits_TE, one[1]))
+
+    def _lowered(self, gm: torch.fx.GraphModule, example_inputs: Sequence[Any]) -> Any:
+        from torch._inductor.fx_passes.post_grad import post_grad_passes, view_to_reshape
+        from torch._inductor.graph import GraphLowering
+        from torch._inductor.virtualized import V
+
+        view_to_reshape(gm)
+        with self._counter.paused(), V.set_fake_mode(self._mode):
+            post_grad_passes(gm, False)
+            lowering = GraphLowering(gm, is_inference=False)
+            with V.set_graph_handler(lowering), V.set_debug_handler(_Silent()):
+                lowering.run(*example_inputs)
+                lowering._update_scheduler()
+                moved, nodes, _ = lowering.count_bytes()
+        self._counter.moved["compiled"] += moved
+        for node, _ in nodes:
+            name, number = _scheduled(node)
+            self._counter.kernels[name] += number
+
+        def run(arguments: list[Any]) -> Any:
+            with self._counter.paused(), torch.no_grad():
+                return gm(*arguments)
+
+        run._boxed_call = True  # type: ignore[attr-defined]
+        return run
+
+
+def _scheduled(node: Any) -> tuple[str, int]:
+    """What a node of Inductor's schedule is, and how many kernels."""
+    inner = getattr(node, "node", None)
+    if inner is None:
+        return "fused", 1
+    name = str(getattr(inner, "python_kernel_name", None) or type(inner).__name__)
+    short = name.removesuffix(".default").rpartition(".")[2]
+    if short == "MultiOutput" or "Nop" in type(node).__name__:
+        return "nothing", 0
+    if type(getattr(inner, "data", None)).__name__ == "SplitScan":
+        return "scan", 2  # one sets its workspace to zero
+    return short, {"products_backward": WHOLE_LAUNCHES, "stable": SEVERAL["sort"]}.get(short, 1)
 
 
 class _Silent:
@@ -402,6 +459,7 @@ def _placed(one: Case) -> Iterator[tuple[GPT2, torch.optim.AdamW, tuple[Tensor, 
 STEPS = [f"{name}:{width}" for width in (256, 1024) for name in ("dense", "btt1", "btt11")]
 STEPS += [f"dense:{width}:moe=btt:norm=learned" for width in (256, 1024)]
 COMPILED = [f"{text}:compile" for text in (*STEPS, "btt1:256:fused", "btt11:1024:fused")]
+COMPILED += [f"{text}:combine" for text in STEPS if "moe" in text]
 PEAKS = [f"{name}:{width}" for width in (256, 1024, 2048) for name in ("dense", "btt1", "btt11", "g2", "l2")]
 PEAKS += [
     f"dense:{width}:moe={kind}:norm=learned{more}"

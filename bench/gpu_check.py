@@ -279,6 +279,8 @@ WAYS = {
     "compile graph": Placement(compile="true", graphs="true"),
 }
 """How a step may be launched; the last is what auto takes on a GPU."""
+COMBINED = {"combine graph": Placement(compile="combine", graphs="true")}
+"""And of a mixture, which has the most small kernels, whether they are better launched together."""
 
 
 def syncs(check: Check, found: dict[str, Any]) -> None:
@@ -379,12 +381,13 @@ def steps(check: Check, found: dict[str, Any]) -> None:
     texts += ["dense:256:moe=btt:norm=learned", "dense:4096", "btt1:4096"] if check.on_gpu else []
     predicted = _predicted()
     for text in texts if check.on_gpu else ["dense:64:tokens=1024", "btt1:64:tokens=1024"]:
-        for way in WAYS if check.on_gpu else ("eager",):
+        ways = WAYS | (COMBINED if "moe" in text else {})
+        for way in ways if check.on_gpu else ("eager",):
             key = f"{text} {way}"
             if not check.has_time(f"step {key}"):
                 return
             one = case(text).science
-            step = _step(one, WAYS[way], check.device)
+            step = _step(one, ways[way], check.device)
             milliseconds = _milliseconds(step, check.device, 2.0 if check.on_gpu else 1.0)
             start = time.perf_counter()
             step()
@@ -397,7 +400,7 @@ def steps(check: Check, found: dict[str, Any]) -> None:
                 "flops_per_second": flops / milliseconds * 1e3,
                 "mfu_of_h100": flops / milliseconds * 1e3 / 989e12,
             }
-            counted = f"{text}:compile" if "compile" in way else text
+            counted = ":".join([text, *({"compile", "combine"} & set(way.split()))])
             if check.on_gpu and counted in predicted:
                 check.compare(f"{key}, ms", milliseconds, max(predicted[counted], 1e3 * flops / RATE))
             del step

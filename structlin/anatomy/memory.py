@@ -324,8 +324,8 @@ class _Step:
         is_up = not shape.has_own_router and shape.name.endswith(".up")
         if is_up:
             return 2.0 * w * active * shape.d_out
-        # The weighted sum is taken in float32: its gradient by term, times what the terms were, all widened.
-        return (3 * s + w) * active * float(shape.d_out)
+        # The weighted sum is taken in float32: its terms by token, widened, times its gradient, which is widened too.
+        return ((2 * s + w) * active + s) * float(shape.d_out)
 
 
 def _form(shape: LinearShape) -> str:

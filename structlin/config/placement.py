@@ -19,7 +19,8 @@ class Placement:
     threads: int = 1
     """CPU threads of a training process."""
     compile: str = "auto"
-    """torch.compile the model: true, false, or auto (on CUDA, where a step waits for memory and for Python)."""
+    """torch.compile the model: true, false, or auto (on CUDA, where a step waits for memory and for Python); combine:
+    and launch kernels that are independent of each other as one (Inductor's combo kernels)."""
     graphs: str = "auto"
     """Launch a whole step of one process on a GPU at once, as a CUDA graph: true, false, or auto (where it can be)."""
     deterministic: bool = False
@@ -54,7 +55,7 @@ class Placement:
         one_of("tracking", self.tracking, ("auto", "wandb", "tensorboard", "journal"))
         at_least("threads", self.threads, 1, MOST_THREADS)
         at_least("log_steps", self.log_steps, 1)
-        one_of("compile", self.compile, ("auto", "true", "false"))
+        one_of("compile", self.compile, ("auto", "true", "false", "combine"))
         one_of("graphs", self.graphs, ("auto", "true", "false"))
         one_of("fit", self.fit, ("none", "auto"))
         if self.micro_tokens != "auto":
@@ -81,4 +82,4 @@ class Placement:
 
     def compiles(self, device: str) -> bool:
         """Whether a model on a device of this type is compiled."""
-        return device == "cuda" if self.compile == "auto" else self.compile == "true"
+        return device == "cuda" if self.compile == "auto" else self.compile != "false"

@@ -25,11 +25,11 @@ SCHEMA = 5
 
 NUMERICS = 1
 """Version of the mathematics: raised when the same Science would train to other numbers."""
-NUMERICS_OF = {"bfloat16": 2, "float32": 3, "tf32": 3}
+NUMERICS_OF = {"bfloat16": 3, "float32": 3, "tf32": 3}
 """Of a dtype whose numbers alone have changed. bfloat16, 2: the norms of attention's queries and keys stay in it, a
-router reads what the experts do, and the loss of a large vocabulary is summed in chunks. float32 and tf32, 2: a CPU
-sums the steps of narrow GPT-2s and of the regression's MLP in another order (kernels/steps), not those on images; 3:
-their evaluations too."""
+router reads what the experts do, and the loss of a large vocabulary is summed in chunks; 3: a router's gradients are
+float32 products also where its model is compiled. float32 and tf32, 2: a CPU sums the steps of narrow GPT-2s and of the
+regression's MLP in another order (kernels/steps), not those on images; 3: their evaluations too."""
 
 
 def numerics_of(dtype: str, task: str) -> int:

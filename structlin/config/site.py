@@ -25,7 +25,7 @@ _PLACED = (
 )
 """Keys of the command line that say how a run is executed."""
 _SWITCHES = ("compile", "graphs")
-"""More of them: true, false or auto."""
+"""More of them: true, false or a word."""
 
 _MINUTES = ("time_minutes", "max_minutes", "min_minutes")
 """Keys of ``launch`` that may be written as SLURM writes times."""

@@ -25,9 +25,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from structlin.kernels.experts.choice import Choice, choose_experts
+from structlin.kernels.experts.choice import Scores, choose_experts, counts_of, losses_of
 from structlin.kernels.experts.routes import Routes, sort_by_expert
-from structlin.kernels.precision import as_given
+from structlin.kernels.precision import as_given, product_dtype
 from structlin.nn.ranks import ALONE, Ranks
 from structlin.nn.spec import Module, ParamSpec
 
@@ -54,10 +54,11 @@ class RouterStatistics:
 class _Batch:
     """What a training batch left behind, on the device; numbers are made of it only when they are read."""
 
-    probability_TE: Tensor
-    counts_E: Tensor
-    num_kept: Tensor
-    z: Tensor
+    scores: Scores
+    ends_E: Tensor
+    """Where assignments of each expert end before any is dropped."""
+    kept_E: Tensor
+    """And after."""
 
 
 @dataclass(frozen=True)
@@ -100,14 +101,14 @@ class Router(Module):
         self._number: Tensor | int = 0
         self.counted_E: Tensor | int = 0
         self._before_E: Tensor | int = 0
-        self._losses: tuple[Tensor, Tensor, Tensor] | None = None
+        self._scored: tuple[Scores, Tensor] | None = None
 
     def param_specs(self) -> Mapping[str, ParamSpec]:
         """Starts at zero, or normal, and learns at the rate of a dense layer, or of all."""
         return {"weight": ParamSpec("router", self.std, self.rate)}
 
     def forward(self, x: Tensor) -> Routes:
-        """x (T, D) -> routes; in training the losses and statistics of the batch are kept for their readers."""
+        """x (T, D) -> routes; in training what losses and statistics of the batch read is kept for them."""
         logits_TE = self._logits(x)
         part = self.part if self.training else Part()
         if self.training:
@@ -117,19 +118,21 @@ class Router(Module):
             choice = choose_experts(logits_TE, self.top_k, first_token=number * x.shape[0])
         else:
             choice = choose_experts(logits_TE, self.evaluation_top_k)
-        before_E = self._before(part, choice.counts_E)
+        before_E = self._before(part, choice.ends_E)
         routes = sort_by_expert(choice, self.capacity, parts=part.of, before_E=before_E)
-        if self.training and not part.counts:
-            self._keep(choice, routes)
+        if self.training and not part.counts and not self.is_repeated:
+            self._scored = choice.scores, choice.ends_E
+            # Only set here, and listed by whoever says which part comes next: a compiled graph hangs on what it reads.
+            self._latest = _Batch(choice.scores.detached(), choice.ends_E, routes.ends_E)
         return routes
 
-    def _before(self, part: Part, counts_E: Tensor) -> Tensor | int | None:
+    def _before(self, part: Part, ends_E: Tensor) -> Tensor | int | None:
         """Assignments (E) of the parts before this one, which is added to them; None where there are none."""
         if part.of == 1:
             return None
         if not self.is_repeated:
             self._before_E = self.counted_E
-            self.counted_E = self._before_E + counts_E
+            self.counted_E = self._before_E + counts_of(ends_E)
         return self._before_E
 
     def expect(self, part: Part, index: int) -> None:
@@ -147,25 +150,17 @@ class Router(Module):
     def _logits(self, x: Tensor) -> Tensor:
         """In float32 or wider, whatever autocast says."""
         wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+        weight = self.weight.to(wide)
+        if x.dtype == wide and product_dtype(x.device) is None:
+            return functional.linear(x, weight)
         with as_given(x.device):
-            if x.dtype == wide:
-                return functional.linear(x, self.weight.to(wide))
-            logits: Tensor = _Widened.apply(x, self.weight.to(wide))
+            logits: Tensor = _Widened.apply(x, weight)
             return logits
 
-    def _keep(self, choice: Choice, routes: Routes) -> None:
-        probability_TE, mean_E, z = choice.losses()
-        losses = (mean_E, choice.counts_E.to(mean_E.dtype), z)
-        if self.is_repeated:
-            return
-        self._losses = losses
-        # Only set here, and listed by whoever says which part comes next: a compiled graph hangs on what it reads.
-        self._latest = _Batch(probability_TE, choice.counts_E, routes.ends_E[-1], z.detach())
-
-    def take_losses(self) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Mean p (E), assignments (E) and z-loss of the last training batch, given out once; None without one."""
-        losses, self._losses = self._losses, None
-        return losses
+    def take_scores(self) -> tuple[Scores, Tensor] | None:
+        """What losses of the last training batch read, and where experts end, given out once; None without one."""
+        scored, self._scored = self._scored, None
+        return scored
 
     def statistics(self) -> RouterStatistics | None:
         """Of the last training batch over all ranks, or None before the first; waits for the device.
@@ -175,10 +170,10 @@ class Router(Module):
         batches = [*self._batches, *([self._latest] if self._latest is not None else [])]
         if not batches:
             return None
-        p_TE = torch.cat([batch.probability_TE for batch in batches]).double()
-        counts_E = sum((batch.counts_E for batch in batches[1:]), batches[0].counts_E).double()
-        num_kept = sum((batch.num_kept for batch in batches[1:]), batches[0].num_kept).double()
-        z = torch.stack([batch.z for batch in batches]).double().mean()
+        p_TE = torch.cat([batch.scores.probability() for batch in batches]).double()
+        counts_E = counts_of(torch.stack([batch.ends_E for batch in batches]).sum(0)).double()
+        num_kept = torch.stack([batch.kept_E[-1] for batch in batches]).sum().double()
+        z = torch.stack([batch.scores.losses()[1] for batch in batches]).double().mean()
         num_experts = p_TE.shape[1]
         single = torch.stack([_entropy(p_TE).exp().mean(), num_kept, z])
         means = self.ranks.mean(torch.cat([counts_E, p_TE.mean(0), single])).cpu()
@@ -195,7 +190,7 @@ class Router(Module):
 
 
 class _Widened(torch.autograd.Function):
-    """x weight^T in the dtype of the weight, which is wider than x: kept is x as it came, and widened again."""
+    """x weight^T in the dtype of the weight, and so its gradients: kept is x as it came, and widened again."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
@@ -208,7 +203,9 @@ class _Widened(torch.autograd.Function):
         """Of x in its own dtype, of the weight in its."""
         x, weight = ctx.saved_tensors
         d_logits = gradients[0]
-        return (d_logits @ weight).to(x.dtype), d_logits.T @ x.to(weight.dtype)
+        # A compiled backward pass is traced under the autocast of the forward pass.
+        with as_given(x.device):
+            return (d_logits @ weight).to(x.dtype), d_logits.T @ x.to(weight.dtype)
 
 
 def routers(model: nn.Module) -> Iterator[tuple[str, Router]]:
@@ -274,17 +271,17 @@ def auxiliary_loss(model: nn.Module, z_weight: float, counts_RE: Tensor | None =
     their losses, and of their gradients, is the loss of the whole batch. Where it comes in parts, their mean is, if
     ``counts_RE`` are the assignments of all of them (``count_assignments``).
     """
-    found = [(router.ranks, losses) for _, router in routers(model) if (losses := router.take_losses()) is not None]
+    found = [(router.ranks, *scored) for _, router in routers(model) if (scored := router.take_scores()) is not None]
     if not found:
         return None
-    ranks, taken = found[0][0], [losses for _, losses in found]
-    p_RE = torch.stack([p for p, _, _ in taken])
+    p_RE, z_R = losses_of([scores for _, scores, _ in found])
     if counts_RE is None:
-        counts_RE = ranks.sum(torch.stack([counts for _, counts, _ in taken]))
+        ranks, ends_RE = found[0][0], torch.stack([ends for _, _, ends in found])
+        counts_RE = ranks.sum(counts_of(ends_RE).to(p_RE.dtype))
     counts_RE = counts_RE.to(p_RE.dtype)
     share_RE = counts_RE / counts_RE.sum(-1, keepdim=True)
     balance = p_RE.shape[1] * (p_RE * share_RE).sum(-1).mean()
-    return balance + z_weight * torch.stack([z for _, _, z in taken]).mean()
+    return balance + z_weight * z_R.mean()
 
 
 def _entropy(p: Tensor) -> Tensor:

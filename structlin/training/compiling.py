@@ -20,5 +20,7 @@ def compiled(forward: nn.Module, placement: Placement, device: torch.device) -> 
         torch._dynamo.config.suppress_errors = placement.compile == "auto"
         # Layers of one model differ in their sizes: each is a graph of its own, and none is made general.
         torch._dynamo.config.recompile_limit = 64
-    found: nn.Module = torch.compile(forward, dynamic=False)  # type: ignore[assignment]
+    # Blocks of what is combined by a rule, not by timing, which would decide over last bits.
+    options = {"combo_kernels": True, "combo_kernels_autotune": 0} if placement.compile == "combine" else None
+    found: nn.Module = torch.compile(forward, dynamic=False, options=options)  # type: ignore
     return found

@@ -1,14 +1,17 @@
 """A whole model is one graph, mixtures and parts of a batch included, and computes what it does as written."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from structlin.config.moe import MoeConfig
 from structlin.config.placement import Placement
 from structlin.config.science import Science
 from structlin.models.gpt2 import GPT2
+from structlin.nn.router import Router
 from structlin.tasks.catalogue import open_learner
 from structlin.training.compiling import compiled
 from structlin.training.parts import gradients
@@ -101,5 +104,26 @@ def test_auto_compiles_on_a_gpu_alone() -> None:
     cpu = torch.device("cpu")
     assert compiled(model, Placement(), cpu) is model
     assert compiled(model, Placement(compile="true"), cpu) is not model
-    for value, device, expected in (("auto", "cuda", True), ("false", "cuda", False), ("true", "cpu", True)):
+    cases = (("auto", "cuda", True), ("false", "cuda", False), ("true", "cpu", True), ("combine", "cuda", True))
+    for value, device, expected in cases:
         assert Placement(compile=value).compiles(device) == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_compiled_router_learns_in_float32(dtype: torch.dtype) -> None:
+    """Its backward pass is traced under the autocast of the forward pass, and its products are no layers'."""
+    router = Router(16, 4, 2, base_d_in=16)
+    with torch.no_grad():
+        router.weight.copy_(torch.randn(4, 16, generator=torch.Generator().manual_seed(0)))
+    x = torch.randn(64, 16, generator=torch.Generator().manual_seed(1)).to(dtype)
+
+    def gradient(forward: Callable[[Tensor], Tensor]) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            weights_TK = forward(x)
+        return torch.autograd.grad(weights_TK[:, 0].square().sum(), router.weight)[0]
+
+    def weights(x: Tensor) -> Tensor:
+        return router(x).weight_TK
+
+    compiled_weights = torch.compile(weights, backend="aot_eager")
+    torch.testing.assert_close(gradient(compiled_weights), gradient(weights), rtol=1e-6, atol=1e-6)

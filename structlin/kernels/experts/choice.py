@@ -8,16 +8,58 @@ Letters: T tokens, E experts, K chosen experts, N = T K assignments.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from structlin.kernels.steps.library import Library, address, library
 
 TIE = 2.0**-16
 """Logits whose distances to that of the first expert round to the same multiple of this are equal."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The logits of some tokens, and what a router's losses read of them where it has been made with the choice."""
+
+    logits_TE: Tensor
+    probability_TE: Tensor | None = None
+    """Softmax over all experts, without a gradient."""
+    means: Tensor | None = None
+    """Of p (E), and of the squared logsumexp."""
+
+    def probability(self) -> Tensor:
+        """p (T, E), without a gradient."""
+        return self.logits_TE.detach().softmax(-1) if self.probability_TE is None else self.probability_TE
+
+    def losses(self) -> tuple[Tensor, Tensor]:
+        """The mean p (E) and the mean squared logsumexp."""
+        return _losses(self.logits_TE) if self.means is None else (self.means[:-1], self.means[-1])
+
+    def detached(self) -> Scores:
+        """The same without a gradient."""
+        means = None if self.means is None else self.means.detach()
+        return Scores(self.logits_TE.detach(), self.probability_TE, means)
+
+
+def losses_of(routers: Sequence[Scores]) -> tuple[Tensor, Tensor]:
+    """The mean p (R, E) and the mean squared logsumexp (R) of several routers with one batch.
+
+    On a GPU, where a step waits for launches, of all of them at once.
+    """
+    if routers[0].logits_TE.device.type == "cuda":
+        return _losses(torch.stack([scores.logits_TE for scores in routers]))
+    means, squares = zip(*(scores.losses() for scores in routers), strict=True)
+    return torch.stack(means), torch.stack(squares)
+
+
+def _losses(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Of logits (..., T, E): (..., E) and (...)."""
+    return logits.softmax(-1).mean(-2), torch.logsumexp(logits, -1).square().mean(-1)
 
 
 @dataclass(frozen=True)
@@ -28,24 +70,20 @@ class Choice:
     """The largest logit first (int64)."""
     weight_TK: Tensor
     """Softmax over the chosen."""
-    counts_E: Tensor
-    """Assignments of each expert (int64)."""
-    logits_TE: Tensor
+    scores: Scores
+    ends_E: Tensor
+    """Where each expert's end if they are sorted by expert (int64)."""
+    slots_N: Tensor
+    """Where each assignment, token * K + choice, then stands (int64)."""
     order_N: Tensor | None = None
-    """Which assignment, token * K + choice, stands where if they are sorted by expert; None where nobody has sorted."""
-    slots_N: Tensor | None = None
-    """Its inverse."""
-    probability_TE: Tensor | None = None
-    """Softmax over all experts, without a gradient; None where it is still to be made, as are the next two."""
-    means: Tensor | None = None
-    """Of p (E), and of the squared logsumexp."""
+    """Its inverse; None where nobody has made it."""
 
-    def losses(self) -> tuple[Tensor, Tensor, Tensor]:
-        """p (T, E) without a gradient, the mean p (E) and the mean squared logsumexp."""
-        if self.probability_TE is not None and self.means is not None:
-            return self.probability_TE, self.means[:-1], self.means[-1]
-        probability_TE = self.logits_TE.softmax(-1)
-        return probability_TE.detach(), probability_TE.mean(0), torch.logsumexp(self.logits_TE, -1).square().mean()
+    @classmethod
+    def of(cls, chosen_TK: Tensor, logits_TE: Tensor) -> Choice:
+        """The choice of these experts."""
+        ends_E, slots_N = places(chosen_TK.flatten(), logits_TE.shape[1])
+        chosen_logits_TK: Tensor = _LookedUp.apply(logits_TE, chosen_TK, slots_N, ends_E)
+        return cls(chosen_TK, chosen_logits_TK.softmax(-1), Scores(logits_TE), ends_E, slots_N)
 
 
 def choose_experts(logits_TE: Tensor, top_k: int, first_token: int | Tensor = 0) -> Choice:
@@ -55,10 +93,9 @@ def choose_experts(logits_TE: Tensor, top_k: int, first_token: int | Tensor = 0)
         weight_TK, means, chosen_TK, counts_E, order_N, slots_N, p_TE = _Chosen.apply(
             logits_TE, top_k, first_token, functions
         )
-        return Choice(chosen_TK, weight_TK, counts_E, logits_TE, order_N, slots_N, p_TE, means)
-    chosen_TK = choose(logits_TE, top_k, first_token)
-    weight_TK = logits_TE.gather(1, chosen_TK).softmax(-1)
-    return Choice(chosen_TK, weight_TK, _count(chosen_TK.flatten(), logits_TE.shape[1]), logits_TE)
+        scores = Scores(logits_TE, p_TE, means)
+        return Choice(chosen_TK, weight_TK, scores, counts_E.cumsum(0), slots_N, order_N)
+    return Choice.of(choose(logits_TE, top_k, first_token), logits_TE)
 
 
 def choose(logits_TE: Tensor, top_k: int, first_token: int | Tensor = 0) -> Tensor:
@@ -78,13 +115,22 @@ def choose(logits_TE: Tensor, top_k: int, first_token: int | Tensor = 0) -> Tens
     return expert_TE.gather(1, ranked_TE[:, :top_k])
 
 
-def _count(assigned_N: Tensor, num_experts: int) -> Tensor:
-    """Assignments (E) of each expert, without adding up in an order of chance."""
-    if assigned_N.device.type == "cuda":
-        experts = torch.arange(num_experts, device=assigned_N.device)
-        return (assigned_N[:, None] == experts).sum(0)
-    counts_E = torch.zeros(num_experts, dtype=torch.int64, device=assigned_N.device)
-    return counts_E.scatter_add(0, assigned_N, torch.ones_like(assigned_N))
+def counts_of(ends: Tensor) -> Tensor:
+    """Assignments of each expert (..., E) by where they end."""
+    return ends - functional.pad(ends[..., :-1], (1, 0))
+
+
+def places(expert_N: Tensor, num_experts: int) -> tuple[Tensor, Tensor]:
+    """Where the assignments of each expert end (E), and where each stands (N), in the order of experts (int64).
+
+    Nothing is sorted and nothing added up in an order of chance. In the table of which assignment is of which expert,
+    read expert after expert, the running sum at an assignment's own entry says how many stand up to it.
+    """
+    is_of_EN = expert_N == torch.arange(num_experts, device=expert_N.device)[:, None]
+    running_EN = is_of_EN.flatten().cumsum(0, dtype=torch.int32).view(num_experts, -1)
+    ends_E = running_EN[:, -1].long()
+    # A sum of one entry, where a look-up would do: a compiler keeps it, and looks up what it has not kept at every use.
+    return ends_E, running_EN.where(is_of_EN, 0).sum(0) - 1
 
 
 def _functions(logits_TE: Tensor, first_token: int | Tensor) -> Library | None:
@@ -93,6 +139,25 @@ def _functions(logits_TE: Tensor, first_token: int | Tensor) -> Library | None:
     if not is_plain or isinstance(first_token, Tensor) or torch.compiler.is_compiling() or torch.get_num_threads() > 1:
         return None
     return library(torch.float32)
+
+
+class _LookedUp(torch.autograd.Function):
+    """Logits (T, E) -> those of the chosen (T, K). Its gradient adds nothing up: a compiler writes it with others."""
+
+    @staticmethod
+    def forward(ctx: Any, logits_TE: Tensor, chosen_TK: Tensor, slots_N: Tensor, ends_E: Tensor) -> Tensor:
+        """logits[t, chosen[t]]."""
+        ctx.save_for_backward(slots_N, ends_E)
+        return logits_TE.gather(1, chosen_TK)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        """At the chosen; an assignment's expert is the one between whose ends it stands, which are kept anyway."""
+        slots_N, ends_E = ctx.saved_tensors
+        d_TK = gradients[0]
+        experts_TK = torch.bucketize(slots_N, ends_E, right=True).view_as(d_TK)
+        is_chosen_TKE = experts_TK[..., None] == torch.arange(len(ends_E), device=d_TK.device)
+        return d_TK[..., None].where(is_chosen_TKE, 0).sum(1), None, None, None
 
 
 class _Chosen(torch.autograd.Function):

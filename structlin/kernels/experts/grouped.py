@@ -25,8 +25,8 @@ from structlin.kernels.backends import backend_of
 
 _DEVICES = ("cpu", "cuda")
 _LIBRARY = torch.library.Library("structlin", "FRAGMENT")
-_LIBRARY.define("grouped(Tensor x, Tensor weights, Tensor ends) -> Tensor")
-_LIBRARY.define("grouped_gradient(Tensor dy, Tensor x, Tensor ends) -> Tensor")
+_LIBRARY.define("grouped(Tensor x, Tensor weights, Tensor ends) -> Tensor", tags=(torch.Tag.flexible_layout,))
+_LIBRARY.define("grouped_gradient(Tensor dy, Tensor x, Tensor ends) -> Tensor", tags=(torch.Tag.flexible_layout,))
 
 ALIGNED_BYTES = 16
 # Compute capabilities (major) on which torch multiplies groups without asking the host.

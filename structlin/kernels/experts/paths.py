@@ -71,14 +71,30 @@ def grouped(x_NX: Tensor, first: Tensor, second: Tensor, a_first: bool, routes: 
     x_gNba = x_NX.view(rows, s.g, s.b, s.a).transpose(0, 1)
     if not s.a_first:
         x_gNba = x_NX.view(rows, s.g, s.a, s.b).permute(1, 0, 3, 2)
-    weights = first.transpose(0, 1).flatten(0, 1).flatten(1, 3)
+    weights: Tensor = _BlocksFirst.apply(first).flatten(1, 3)
     z = _grouped_blocks(x_gNba.reshape(-1, s.a), weights, routes.ends_E, rows, s.b)
     z_Nfdgbr = z.view(s.g, rows, s.b, s.r, s.f, s.d).permute(1, 4, 5, 0, 2, 3)
     z_fNdK = _kept(z_Nfdgbr, routes).transpose(0, 1).reshape(-1, s.g * s.b * s.r)
-    weights = second.transpose(0, 1).flatten(0, 1).flatten(2, 4)
+    weights = _BlocksFirst.apply(second).flatten(2, 4)
     y = _grouped_blocks(z_fNdK, weights, routes.ends_E, rows, s.d)
     order = (1, 0, 3, 2) if s.a_first else (1, 0, 2, 3)
     return _kept(y.view(s.f, rows, s.d, s.e).permute(order), routes).reshape(rows, s.used_out)
+
+
+class _BlocksFirst(torch.autograd.Function):
+    """Weights (E, blocks, ...) -> (blocks E, ...). Its gradient lies as the weights do, which spares it a copy."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor) -> Tensor:
+        """Transposed."""
+        ctx.blocks = weights.shape[1]
+        return weights.transpose(0, 1).flatten(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """And back."""
+        by_block: Tensor = gradients[0].unflatten(0, (ctx.blocks, -1))
+        return by_block.transpose(0, 1).contiguous()
 
 
 def _kept(rows: Tensor, routes: Routes) -> Tensor:
@@ -134,29 +150,38 @@ class _Gather(torch.autograd.Function):
 class _Combine(torch.autograd.Function):
     """Assignments (N, Y) -> the weighted sum over each token's (T, Y), taken in the precision of the weights.
 
-    Kept is y as it came; its gradient is gathered by token, so that nothing is added up in an order of chance.
+    Kept is y as it came; both gradients are looked up, so that nothing is added up in an order of chance.
     """
 
     @staticmethod
-    def forward(ctx: Any, y_NY: Tensor, weight_N: Tensor, token_N: Tensor, slots_TK: Tensor) -> Tensor:
+    def forward(ctx: Any, y_NY: Tensor, weight_TK: Tensor, order_N: Tensor, slots_TK: Tensor) -> Tensor:
         """In the dtype of y."""
-        ctx.save_for_backward(y_NY, weight_N, token_N)
-        y_TKY = y_NY.index_select(0, slots_TK.flatten()).view(*slots_TK.shape, -1)
-        weight_TK = weight_N.index_select(0, slots_TK.flatten()).view(slots_TK.shape)
-        summed = (y_TKY * weight_TK[..., None]).sum(1)
+        ctx.save_for_backward(y_NY, weight_TK, order_N, slots_TK)
+        summed = (_by_token(y_NY, slots_TK) * weight_TK[..., None]).sum(1)
         # No cast that casts nothing: compiled by torch 2.11, a function that returns one has gradients of zero.
         return summed if summed.dtype == y_NY.dtype else summed.to(y_NY.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Of y and of the weights."""
-        y_NY, weight_N, token_N = ctx.saved_tensors
-        dy_NY = gradients[0].index_select(0, token_N)
-        d_weight_N = (dy_NY.to(weight_N.dtype) * y_NY.to(weight_N.dtype)).sum(-1) if ctx.needs_input_grad[1] else None
-        return (dy_NY * weight_N[:, None]).to(y_NY.dtype), d_weight_N, None, None
+        y_NY, weight_TK, order_N, slots_TK = ctx.saved_tensors
+        dy_TY, dtype = gradients[0], weight_TK.dtype
+        d_weight_TK = (
+            (dy_TY.to(dtype)[:, None] * _by_token(y_NY, slots_TK).to(dtype)).sum(-1)
+            if ctx.needs_input_grad[1]
+            else None
+        )
+        weight_N = weight_TK.flatten().index_select(0, order_N)
+        dy_NY = dy_TY.index_select(0, order_N // weight_TK.shape[1]) * weight_N[:, None]
+        return dy_NY.to(y_NY.dtype), d_weight_TK, None, None
+
+
+def _by_token(y_NY: Tensor, slots_TK: Tensor) -> Tensor:
+    """The rows of each token's assignments (T, K, Y)."""
+    return y_NY.index_select(0, slots_TK.flatten()).view(*slots_TK.shape, -1)
 
 
 def _combine(y_NY: Tensor, routes: Routes) -> Tensor:
     """The weighted sum over each token's assignments."""
-    combined: Tensor = _Combine.apply(y_NY, routes.weight_N, routes.token_N, routes.slots_TK())
+    combined: Tensor = _Combine.apply(y_NY, routes.weight_TK, routes.order_N, routes.slots_TK())
     return combined

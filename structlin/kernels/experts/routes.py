@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from structlin.kernels.experts.choice import Choice
+from structlin.kernels.experts.choice import Choice, counts_of
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,10 @@ class Routes:
 
     token_N: Tensor
     """Token of each assignment (int64)."""
-    weight_N: Tensor
+    weight_TK: Tensor
     """Weight of each assignment in its token's sum (differentiable)."""
+    weight_N: Tensor
+    """The same, sorted."""
     order_N: Tensor
     """Which assignment stands here: token * K + choice (int64)."""
     ends_E: Tensor
@@ -32,8 +34,8 @@ class Routes:
     num_tokens: int
     drops: bool
     """Whether a capacity may have dropped assignments."""
-    slots_N: Tensor | None = None
-    """Where each token's assignments stand: the inverse of ``order_N``; None where nobody asks for it."""
+    slots_N: Tensor
+    """Where each token's assignments stand: the inverse of ``order_N`` (int64)."""
 
     @property
     def num_experts(self) -> int:
@@ -42,10 +44,7 @@ class Routes:
 
     def slots_TK(self) -> Tensor:
         """Where the assignments of each token stand: the inverse of ``order_N``, as (T, K)."""
-        if self.slots_N is not None:
-            return self.slots_N.view(self.num_tokens, -1)
-        places = torch.arange(self.order_N.shape[0], device=self.order_N.device)
-        return torch.empty_like(self.order_N).scatter_(0, self.order_N, places).view(self.num_tokens, -1)
+        return self.slots_N.view(self.num_tokens, -1)
 
     def kept_N(self) -> Tensor:
         """Whether each row belongs to an expert (bool)."""
@@ -63,42 +62,48 @@ def sort_by_expert(
     assignments of earlier parts have been there before.
     """
     num_tokens, num_chosen = choice.chosen_TK.shape
-    counts_E, order_N, slots_N = choice.counts_E, choice.order_N, choice.slots_N
-    if order_N is None or capacity > 0:
-        expert_N, order_N = choice.chosen_TK.flatten().sort(stable=True)
-        slots_N = None
+    ends_E, slots_N, order_N = choice.ends_E, choice.slots_N, choice.order_N
     if capacity > 0:
-        most = math.ceil(capacity * parts * num_tokens * num_chosen / counts_E.shape[0])
-        left_E = (torch.full_like(counts_E, most) - (0 if before_E is None else before_E)).clamp(min=0)
-        places = torch.arange(order_N.shape[0], device=order_N.device)
-        first_N = (counts_E.cumsum(0) - counts_E)[expert_N]
-        last = torch.where(places - first_N < left_E[expert_N], expert_N, counts_E.shape[0])
-        order_N = order_N[last.sort(stable=True).indices]
-        counts_E = torch.minimum(counts_E, left_E)
-    if order_N.device.type == "cuda":
-        # Gathering, combining and both of their gradients read it: made once.
-        slots_N = torch.empty_like(order_N).scatter_(0, order_N, torch.arange(order_N.shape[0], device=order_N.device))
+        most = math.ceil(capacity * parts * num_tokens * num_chosen / ends_E.shape[0])
+        left_E = (torch.full_like(ends_E, most) - (0 if before_E is None else before_E)).clamp(min=0)
+        ends_E, slots_N, order_N = *_keep(choice, left_E), None
+    if order_N is None:
+        order_N = _inverse(slots_N)
+    permuted: Tensor = _Permuted.apply(choice.weight_TK.flatten(), order_N, slots_N)
     return Routes(
         token_N=order_N // num_chosen,
-        weight_N=_permuted(choice.weight_TK.flatten(), order_N, slots_N),
+        weight_TK=choice.weight_TK,
+        weight_N=permuted,
         order_N=order_N,
-        ends_E=counts_E.cumsum(0).to(torch.int32),
+        ends_E=ends_E.to(torch.int32),
         num_tokens=num_tokens,
         drops=capacity > 0,
         slots_N=slots_N,
     )
 
 
-def _permuted(values_N: Tensor, order_N: Tensor, slots_N: Tensor | None) -> Tensor:
-    """The values in another order; their gradient is one look-up where the inverse is known."""
-    if slots_N is None:
-        return values_N[order_N]
-    found: Tensor = _Permuted.apply(values_N, order_N, slots_N)
-    return found
+def _keep(choice: Choice, left_E: Tensor) -> tuple[Tensor, Tensor]:
+    """Ends (E) and slots (N) where each expert keeps so many; the others stand last, expert after expert."""
+    expert_N, counts_E = choice.chosen_TK.flatten(), counts_of(choice.ends_E)
+    rank_N = choice.slots_N - (choice.ends_E - counts_E)[expert_N]
+    kept_E = torch.minimum(counts_E, left_E)
+    lost_E = counts_E - kept_E
+    ends_E = kept_E.cumsum(0)
+    kept_from_E, lost_from_E = ends_E - kept_E, ends_E[-1] + lost_E.cumsum(0) - lost_E
+    is_kept_N = rank_N < kept_E[expert_N]
+    return ends_E, rank_N + torch.where(is_kept_N, kept_from_E[expert_N], (lost_from_E - kept_E)[expert_N])
+
+
+def _inverse(slots_N: Tensor) -> Tensor:
+    """Which assignment stands at each place (int64); in 32 bits, which a compiler writes by itself."""
+    numbers = torch.arange(slots_N.shape[0], device=slots_N.device, dtype=torch.int32)
+    order_N = torch.empty_like(numbers)
+    order_N[slots_N] = numbers
+    return order_N.long()
 
 
 class _Permuted(torch.autograd.Function):
-    """Neither pass adds anything up."""
+    """The values in another order; their gradient is one look-up, as the inverse is known."""
 
     @staticmethod
     def forward(ctx: Any, values_N: Tensor, order_N: Tensor, slots_N: Tensor) -> Tensor:

@@ -26,12 +26,12 @@ def outcome(of: Tensor, top_k: int, first_token: int) -> tuple[list[Tensor], lis
     """What is chosen and where it stands; weights, losses and the gradient of a mixture of them."""
     of = of.detach().requires_grad_()
     chosen = choose_experts(of, top_k, first_token)
-    p, mean, z = chosen.losses()
+    p, (mean, z) = chosen.scores.probability(), chosen.scores.losses()
     routes = sort_by_expert(chosen)
     scale = torch.arange(routes.weight_N.numel(), dtype=of.dtype) / 100
     loss = (routes.weight_N * scale).sum() + (mean * torch.arange(of.shape[1])).sum() + 0.3 * z
     (gradient,) = torch.autograd.grad(loss, of)
-    exact = [chosen.chosen_TK, chosen.counts_E, routes.order_N, routes.token_N, routes.ends_E, routes.slots_TK()]
+    exact = [chosen.chosen_TK, routes.order_N, routes.token_N, routes.ends_E, routes.slots_TK()]
     return exact, [chosen.weight_TK.detach(), p, mean.detach(), z.detach(), gradient]
 
 

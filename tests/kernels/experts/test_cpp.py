@@ -62,7 +62,7 @@ def results(layer: nn.Module, x: Tensor, forward: Callable[[Tensor], Tensor] | N
 
 def in_float64(layer: MoeLinear | MoeFfn) -> Any:
     """The same layer where the kernel does not serve."""
-    layer.router.take_losses()  # of the last batch: they are no leaves, which a copy cannot hold
+    layer.router.take_scores()  # of the last batch: they are no leaves, which a copy cannot hold
     return copy.deepcopy(layer).double()
 
 

@@ -1,11 +1,13 @@
 """Assignments sorted by expert: all of them, in order, and under a capacity the earliest."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from structlin.kernels.experts.choice import Choice
 from structlin.kernels.experts.routes import Routes, sort_by_expert
@@ -15,7 +17,11 @@ def some_choice(tokens: int, experts: int, top_k: int, seed: int = 0) -> Choice:
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.rand(tokens, experts, generator=generator).topk(top_k).indices
     weights = torch.rand(tokens, top_k, generator=generator, dtype=torch.float64)
-    return Choice(chosen, weights, torch.bincount(chosen.flatten(), minlength=experts), weights)
+    return chosen_with(chosen, weights, experts)
+
+
+def chosen_with(chosen: Tensor, weights: Tensor, experts: int) -> Choice:
+    return replace(Choice.of(chosen, torch.zeros(len(chosen), experts)), weight_TK=weights)
 
 
 def rows_of(routes: Routes) -> list[list[tuple[int, float]]]:
@@ -50,7 +56,7 @@ def test_a_capacity_keeps_the_earliest_and_moves_the_rest_to_the_end(capacity: f
     chosen[::2, 0] = 1
     chosen[::2, 1] = 2
     weights = torch.rand(tokens, top_k, dtype=torch.float64)
-    choice = Choice(chosen, weights, torch.bincount(chosen.flatten(), minlength=experts), weights)
+    choice = chosen_with(chosen, weights, experts)
     free, bound = (sort_by_expert(choice, c) for c in (0.0, capacity))
     most = math.ceil(capacity * tokens * top_k / experts)
     assert rows_of(bound) == [rows[:most] for rows in rows_of(free)]

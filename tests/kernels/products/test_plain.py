@@ -5,9 +5,6 @@ import torch
 
 from structlin.config.launch import SlurmLaunch
 from structlin.errors import UserError
-from structlin.kernels.experts import routes as routing
-from structlin.kernels.experts.choice import Choice
-from structlin.kernels.experts.routes import sort_by_expert
 from structlin.kernels.limits import gpu_form
 from structlin.kernels.products.layout import ProductSizes
 from structlin.kernels.products.plain import as_dense, two_products
@@ -58,19 +55,6 @@ def square(inner: int, groups: int, rank: int) -> ProductSizes:
 )
 def test_the_form_of_a_layer_on_a_gpu(sizes: ProductSizes, form: str) -> None:
     assert gpu_form(sizes) == form
-
-
-def test_weights_in_another_order_and_back_add_nothing_up() -> None:
-    chosen = torch.randint(4, (9, 2), generator=torch.Generator().manual_seed(0))
-    weights = torch.rand(9, 2, dtype=torch.float64, requires_grad=True)
-    counts = torch.bincount(chosen.flatten(), minlength=4)
-    routes = sort_by_expert(Choice(chosen, weights, counts, weights))
-    slots = routes.slots_TK().flatten()
-    found = routing._permuted(weights.flatten(), routes.order_N, slots)
-    assert torch.equal(found, routes.weight_N)
-    upstream = torch.rand_like(found)
-    one, other = (torch.autograd.grad(y, weights, upstream)[0] for y in (found, routes.weight_N))
-    assert torch.equal(one, other)
 
 
 def test_a_submission_for_gpus_from_a_cpu_build_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
