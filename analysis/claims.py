@@ -107,10 +107,12 @@ def overall(verdicts: Sequence[str]) -> str:
 
 
 def _against_dense(chosen: Callable[[Taxonomy], bool]) -> Pairs:
-    """Every structure in a place of (omega, psi, nu), mixtures left out, against dense."""
+    """Every structure in a place of (omega, psi, nu) against dense; not mixtures, and not BLAST, which is no theta."""
 
     def pairs(runs: pd.DataFrame) -> Iterator[tuple[str, str]]:
-        places: Mapping[str, Taxonomy] = places_of(runs[runs["moe"].astype(str) == "none"])
+        places: Mapping[str, Taxonomy] = places_of(
+            runs[(runs["moe"].astype(str) == "none") & (runs["structure"].astype(str) != "blast")]
+        )
         dense = [variant for variant in places if re.fullmatch(r"dense(\+[\w-]+)?", variant)]
         for variant, place in sorted(places.items()):
             if dense and variant != dense[0] and chosen(place):

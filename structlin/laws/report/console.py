@@ -174,12 +174,20 @@ def _mixtures(found: dict[str, Any]) -> Columns:
 
 
 def _scores(found: dict[str, Any]) -> Columns:
-    table = _table("Forecast against measured", "variant", "FLOPs", "predicted", "measured", "error", "in the interval")
+    table = _table(
+        "Forecast against measured", "variant", "FLOPs", "predicted", "measured", "error", "in the interval",
+        "multiplier predicted", "multiplier measured", "in its interval",
+    )  # fmt: skip
     for one in (found.get("score") or {}).get("scores", []):
-        inside = "-" if one["inside"] is None else "in" if one["inside"] else "out"
+        gain = one["multiplier"] or {"predicted": None, "measured": None, "inside": None}
         table.add(one["variant"], number(one["flops"]), number(one["predicted"], 4),
-                      number(one["measured"], 4), f"{100 * one['error']:+.2f}%", inside)  # fmt: skip
+                  number(one["measured"], 4), f"{100 * one['error']:+.2f}%", _in_or_out(one["inside"]),
+                  number(gain["predicted"]), number(gain["measured"]), _in_or_out(gain["inside"]))  # fmt: skip
     return table
+
+
+def _in_or_out(inside: bool | None) -> str:
+    return "-" if inside is None else "in" if inside else "out"
 
 
 def score_said(score: dict[str, Any]) -> str:
