@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,13 @@ from structlin.laws.choices import Choices
 from structlin.laws.evaluations import files
 from structlin.laws.evaluations.own import with_corpus
 from structlin.runs import table as store
+from structlin.runs.columns import with_parent_as_text
 from structlin.runs.row_config import ids_of_now
-from structlin.runs.store import Store
+from structlin.runs.store import RunFolder, Store
 from structlin.runs.tracking import logged
 from structlin.search import forecast
 from structlin.tracker import history as wandb_source
+from structlin.tracker.history import flat
 
 from .missing import Missing, command, command_lines, missing_cells, run_ids
 
@@ -135,14 +138,21 @@ def _written(
     study: str, table: pd.DataFrame, head: dict[str, Any], tail: dict[str, Any], runs: Path, folder: Path
 ) -> Kept:
     """NAME.parquet and NAME.json of some runs of a store."""
-    table = table[[name for name in table if name in (*COLUMNS, *NEWER) or str(name).startswith("config.")]]
     identities = set(table["run_id"])
+    has = config_columns(runs, identities)
+    table = table[[name for name in table if name in (*COLUMNS, *NEWER) or name in has]]
     counts = {"runs": len(identities), "evaluations": len(table)}
     origin = {**head, **counts, **_origins(runs, identities), "corpus": _corpus(runs, identities), **tail}
     write_atomically(folder / f"{study}.parquet", lambda stream: table.to_parquet(stream, compression="zstd"))
     text = json.dumps(origin, indent=1, ensure_ascii=False) + "\n"
     write_atomically(folder / f"{study}.json", text.encode())
     return Kept(study, table, origin)
+
+
+def config_columns(runs: Path, identities: Iterable[str]) -> set[str]:
+    """Columns of the config of some runs of a store: other runs of it, of another task, may have more keys."""
+    configs = [RunFolder(runs / identity).science_and_config()[1] for identity in sorted(identities)]
+    return {f"config.{name}" for config in configs for name, _ in flat(with_parent_as_text(config))}
 
 
 def _origins(runs: Path, identities: set[str]) -> dict[str, list[str]]:

@@ -116,7 +116,7 @@ def _record(run: Measured, share: Fraction) -> tuple[Record, str, str]:
         | origin
         | _corpus_columns(run.origin.get("corpus") or {})
     )
-    config = flat(_with_parent_as_text(to_mapping(science) if run.config is None else run.config))
+    config = flat(with_parent_as_text(to_mapping(science) if run.config is None else run.config))
     columns = own | {f"config.{name}": value for name, value in config} | dict.fromkeys(OF_RUN)
     recomputed = ledger(science).recomputed_macs_per_token if recompute else 0
     others: list[Any] = [recomputed, science.optim.batch_tokens, science.schedule.warmup_steps]
@@ -136,7 +136,7 @@ def _more(rows: Sequence[Mapping[str, float]]) -> str:
     return json.dumps({name: [row.get(name) for row in rows] for name in names})
 
 
-def _with_parent_as_text(config: dict[str, Any]) -> dict[str, Any]:
+def with_parent_as_text(config: dict[str, Any]) -> dict[str, Any]:
     """A config whose parent, which has as many fields again, is one column of JSON."""
     start = config.get("start")
     if not isinstance(start, Mapping) or not start.get("parent"):

@@ -22,10 +22,12 @@ from structlin.errors import UserError
 from structlin.laws.choices import Choices
 from structlin.planning.grid import Cell
 from structlin.runs.job import Job
+from structlin.runs.row_config import config_of
 from structlin.runs.store import Store
 from structlin.runs.table import load
 from structlin.training.entry import execute
 from tests.analysis import tables
+from tests.golden.tables import id_by_text
 from tests.tiny import PLACEMENT, tiny
 
 
@@ -68,6 +70,18 @@ def test_a_study_is_kept_with_its_provenance(study: Path, tmp_path: Path) -> Non
     assert found.origin["missing"] == ["btt at width 16, seed 1, step 12"]
     assert found.origin["torch"]
     assert "host" not in found.origin
+
+
+def test_a_key_that_only_other_runs_of_the_store_have_is_not_kept(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several tasks in one store: a key that a run lacks would be null in its config, and its id another."""
+    whole = load(study).assign(**{"config.data.more": None})
+    monkeypatch.setattr(kept.store, "load", lambda runs: whole)
+    found = kept.keep("fig4", "small", study, tmp_path).runs
+    assert "config.data.more" not in found
+    for row in found.drop_duplicates("run_id").to_dict("records"):
+        assert id_by_text(config_of(row)) == row["run_id"]
 
 
 def test_what_a_run_starts_from_is_kept_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
