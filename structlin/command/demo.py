@@ -118,9 +118,8 @@ def of_kept_study(out: Path) -> list[str]:
     from structlin.command.main import kept_study
 
     path = kept_study(STUDY)
-    choices = Choices(
-        source="table", table=str(path), out=str(out / "study"), figures=False, where=f"variant in {list(SHOWN)}"
-    )
+    shown = f"variant in {shown_of(path)}"
+    choices = Choices(source="table", table=str(path), out=str(out / "study"), figures=False, where=shown)
     found = _laws(choices, None)
     origin = json.loads(path.with_suffix(".json").read_text())
     return [
@@ -130,6 +129,14 @@ def of_kept_study(out: Path) -> list[str]:
         *(f"  {line}" for line in forecast(choices, out / "forecasts")),
         f"  {out / 'study' / 'report.html'} has the laws of all of it",
     ]
+
+
+def shown_of(path: Path) -> list[str]:
+    """The variants of the structures that are shown, with what the study adds to their names: btt+fixed-norm."""
+    import pandas as pd
+
+    variants = sorted(pd.read_parquet(path, columns=["variant"])["variant"].astype(str).unique())
+    return [variant for variant in variants if variant.partition("+")[0] in SHOWN]
 
 
 def backtests(found: dict[str, Any]) -> list[str]:

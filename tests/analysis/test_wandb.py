@@ -9,7 +9,7 @@ import pytest
 
 from analysis import make
 from analysis.figures import resources
-from structlin.runs.tracking import mirror, sync
+from structlin.runs.tracking import sync
 from tests.runs.tracking.test_wandb import WANDB, forget_client, offline, service
 from tests.runs.tracking.wandb_server import ENTITY, Service
 from tests.tiny import tiny, train
@@ -18,12 +18,6 @@ __all__ = ["service"]
 
 ROOT = Path(__file__).parents[2]
 STEPS = (6, 8, 11, 16, 22, 32)
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine the client may write longer than a training would wait."""
-    monkeypatch.setattr(mirror, "WRITE_SECONDS", 120.0)
 
 
 def fill(runs: Path, data_root: Path) -> None:

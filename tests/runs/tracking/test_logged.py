@@ -8,7 +8,7 @@ import pytest
 
 from structlin.config.identity import to_mapping
 from structlin.runs import table
-from structlin.runs.tracking import logged
+from structlin.runs.tracking import logged, sync
 from structlin.tracker import history as wandb_source
 from structlin.tracker.history import Logged
 from tests.runs.tracking.test_wandb import WANDB, forget_client, offline, service, stop_at
@@ -42,6 +42,8 @@ def assert_same(copies: list[Logged], runs: Path) -> None:
 
 def test_runs_at_the_service(service: Service, tmp_path: Path, data_root: Path) -> None:
     fill(tmp_path / "runs", data_root)
+    # What the client has not sent in time, on a busy machine, is completed as users complete it.
+    assert sync.sync(tmp_path / "runs") == 0
     copies = wandb_source.online(f"{ENTITY}/{WANDB.project}", tmp_path / "cache")
     assert_same(copies, tmp_path / "runs")
     # From the cache, nothing but the list is asked for.

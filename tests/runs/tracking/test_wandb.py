@@ -47,7 +47,9 @@ def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Service
             monkeypatch.setenv(name, os.environ.get(name, "true" if name.endswith(("RAISES", "SILENT")) else "false"))
         monkeypatch.setenv("HOME", str(tmp_path))
         monkeypatch.setattr(mirror, "_silent_until", [-1e9])
-        monkeypatch.setattr(mirror, "CLOSE_SECONDS", 60.0)  # a busy machine may be slow
+        # A busy machine may be slow.
+        monkeypatch.setattr(mirror, "CLOSE_SECONDS", 60.0)
+        monkeypatch.setattr(mirror, "WRITE_SECONDS", 60.0)
         yield service
         service.release()
         forget_client()
