@@ -90,7 +90,7 @@ def leave(code: int) -> NoReturn:
     """End this process at once, as all that counts is on disk.
 
     DistributedDataParallel keeps gloo's threads alive after ``close``. One that drops its last tensor while the
-    interpreter is being taken down aborts the process (seen once in some hundred ends on a busy machine): torchrun
+    interpreter is being taken down aborts the process (seen once, on a busy machine): torchrun
     would call a finished run failed.
     """
     for stream in (sys.stdout, sys.stderr):
