@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import os
 import platform
 import shutil
@@ -19,7 +20,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -38,7 +40,7 @@ from structlin.config.optim import OptimConfig, ScheduleConfig
 from structlin.config.placement import Placement
 from structlin.config.science import EvaluationConfig, Science
 from structlin.config.structure import StructureConfig
-from structlin.data import DataRecipe, is_prepared, prepare
+from structlin.data import DataRecipe, prepare
 from structlin.errors import UserError, key_values
 from structlin.kernels import backends
 from structlin.kernels.blocks import taken
@@ -230,32 +232,71 @@ def _trained(one: Science, steps: tuple[int, ...], folder: Path, data: Path, pla
     return [row["val_loss"] for row in store.folder(one).journal.evaluations()]
 
 
+BIT_CASES = (
+    ("btt", 128, "none"),
+    ("dense", 192, "none"),
+    ("btt", 512, "none"),
+    ("dense", 128, "btt"),
+    ("dense", 128, "ffn"),
+    ("dense", 512, "none"),
+)
+"""Structure, context and mixture of runs that are trained twice, and cut in two."""
+
+
 def bits(check: Check, found: dict[str, Any]) -> None:
     """Equal bits twice, across stop and resume, over contexts and mixtures, plain and deterministic."""
-    cases = [("btt", 128, "none"), ("dense", 192, "none"), ("btt", 512, "none"), ("dense", 128, "btt")]
-    cases += [("dense", 128, "ffn"), ("dense", 512, "none")]
+    ways = [(case, deterministic) for deterministic in (True, False) for case in BIT_CASES]
+    # Compiling takes longer than such runs; structured ones, and a mixture, show what it does to bits.
+    orders = [(*one, False) for one in ways] + [(case, True, True) for case in BIT_CASES if "btt" in case]
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
-        recipe = DataRecipe("sotu")
-        if not is_prepared(recipe, data):
-            prepare(recipe, data, lambda line: None)
-        runs = [(case, way) for way in (True, False) for case in cases] if check.on_gpu else [(cases[0], True)]
-        for (structure, context, moe), deterministic in runs:
-            # Compiling takes longer than such runs; one case shows what it does to bits.
-            for compiles in ("false", "true") if check.on_gpu and deterministic and structure == "btt" else ("false",):
-                key = f"{structure} context {context} moe={moe}{' deterministic' if deterministic else ''}"
-                key += " compiled" if compiles == "true" else ""
-                if not check.has_time(f"bits of {key}"):
-                    return
-                one = _science(structure, 128 if check.on_gpu else 64, context, moe)
-                placement = Placement(deterministic=deterministic, tracking="journal", compile=compiles)
-                root = Path(folder) / key.replace(" ", "-")
-                twice = [_trained(one, (6, 12), root / name, data, placement) for name in ("one", "other")]
-                _trained(one, (6,), root / "cut", data, replace(placement, graphs="false"))
-                cut = _trained(one, (6, 12), root / "cut", data, placement)
-                found[key] = {"twice": twice[0] == twice[1], "resumed": cut == twice[0]}
-                if deterministic:
-                    check.expect(all(found[key].values()), f"{key}: other bits {found[key]}, though promised")
+        prepare(DataRecipe("sotu"), data, lambda line: None)
+        calls = {
+            f"{structure} context {context} moe={moe}{' deterministic' * deterministic}{' compiled' * compiles}": (
+                _science(structure, 128 if check.on_gpu else 64, context, moe),
+                Placement(deterministic=deterministic, tracking="journal", compile=str(compiles).lower()),
+                Path(folder) / f"run-{number}",
+                data,
+            )
+            for number, ((structure, context, moe), deterministic, compiles) in enumerate(
+                orders if check.on_gpu else orders[:1]
+            )
+        }
+        for key, equal in _side_by_side(check, "bits of", _bits_of, calls):
+            found[key] = equal
+            if " deterministic" in key:
+                check.expect(all(equal.values()), f"{key}: other bits {equal}, though promised")
+
+
+def _bits_of(one: Science, placement: Placement, folder: Path, data: Path) -> dict[str, bool]:
+    """Whether a run has the same losses when it is trained again, and when it is cut in two."""
+    first, second = (_trained(one, (6, 12), folder / name, data, placement) for name in ("one", "other"))
+    _trained(one, (6,), folder / "cut", data, replace(placement, graphs="false"))
+    return {"twice": first == second, "resumed": _trained(one, (6, 12), folder / "cut", data, placement) == first}
+
+
+def _side_by_side(
+    check: Check, what: str, function: Callable[..., Any], calls: Mapping[str, tuple[Any, ...]]
+) -> Iterator[tuple[str, Any]]:
+    """What is not timed against anything, in processes of its own, as it ends; what no time is left for is noted."""
+    context = multiprocessing.get_context("spawn")
+    workers = min(8, len(calls), max(1, len(os.sched_getaffinity(0)) // 2))
+    if workers == 1:
+        # One at a time needs no process of its own.
+        for key, call in calls.items():
+            if not check.has_time(f"{what} {key}"):
+                return
+            yield key, function(*call)
+        return
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        futures = {pool.submit(function, *call): key for key, call in calls.items()}
+        try:
+            for future in as_completed(futures, timeout=max(1.0, check.until - time.monotonic())):
+                yield futures[future], future.result()
+        except TimeoutError:
+            check.left_out += [f"{what} {key}" for future, key in futures.items() if not future.done()]
+            for process in multiprocessing.active_children():
+                process.kill()
 
 
 def _step(one: Science, placement: Placement, device: torch.device) -> Callable[[], Tensor]:
@@ -279,8 +320,42 @@ WAYS = {
     "compile graph": Placement(compile="true", graphs="true"),
 }
 """How a step may be launched; the last is what auto takes on a GPU."""
-COMBINED = {"combine graph": Placement(compile="combine", graphs="true")}
-"""And of a mixture, which has the most small kernels, whether they are better launched together."""
+OTHER_WAYS = {
+    "combine graph": Placement(compile="combine", graphs="true"),
+    "deterministic": Placement(compile="true", graphs="true", deterministic=True),
+}
+MIXTURE, LONG = "dense:256:moe=btt:norm=learned", "dense:256:context=512"
+WIDE_MIXTURE = f"{MIXTURE.replace('256', '1024')}:tokens=16384"
+STEPS = (
+    *((text, way) for text in (MIXTURE, WIDE_MIXTURE) for way in (*WAYS, "combine graph")),
+    *((text, way) for text in (LONG, "btt1:256", MIXTURE) for way in ("compile graph", "deterministic")),
+    *((f"{name}:4096:tokens=16384", way) for name in ("dense", "btt1", "btt11") for way in WAYS),
+    *((f"{name}:{width}", way) for width in (256, 1024) for name in ("dense", "btt1", "btt11") for way in WAYS),
+    ("btt1:256", "combine graph"),
+)
+"""What is timed: of a mixture, which has the most small kernels, also whether they are better launched together; what
+equal bits cost, beyond 256 tokens too, where attention takes another way for them."""
+
+
+def compiling(check: Check, found: dict[str, Any]) -> None:
+    """Seconds until a compiled step has run, several in new processes at a time; what follows finds it in the cache."""
+    calls = {
+        f"{text} {way}": (text, way)
+        for text, way in dict.fromkeys(STEPS)
+        if (WAYS | OTHER_WAYS)[way].compile != "false"
+    }
+    for key, seconds in _side_by_side(check, "compiling", _first_steps, calls if check.on_gpu else {}):
+        found[key] = seconds
+
+
+def _first_steps(text: str, way: str) -> float:
+    began = time.monotonic()
+    device = pick_device(Placement())
+    step = _step(case(text).science, (WAYS | OTHER_WAYS)[way], device)
+    for _ in range(WARM_UPS + 1):
+        step()
+    torch.cuda.synchronize()
+    return time.monotonic() - began
 
 
 def syncs(check: Check, found: dict[str, Any]) -> None:
@@ -376,34 +451,31 @@ def layer_speed(check: Check, found: dict[str, Any]) -> None:
 
 
 def steps(check: Check, found: dict[str, Any]) -> None:
-    """Whole steps: tokens a second, MFU, host and device time, eager and compiled."""
-    texts = [f"{name}:{width}" for width in (256, 1024) for name in ("dense", "btt1", "btt11")]
-    texts += ["dense:256:moe=btt:norm=learned", "dense:4096", "btt1:4096"] if check.on_gpu else []
+    """Whole steps: tokens a second, MFU, host and device time, in every way to launch them."""
     predicted = _predicted()
-    for text in texts if check.on_gpu else ["dense:64:tokens=1024", "btt1:64:tokens=1024"]:
-        ways = WAYS | (COMBINED if "moe" in text else {})
-        for way in ways if check.on_gpu else ("eager",):
-            key = f"{text} {way}"
-            if not check.has_time(f"step {key}"):
-                return
-            one = case(text).science
-            step = _step(one, ways[way], check.device)
-            milliseconds = _milliseconds(step, check.device, 2.0 if check.on_gpu else 1.0)
-            start = time.perf_counter()
-            step()
-            host = 1e3 * (time.perf_counter() - start)
-            flops = step_flops(one)
-            found[key] = {
-                "milliseconds": milliseconds,
-                "host_milliseconds": host,
-                "tokens_per_second": one.optim.batch_tokens / milliseconds * 1e3,
-                "flops_per_second": flops / milliseconds * 1e3,
-                "mfu_of_h100": flops / milliseconds * 1e3 / 989e12,
-            }
-            counted = ":".join([text, *({"compile", "combine"} & set(way.split()))])
-            if check.on_gpu and counted in predicted:
-                check.compare(f"{key}, ms", milliseconds, max(predicted[counted], 1e3 * flops / RATE))
-            del step
+    on_cpu = [(text, "eager") for text in ("dense:64:tokens=1024", "btt1:64:tokens=1024")]
+    for text, way in dict.fromkeys(STEPS) if check.on_gpu else on_cpu:
+        key = f"{text} {way}"
+        if not check.has_time(f"step {key}"):
+            return
+        one = case(text).science
+        step = _step(one, (WAYS | OTHER_WAYS)[way], check.device)
+        milliseconds = _milliseconds(step, check.device, 1.0)
+        start = time.perf_counter()
+        step()
+        host = 1e3 * (time.perf_counter() - start)
+        flops = step_flops(one)
+        found[key] = {
+            "milliseconds": milliseconds,
+            "host_milliseconds": host,
+            "tokens_per_second": one.optim.batch_tokens / milliseconds * 1e3,
+            "flops_per_second": flops / milliseconds * 1e3,
+            "mfu_of_h100": flops / milliseconds * 1e3 / 989e12,
+        }
+        counted = ":".join([text, *({"compile", "combine"} & set(way.split()))])
+        if check.on_gpu and counted in predicted:
+            check.compare(f"{key}, ms", milliseconds, max(predicted[counted], 1e3 * flops / RATE))
+        del step
 
 
 def _predicted() -> dict[str, float]:
@@ -419,21 +491,27 @@ def side_by_side(check: Check, found: dict[str, Any]) -> None:
     code = (
         "import sys,torch;from bench.gpu_check import _step,_milliseconds;from bench.fake_cuda import case;"
         "from structlin.config.placement import Placement;d=torch.device('cuda');one=case(sys.argv[1]).science;"
-        "print(one.optim.batch_tokens/_milliseconds(_step(one,Placement(compile='false'),d),d,6.0)*1e3)"
+        "print(one.optim.batch_tokens/_milliseconds(_step(one,Placement(),d),d,6.0)*1e3)"
     )
     for with_mps in (False, True) if shutil.which("nvidia-cuda-mps-control") else (False,):
         if with_mps:
             subprocess.run(["nvidia-cuda-mps-control", "-d"], check=False)
         for number in (1, 2, 4):
+            if not check.has_time(f"{number} runs a GPU{' under MPS' if with_mps else ''}"):
+                break
             command = [sys.executable, "-c", code, "btt1:256"]
             children = [
                 subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=worker_environment(Placement()))
                 for _ in range(number)
             ]
-            speeds = [float(child.communicate(timeout=300)[0] or "nan") for child in children]
+            try:
+                speeds = [float(child.communicate(timeout=90)[0] or "nan") for child in children]
+            finally:
+                for child in children:
+                    child.kill()
             found[f"{number} runs{' under MPS' if with_mps else ''}"] = sum(speeds)
         if with_mps:
-            subprocess.run(["nvidia-cuda-mps-control"], input="quit\n", text=True, check=False)
+            subprocess.run(["nvidia-cuda-mps-control"], input="quit\n", text=True, check=False, timeout=30)
 
 
 def two_gpus(check: Check, found: dict[str, Any]) -> None:
@@ -479,6 +557,7 @@ SECTIONS: tuple[tuple[Callable[[Check, dict[str, Any]], None], float], ...] = (
     (syncs, 2),
     (memory, 2),
     (layer_speed, 1),
+    (compiling, 3),
     (steps, 3),
     (side_by_side, 2),
     (two_gpus, 1),

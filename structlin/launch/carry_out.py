@@ -136,7 +136,8 @@ def launch(plan: Plan, site: Site, config: LocalLaunch, console: Console, remark
         console.print(f"{done} of {bills.counted(len(states), 'run')} are done already", highlight=False)
     if pending:
         prepare_data(pending, site, console)
-        if probe_missing([job.science for job in pending], site, lambda line: console.print(line, highlight=False)):
+        sciences = [job.science for job in pending]
+        if probe_missing(sciences, site, workers, lambda line: console.print(line, highlight=False)):
             bill = bills.make_bill(plan, site, workers, pending)
             console.print(f"by measured speeds: {bills.total_said(bill)}", highlight=False)
         hours = (bill.total_seconds or 0.0) / 3600

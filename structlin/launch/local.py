@@ -11,8 +11,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Protocol
 
 from structlin.anatomy.compute import flops_between
@@ -41,24 +43,47 @@ def num_workers(asked: int, site: Site) -> int:
     return max(1, cores() // site.placement.threads)
 
 
-def probe_missing(sciences: Sequence[Science], site: Site, tell: Callable[[str], None]) -> int:
-    """Measure the speed of every shape that was never measured on this machine, and keep it; how many there were."""
+def probe_missing(sciences: Sequence[Science], site: Site, workers: int, tell: Callable[[str], None]) -> int:
+    """Measure the speed of every shape that was never measured on this machine, and keep it; how many there were.
+
+    As many at a time as runs will train: each has then the share of the machine that it will have, and a GPU, where a
+    shape is compiled first, is not waited for one shape after another.
+    """
     throughputs = Throughputs(site.runs)
     shapes = {shape_key(science): science for science in sciences}
     missing = [science for science in shapes.values() if throughputs.find(science, site.placement) is None]
-    if not missing:
-        return 0
-    worker = _worker(0, site)
-    try:
-        for science in missing:
+    free: SimpleQueue[Worker] = SimpleQueue()
+    crew = [_worker(index, site) for index in range(min(workers, len(missing)))]
+    for worker in crew:
+        free.put(worker)
+
+    def probe(science: Science) -> float:
+        worker = free.get()
+        try:
             tell(f"measuring the speed of {science.variant} at d_model = {science.model.d_model}")
+            return worker.probe(science)
+        finally:
+            free.put(worker)
+
+    try:
+        with ThreadPoolExecutor(max(1, len(crew))) as pool:
+            futures = {pool.submit(probe, science): science for science in missing}
             try:
-                throughputs.keep(science, site.placement, worker.probe(science))
-            except WorkerDied as error:
-                # The run itself will say so in its status; until then its time is a guess.
-                tell(f"not measured: {error}")
+                for future in as_completed(futures):
+                    try:
+                        throughputs.keep(futures[future], site.placement, future.result())
+                    except WorkerDied as error:
+                        # The run itself will say so in its status; until then its time is a guess.
+                        tell(f"not measured: {error}")
+            except BaseException:
+                # Ctrl-C, or what no probe can do: the others are not begun.
+                pool.shutdown(wait=False, cancel_futures=True)
+                for worker in crew:
+                    worker.stop()
+                raise
     finally:
-        worker.close()
+        for worker in crew:
+            worker.close()
     return len(missing)
 
 

@@ -95,3 +95,4 @@ def settle(device: torch.device, placement: Placement, science: Science) -> None
             os.environ[CUBLAS_WORKSPACE] = ":4096:8"
     elif is_gpu:
         torch.backends.cuda.enable_flash_sdp(True)
+        torch.backends.cuda.enable_cudnn_sdp(True)
