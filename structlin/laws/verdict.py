@@ -1,7 +1,7 @@
 """What do the laws say, in one sentence a variant? The multiplier at the lowest loss measured, and how sure it is.
 
 ``verdicts`` stand on top of the terminal and of the report, in laws.json and in ``Laws.verdict``. What touches them,
-few runs, a short range, a law that does not fit, stands in them.
+few runs, a short range, a law that does not fit, a best size that no grid holds, stands in them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,24 @@ def _sentence(laws: Laws, variant: str) -> str:
             c.name for c in laws.cautions if c.variant == found.baseline and c.name in ("few_runs", "short_range")
         }
     parts += [f"caution: {words}" for name, words in TOUCHING.items() if name in names]
+    parts += [f"caution: {words}" for words in _edges(laws, found)] if found is not None else []
     return "; ".join(parts)
+
+
+def _edges(laws: Laws, found: Multiplier) -> list[str]:
+    """Whose sizes are all too large, or all too small, at most of the larger half of budgets, and whom that flatters.
+
+    A frontier without its best sizes lies above the true one. Small budgets say little of the lowest loss.
+    """
+    said = []
+    for name, other in ((found.baseline, found.variant), (found.variant, found.baseline)):
+        slices = laws.isoflops[name].slices if name in laws.isoflops else []
+        edges = [one.edge for one in slices[len(slices) // 2 :]]
+        for at in ("smallest", "largest"):
+            if 2 * edges.count(at) > len(edges):
+                where = f"the {at} of its grid at {edges.count(at)} of the {len(edges)} largest budgets"
+                said.append(f"{name}'s best model is {where}, which flatters {other}")
+    return said
 
 
 def _loss(laws: Laws, value: float) -> str:

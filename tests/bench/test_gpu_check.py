@@ -18,14 +18,14 @@ def record(check: Check) -> dict[str, Any]:
 
 
 def test_what_a_cpu_can_show() -> None:
-    check = Check(CPU, 0.5)
     kept: list[set[str]] = []
-    run(check, {"environment", "groups", "syncs"}, lambda one: kept.append(set(one.found)))
+    check = Check(CPU, 0.5, keep=lambda one: kept.append(set(one.found)))
+    run(check, {"environment", "groups", "syncs"})
     assert not check.failures
     assert not check.left_out
     assert max(check.found["groups"].values()) < 1e-5
-    # Kept after every part.
-    assert [len(found) for found in kept] == [2, 3, 4]
+    # Kept before and after every part.
+    assert [len(found) for found in kept] == [0, 2, 2, 3, 3, 4]
     text = page(record(check))
     assert text.startswith("# CPU\n")
     assert f"| torch | {torch.__version__} |" in text
@@ -34,7 +34,7 @@ def test_what_a_cpu_can_show() -> None:
 def test_errors_of_layers_and_groups_are_failures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_check, "_layer_error", lambda *_: 1e-3)
     check = Check(CPU, 0.5)
-    run(check, {"layers"}, lambda _: None)
+    run(check, {"layers"})
     said = [one for one in check.failures if "float32" in one]
     assert said
     assert all("error 1.00e-03 is above 1e-05" in one for one in said)
@@ -57,7 +57,7 @@ def test_a_part_that_breaks_off_stops_no_other_and_time_is_shared(monkeypatch: p
 
     monkeypatch.setattr(gpu_check, "SECTIONS", ((breaks, 1), (slow, 1), (last, 8)))
     check = Check(CPU, 1 / 60)
-    run(check, set(), lambda _: None)
+    run(check, set())
     assert check.found["breaks"]["half"] == 1
     assert "no such device" in check.found["breaks"]["broke"]
     assert check.failures == ["breaks broke: ValueError: no such device"]

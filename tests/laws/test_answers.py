@@ -134,6 +134,17 @@ def test_a_verdict_says_the_multiplier_how_surely_and_how_far(laws: Laws) -> Non
     assert "caution: few runs" in few.verdict("btt")
 
 
+def test_a_verdict_says_whose_best_models_stand_at_the_edge_of_its_grid(laws: Laws) -> None:
+    assert "of its grid" not in laws.verdict("btt")
+    table = two(sizes=np.geomspace(1e6, 1e10, 16).tolist())
+    for name, other in (("dense", "btt"), ("btt", "dense")):
+        best = float((DENSE if name == "dense" else BTT).optimum(1e19)[0])
+        too_large = (table["variant"] != name) | (table["params"] > best)
+        said = fit(table[too_large], bootstrap=40, baseline="dense").verdict("btt")
+        assert f"caution: {name}'s best model is the smallest of its grid at " in said
+        assert said.endswith(f" largest budgets, which flatters {other}")
+
+
 def test_the_loss_of_a_regression_is_no_nats() -> None:
     found = fit(two(sizes=SIZES).assign(task="regression"), bootstrap=60)
     assert "compute at a mean squared error of " in found.verdict("btt")

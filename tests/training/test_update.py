@@ -112,7 +112,9 @@ def test_a_recorded_step_has_the_bits_of_one_launched_kernel_by_kernel(name: str
 def test_what_cannot_be_recorded_goes_on_kernel_by_kernel(capsys: pytest.CaptureFixture[str]) -> None:
     learner = NextTokenLearner(tiny())
     model = learner.build_model().cuda()
-    model.register_forward_hook(lambda *found: float(found[-1].sum()))  # waits for the device
+    waited: list[float] = []
+    # Waits for the device; what a hook returns would take the model's place.
+    model.register_forward_hook(lambda *found: waited.append(float(found[-1].detach().sum())))
     optimizer = make_optimizer(model, tiny().optim)
     update = make_update(tiny(), learner, model, model, optimizer, Placement(), torch.device("cuda"), 1, ONE_PROCESS)
     assert isinstance(update, Replayed)
