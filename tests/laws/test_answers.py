@@ -158,6 +158,7 @@ def twin(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([table, other], ignore_index=True).drop(columns="seed")
 
 
+@pytest.mark.long
 def test_equal_variants_cross_nowhere_and_planted_ones_where_they_do() -> None:
     crossing = synthetic.ParametricLaw(DENSE.E, 4.1 * DENSE.A, DENSE.B, DENSE.alpha + 0.08, DENSE.beta)
     false, found = 0, []

@@ -348,6 +348,7 @@ def test_rows_of_a_run_share_their_weight() -> None:
     assert draws["btt"].weights.sum(axis=1) == pytest.approx(np.full(50, 10.0))
 
 
+@pytest.mark.long
 def test_parametric_coverage() -> None:
     """The 90% interval over 200 synthetic sweeps of 12 runs whose noise is mostly shared by a run's rows."""
     generator, sweeps = np.random.default_rng(1), 200
@@ -386,6 +387,7 @@ def test_hulls_of_a_batch_are_those_of_each() -> None:
                 assert sorted(hull.members(flops, one, tolerance=tolerance)) == np.flatnonzero(row).tolist()
 
 
+@pytest.mark.long
 def test_frontier_and_isoflop_coverage() -> None:
     """Intervals of approaches 1 and 2 on five sizes, whose gaps move the hull and the parabolas by more than noise."""
     generator, sweeps = np.random.default_rng(5), 40
