@@ -39,7 +39,7 @@ from structlin.search import forecast
 from structlin.tracker import history as wandb_source
 from structlin.tracker.history import flat
 
-from .missing import Missing, command, command_lines, missing_cells, run_ids
+from .missing import Missing, command, command_lines, last_steps, missing_cells
 
 FOLDER = Path(__file__).parent / "data"
 SEARCH = "search"
@@ -101,7 +101,9 @@ def load(study: str, folder: Path = FOLDER) -> Kept | None:
 def keep(study: str, size: str, runs: Path, folder: Path = FOLDER) -> Kept:
     """Write the table and the provenance of a study's runs in a store. UserError where the store has none of them."""
     table = store.load(runs)
-    table = table[ids_of_now(table).isin(run_ids(study, size))].reset_index(drop=True)
+    # Another study of the store may have gone on with a run that both have.
+    ends = ids_of_now(table).map(last_steps(study, size))
+    table = table[table["step"] <= ends].reset_index(drop=True)
     if table.empty:
         raise UserError(
             f"runs={runs} holds no run of study={study} study.size={size}; train it: {command(study, size)}"

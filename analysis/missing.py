@@ -9,7 +9,6 @@ import pandas as pd
 from structlin.config.compose import CONFIG_DIR
 from structlin.config.doors import sweep_request
 from structlin.config.identity import run_id
-from structlin.config.science import Science
 from structlin.config.study import expand_study, sizes
 from structlin.planning.grid import Cell, plan_sweep
 from structlin.runs.row_config import ids_of_now
@@ -44,15 +43,18 @@ def cells(study: str, size: str) -> tuple[Cell, ...]:
     return plan_sweep(sweep_request([f"study={study}", f"study.size={size}", "tracking=journal"])).cells
 
 
-def run_ids(study: str, size: str) -> frozenset[str]:
-    """Ids of all runs of a study, those that others start from included."""
-    found = set()
+def last_steps(study: str, size: str) -> dict[str, int]:
+    """Run id -> the last step that a study asks of it; of all its runs, those that others start from included."""
+    found: dict[str, int] = {}
     for cell in cells(study, size):
-        science: Science | None = cell.science
-        while science is not None:
-            found.add(run_id(science))
-            science = science.start.parent
-    return frozenset(found)
+        science, step = cell.science, cell.step
+        while True:
+            identity = run_id(science)
+            found[identity] = max(step, found.get(identity, 0))
+            if science.start.parent is None:
+                break
+            science, step = science.start.parent, science.start.step
+    return found
 
 
 def missing_cells(study: str, size: str, runs: pd.DataFrame) -> Missing:

@@ -88,8 +88,17 @@ def test_what_a_run_starts_from_is_kept_with_it(monkeypatch: pytest.MonkeyPatch)
     parent, child = tiny("dense"), tiny("btt")
     child = replace(child, start=StartConfig(replace(parent, start=StartConfig(tiny("low_rank"), 3)), 6))
     monkeypatch.setattr(missing, "cells", lambda study, size: (Cell(child, 12, None),))
-    wanted = {child, child.start.parent, tiny("low_rank")}
-    assert missing.run_ids("fig4", "small") == {run_id(science) for science in wanted if science is not None}
+    wanted = {run_id(child): 12, run_id(child.start.parent): 6, run_id(tiny("low_rank")): 3}
+    assert missing.last_steps("fig4", "small") == wanted
+
+
+def test_what_another_study_went_on_with_is_not_kept(
+    store: tuple[Path, tuple[Cell, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(missing, "cells", lambda study, size: tuple(replace(cell, step=9) for cell in store[1]))
+    found = kept.keep("fig4", "small", store[0], tmp_path)
+    assert found.runs.groupby("run_id")["step"].apply(list).tolist() == [[6, 9]] * 3
+    assert found.origin["missing"] == ["btt at width 16, seed 1, step 9"]
 
 
 def test_laws_of_kept_runs_are_those_of_the_store(study: Path, tmp_path: Path) -> None:
