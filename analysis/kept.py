@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -141,8 +140,7 @@ def _written(
 ) -> Kept:
     """NAME.parquet and NAME.json of some runs of a store."""
     identities = set(table["run_id"])
-    has = config_columns(runs, identities)
-    table = table[[name for name in table if name in (*COLUMNS, *NEWER) or name in has]]
+    table = as_alone(table, runs)
     counts = {"runs": len(identities), "evaluations": len(table)}
     origin = {**head, **counts, **_origins(runs, identities), "corpus": _corpus(runs, identities), **tail}
     write_atomically(folder / f"{study}.parquet", lambda stream: table.to_parquet(stream, compression="zstd"))
@@ -151,10 +149,20 @@ def _written(
     return Kept(study, table, origin)
 
 
-def config_columns(runs: Path, identities: Iterable[str]) -> set[str]:
-    """Columns of the config of some runs of a store: other runs of it, of another task, may have more keys."""
-    configs = [RunFolder(runs / identity).science_and_config()[1] for identity in sorted(identities)]
-    return {f"config.{name}" for config in configs for name, _ in flat(with_parent_as_text(config))}
+def as_alone(table: pd.DataFrame, runs: Path) -> pd.DataFrame:
+    """The kept columns of some runs of a store as they are where the store has no others.
+
+    Runs of another task may have more keys, which are left out, or fewer: a whole number is 25.0 beside a run that has
+    none, and another number to whoever hashes a config.
+    """
+    configs = [RunFolder(runs / identity).science_and_config()[1] for identity in sorted(set(table["run_id"]))]
+    kinds: dict[str, set[type]] = {}
+    for config in configs:
+        for name, value in flat(with_parent_as_text(config)):
+            kinds.setdefault(f"config.{name}", set()).add(type(value))
+    table = table[[name for name in table if name in (*COLUMNS, *NEWER) or name in kinds]]
+    whole = [name for name, found in kinds.items() if found == {int} and name in table]
+    return table.astype(dict.fromkeys(whole, "int64"))
 
 
 def _origins(runs: Path, identities: set[str]) -> dict[str, list[str]]:

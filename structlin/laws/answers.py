@@ -16,6 +16,7 @@ from structlin.errors import UserError, suggest
 from structlin.laws import predictions
 from structlin.laws.approaches import multiplier
 from structlin.laws.approaches.laws import Laws
+from structlin.laws.choices import in_full
 from structlin.laws.report import laws_json
 from structlin.laws.verdict import verdicts
 
@@ -53,7 +54,8 @@ def _listed(values: float | Sequence[float] | None) -> list[float]:
 
 
 def known(laws: Laws, variant: str) -> str:
-    """The name of a variant; UserError with the nearest where there is none."""
+    """The name of a variant, which may be given short (``in_full``); UserError with the nearest where there is none."""
+    variant = in_full(variant, laws.points.variants)
     if variant not in laws.points.variants:
         raise UserError(f"there is no variant '{variant}'; {suggest(str(variant), laws.points.variants)}")
     return variant
@@ -61,7 +63,7 @@ def known(laws: Laws, variant: str) -> str:
 
 def compare(laws: Laws, variant: str, baseline: str | None) -> Entry:
     """``Laws.compare``. UserError where the two share no losses, or one has too few points for a frontier."""
-    known(laws, variant)
+    variant = known(laws, variant)
     base = known(laws, baseline) if baseline is not None else laws.baseline
     if base is None:
         names = ", ".join(laws.points.variants)

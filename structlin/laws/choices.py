@@ -131,10 +131,8 @@ class Choices:
     """Write report.html."""
 
     def baseline_among(self, variants: Sequence[str]) -> str:
-        """The baseline; where all runs have an option that it does not name, the one variant that is it with options:
-        dense+structured-ffn for dense."""
-        named = [variant for variant in variants if variant.startswith(f"{self.baseline}+")]
-        return named[0] if self.baseline not in variants and len(named) == 1 else self.baseline
+        """The baseline; where all runs have an option that it does not name, dense+structured-ffn for dense."""
+        return in_full(self.baseline, variants)
 
     def __post_init__(self) -> None:
         for name, allowed in ALLOWED.items():
@@ -214,6 +212,12 @@ class Choices:
         places = {"runs", "out", "table", "dir", "cache", "figures", "report", "join", "forecast", "score"}
         kept = {name: value for name, value in asdict(self).items() if name not in places}
         return kept | {"tolerance": self.hull_tolerance}
+
+
+def in_full(name: str, variants: Sequence[str]) -> str:
+    """The variant of a name, or the only one that is it with options: btt+fixed-norm for btt, as tables shorten it."""
+    longer = [variant for variant in variants if variant.startswith(f"{name}+")]
+    return longer[0] if name not in variants and len(longer) == 1 else name
 
 
 def parse(arguments: list[str]) -> Choices:

@@ -77,6 +77,8 @@ def test_a_key_that_only_other_runs_of_the_store_have_is_not_kept(
 ) -> None:
     """Of several tasks in one store: a key that a run lacks would be null in its config, and its id another."""
     whole = load(study).assign(**{"config.data.more": None})
+    # As beside a run of data without validation_every.
+    whole["config.data.validation_every"] = whole["config.data.validation_every"].astype(float)
     monkeypatch.setattr(kept.store, "load", lambda runs: whole)
     found = kept.keep("fig4", "small", study, tmp_path).runs
     assert "config.data.more" not in found

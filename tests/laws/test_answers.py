@@ -122,6 +122,18 @@ def test_a_comparison_is_the_multiplier_that_was_planted(laws: Laws) -> None:
     assert found["flops_range"][1] <= 1.01e19
 
 
+def test_a_name_may_be_given_as_tables_shorten_it(laws: Laws) -> None:
+    table = two(sizes=SIZES, **QUIET).assign(variant=lambda t: t["variant"].replace("btt", "btt+fixed-norm"))
+    longer = fit(table, bootstrap=20)
+    assert longer.compare("btt")["variant"] == "btt+fixed-norm"
+    assert longer.verdict("btt") == longer.verdict("btt+fixed-norm")
+    assert longer.predict(1e19, variant="btt")[0]["variant"] == "btt+fixed-norm"
+    assert longer.compare("dense", "btt")["baseline"] == "btt+fixed-norm"
+    several = pd.concat([table, table.assign(variant=table["variant"] + "@nddn", run=table["run"].astype(str) + "x")])
+    with pytest.raises(UserError, match="no variant 'btt'"):
+        fit(several.replace({"btt+fixed-norm@nddn": "btt+other"}), bootstrap=20).compare("btt")
+
+
 def test_a_verdict_says_the_multiplier_how_surely_and_how_far(laws: Laws) -> None:
     said, (value, low, high) = laws.verdict("btt"), laws.multipliers["btt"].at_end
     start = f"btt needs {1 / value:.2g} of dense's compute at {laws.multipliers['btt'].loss[-1]:.3g} nats"
