@@ -161,7 +161,9 @@ def as_alone(table: pd.DataFrame, runs: Path) -> pd.DataFrame:
         for name, value in flat(with_parent_as_text(config)):
             kinds.setdefault(f"config.{name}", set()).add(type(value))
     table = table[[name for name in table if name in (*COLUMNS, *NEWER) or name in kinds]]
-    whole = [name for name, found in kinds.items() if found == {int} and name in table]
+    whole = [
+        name for name, found in kinds.items() if found == {int} and name in table and table[name].dtype.kind == "f"
+    ]
     return table.astype(dict.fromkeys(whole, "int64"))
 
 
