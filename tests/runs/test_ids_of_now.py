@@ -11,7 +11,7 @@ from structlin.runs.row_config import config_of, ids_of_now
 
 
 def test_kept_runs_get_the_id_of_their_upgraded_config() -> None:
-    table = pd.read_parquet(FOLDER / "fig10.parquet")
+    table = pd.read_parquet(FOLDER / "fig6.parquet")
     found = ids_of_now(table)
     assert found.index.equals(table.index)
     assert found.nunique() == table["run_id"].nunique()
