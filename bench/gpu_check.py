@@ -87,7 +87,7 @@ class Check:
     far: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     keep: Callable[[Check], object] = lambda check: None
-    """Writes down what is known; asked before each case, since a lent machine may go, or a compiler take for ever."""
+    """Writes down what is known; asked before each case, since a machine may go, or a compiler take for ever."""
 
     @property
     def on_gpu(self) -> bool:
