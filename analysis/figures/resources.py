@@ -30,7 +30,7 @@ def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
         title="Multipliers in five resources",
         caption=(
             f"What {base} needs over what a structure needs for the same loss, by training FLOPs, by seconds of one "
-            "worker alone on the machine of training, by parameters, by the bytes of training (16 a parameter, and the "
+            "worker on the machine of training, by parameters, by the bytes of training (16 a parameter, and the "
             "activations that a step keeps), and by milliseconds a token of decoding one text, on "
             f"task={runs['task'].iloc[0]} ({runs_said(laws)}). The last three do not grow along a run: their frontier "
             "is the best loss that each size reached here."

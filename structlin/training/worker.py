@@ -1,7 +1,7 @@
 """Who trains many runs without starting Python for each? A process that takes requests as lines of JSON.
 
     in   {"job": {...}, "runs": path, "data_root": path, "placement": {...}}      train a job
-         {"probe": {science}, "placement": {...}}                                 measure its speed alone
+         {"probe": {science}, "placement": {...}}                                 measure its speed
     out  {"state": "done", "reason": ""}  or  {"tokens_per_second": 12345.6}  or  {"error": "one line"}
          {"reason": "one line"}                                                      a speed that could not be measured
          {"state": "failed", "reason": "", "ends": true}                          and the process ends: its GPU is lost

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,15 @@ import pytest
 
 from structlin.config.placement import Placement
 from structlin.config.request import Site
+from structlin.config.science import Science
 from structlin.errors import UserError
-from structlin.launch.local import make_worker, num_workers
+from structlin.launch import local
+from structlin.launch.local import make_worker, num_workers, probe_missing
+from structlin.launch.worker_process import WorkerDied
 from structlin.runs import devices
 from structlin.runs.devices import Gpu
 from structlin.runs.job import Job
+from structlin.runs.speeds import Throughputs
 from tests.tiny import tiny
 
 GPUS = [Gpu("NVIDIA A100", f"GPU-{index}932f937-d72c-4106-c12f-20bd9faed9f6") for index in range(4)]
@@ -88,3 +93,31 @@ def test_a_mistake_ends_before_any_worker_starts(value: str, site: Site, monkeyp
     for refused in (lambda: num_workers(0, site), lambda: make_worker(0, site, None)):
         with pytest.raises(UserError, match=f"CUDA_VISIBLE_DEVICES={value}"):
             refused()
+
+
+def test_speeds_are_measured_as_many_at_a_time_as_runs_will_train(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that wait for each other in their probe both end; what fails is said, and the others are kept."""
+    together, said, closed = threading.Barrier(2, timeout=20), [], []
+
+    class Probe:
+        def __init__(self, index: int, site: Site) -> None:
+            self.index = index
+
+        def probe(self, science: Science) -> float:
+            together.wait()
+            if science.model.d_model == 32:
+                raise WorkerDied("no memory")
+            return 1000.0 + science.model.d_model
+
+        def close(self) -> None:
+            closed.append(self.index)
+
+    monkeypatch.setattr(local, "_worker", Probe)
+    one = tiny()
+    sciences = [replace(one, model=replace(one.model, d_model=width)) for width in (16, 32, 48, 64)]
+    assert probe_missing([*sciences, *sciences], site, 2, said.append) == 4
+    speeds = Throughputs(site.runs)
+    assert [speeds.find(science, site.placement) for science in sciences] == [1016.0, None, 1048.0, 1064.0]
+    assert sorted(closed) == [0, 1]
+    assert "not measured: no memory" in said
+    assert probe_missing([sciences[0]], site, 2, said.append) == 0

@@ -1,7 +1,7 @@
 """Is a structure still better by the clock, its parameters, its memory, in decoding? Multipliers in five resources.
 
 The papers rank low rank oppositely by FLOPs and by parameters, so the same multiplier is computed with another
-resource where FLOPs stand: seconds of one worker alone (tokens over measured tokens per second), parameters, the bytes
+resource where FLOPs stand: seconds of one worker (tokens over measured tokens per second), parameters, the bytes
 of training: 16 a parameter (weight, gradient, two moments) and kept activations, and milliseconds a token in decoding
 one text. A resource that does not grow along a run (all but FLOPs and seconds) has a frontier of the best loss each
 size reached in this sweep, which depends on how long it was trained. A mean that is uniform in log C is here uniform
@@ -27,7 +27,7 @@ RESOURCES = {
 }
 UNITS = {
     "C": "FLOPs",
-    "seconds": "seconds, one worker alone",
+    "seconds": "seconds of one worker",
     "params": "parameters",
     "memory": "bytes of training",
     "decode": "ms a token of decoding",
