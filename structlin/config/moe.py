@@ -91,6 +91,11 @@ class MoeConfig:
         return "-".join(words)
 
     @property
+    def routes_attention(self) -> bool:
+        """Whether queries, keys and values have experts."""
+        return self.kind != "none" and self.layers != "ffn"
+
+    @property
     def replaces_structure(self) -> bool:
         """Whether every linear of the blocks has experts of their own form, so that the structure is never read."""
         return self.kind in ("btt", "dense", "low_rank") and self.layers == "all"

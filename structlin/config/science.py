@@ -28,13 +28,16 @@ NUMERICS = 1
 NUMERICS_OF = {"bfloat16": 3, "float32": 3, "tf32": 3}
 """Of a dtype whose numbers alone have changed. bfloat16, 2: the norms of attention's queries and keys stay in it, a
 router reads what the experts do, and the loss of a large vocabulary is summed in chunks; 3: a router's gradients are
-float32 products also where its model is compiled. float32 and tf32, 2: a CPU sums the steps of narrow GPT-2s and of the
+float32 products also where its model is compiled; 4, of mixtures in attention alone: a GPU routes queries, keys and
+values by one product. float32 and tf32, 2: a CPU sums the steps of narrow GPT-2s and of the
 regression's MLP in another order (kernels/steps), not those on images; 3: their evaluations too."""
 
 
-def numerics_of(dtype: str, task: str) -> int:
+def numerics_of(dtype: str, task: str, moe: MoeConfig) -> int:
     """Version of the numbers that today's code trains to."""
-    return NUMERICS if task == "classification" and dtype != "bfloat16" else NUMERICS_OF.get(dtype, NUMERICS)
+    if dtype == "bfloat16":
+        return NUMERICS_OF[dtype] + moe.routes_attention
+    return NUMERICS if task == "classification" else NUMERICS_OF.get(dtype, NUMERICS)
 
 
 TASKS = {
@@ -127,7 +130,7 @@ class Science:
 
     def __post_init__(self) -> None:
         if not self.numerics:
-            object.__setattr__(self, "numerics", numerics_of(self.model.dtype, self.task))
+            object.__setattr__(self, "numerics", numerics_of(self.model.dtype, self.task, self.moe))
         one_of("task", self.task, tuple(TASKS))
         kind = TASKS[self.task]
         if kind not in self.model.LEARNS:

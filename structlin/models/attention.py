@@ -19,6 +19,7 @@ from structlin.config.model import Gpt2Config, VitConfig
 from structlin.kernels.attention.attention import causal_attention
 from structlin.models.layers import LayerNorm, layer_norm
 from structlin.nn.linear import EinsumLinear
+from structlin.nn.moe import each_of
 from structlin.structure.heads import input_is_transposed, output_is_transposed
 
 ROTATION_BASE = 10_000.0
@@ -59,7 +60,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (N, T, D) -> (N, T, D)."""
-        q_NTHK, k_NTGK, v_NTGK = (self.heads(part, x) for part in "qkv")
+        q_NTHK, k_NTGK, v_NTGK = self.heads(x)
         q_norm, k_norm = self.q_norm, self.k_norm
         if not self.causal or self.rotates or self.is_grouped or q_norm is None or k_norm is None:
             q, k, v = self.ready(q_NTHK, k_NTGK, v_NTGK)
@@ -86,12 +87,16 @@ class Attention(nn.Module):
         y: Tensor = self.o(mixed_NTF.reshape(*mixed_NTHK.shape[:2], -1))
         return y
 
-    def heads(self, part: str, x: Tensor) -> Tensor:
-        """x (N, T, D) through q, k or v, as heads (N, T, H, K)."""
-        y: Tensor = getattr(self, part)(x)
+    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x (N, T, D) through q, k and v, as heads (N, T, H, K)."""
+        q, k, v = each_of((self.q, self.k, self.v), x)
+        return self._as_heads("q", q), self._as_heads("k", k), self._as_heads("v", v)
+
+    def _as_heads(self, part: str, y: Tensor) -> Tensor:
+        """(N, T, H K) -> (N, T, H, K)."""
         if self.transposed[part]:
-            return y.reshape(*x.shape[:2], self.d_head, -1).transpose(2, 3)
-        return y.reshape(*x.shape[:2], -1, self.d_head)
+            return y.reshape(*y.shape[:2], self.d_head, -1).transpose(2, 3)
+        return y.reshape(*y.shape[:2], -1, self.d_head)
 
 
 def rotated(x_NHTK: Tensor, begin: int = 0) -> Tensor:

@@ -60,8 +60,7 @@ def _attend(
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """What new tokens mix of all so far; and keys (normed, rotated) and values, (N, H, S + T, K) each."""
     begin = before[0][0].shape[2] if before else 0
-    q, k, v = (attention.heads(part, x) for part in "qkv")
-    q, k, v = attention.ready(q, k, v, begin)
+    q, k, v = attention.ready(*attention.heads(x), begin)
     for keys, values in before:
         k, v = torch.cat([keys, k], 2), torch.cat([values, v], 2)
     new, every = q.shape[2], k.shape[2]

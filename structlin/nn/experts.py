@@ -8,6 +8,8 @@ Source: arXiv 2410.02117, section 5.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -39,23 +41,42 @@ class Experts(Factored):
 
         Without ``gathers`` x holds the sorted assignments (N, d_in); without ``combines`` the result does, unweighted.
         """
-        first, second = self._products()
-        x = fit_features(x, self.sizes.used_in)
-        dtype = product_dtype(x.device)
-        if dtype is not None:
-            x, first, second = x.to(dtype), first.to(dtype), second.to(dtype)
-        y = expert_products(x, first, second, self.plan.a_first, routes, gathers=gathers, combines=combines)
-        return fit_features(y, self.sizes.d_out)
+        return self._mapped(x, self._products(x), routes, gathers=gathers, combines=combines)
+
+    def with_others(self, others: Sequence[Experts], x: Tensor, routes: Routes) -> Tensor:
+        """Tokens (T, d_in) through these experts and others of the same plan, as one mixture: (R T, d_out).
+
+        ``routes`` are those of R routers that have chosen at once.
+        """
+        every = [one._products(x) for one in (self, *others)]
+        first, second = (torch.cat(several) for several in zip(*every, strict=True))
+        return self._mapped(x, (first, second), routes)
+
+    def most_groups(self) -> int:
+        """Groups of the larger of its grouped products: an expert's blocks, of all experts."""
+        if self.sizes.dense:
+            return len(self.weight)
+        return len(self.A) * max(self.A.shape[1], self.B.shape[1])
 
     def stacked(self, x: Tensor) -> Tensor:
         """The weights of dense experts (E, Y, X), in the dtype of products with x."""
         weight = self.factor("weight")
         return weight.to(product_dtype(x.device) or weight.dtype)
 
-    def _products(self) -> tuple[Tensor, Tensor]:
-        """The factors in the order of contraction; a dense weight and nothing."""
+    def _mapped(
+        self, x: Tensor, products: tuple[Tensor, Tensor], routes: Routes, *, gathers: bool = True, combines: bool = True
+    ) -> Tensor:
+        x = fit_features(x, self.sizes.used_in).to(products[0].dtype)
+        y = expert_products(x, *products, self.plan.a_first, routes, gathers=gathers, combines=combines)
+        return fit_features(y, self.sizes.d_out)
+
+    def _products(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The factors in the order of contraction, or a dense weight and nothing, in the dtype of products with x."""
+        dtype = product_dtype(x.device)
         if self.sizes.dense:
             weight = self.factor("weight")
-            return weight, weight.new_empty(0)
-        A, B = self.factor("A"), self.factor("B")
-        return (A, B) if self.plan.a_first else (B, A)
+            first, second = weight, weight.new_empty(0)
+        else:
+            A, B = self.factor("A"), self.factor("B")
+            first, second = (A, B) if self.plan.a_first else (B, A)
+        return (first, second) if dtype is None else (first.to(dtype), second.to(dtype))

@@ -10,13 +10,13 @@ Source: arXiv 2410.02117, section 5; the balance loss is that of arXiv 2101.0396
 A batch may come in parts, one after another (``part_of_batch``). Ties and capacity go on from one part to the next, and
 f is that of the whole batch: it has to be known before the first part's loss, so parts are counted once before.
 
-Letters: T tokens, D features, E experts, K chosen experts.
+Letters: T tokens, D features, E experts, K chosen experts, R routers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from structlin.kernels.experts.choice import Scores, choose_experts, counts_of, losses_of
+from structlin.kernels.experts.choice import Choice, Scores, choose_experts, counts_of, losses_of
 from structlin.kernels.experts.routes import Routes, sort_by_expert
 from structlin.kernels.precision import as_given, product_dtype
 from structlin.nn.ranks import ALONE, Ranks
@@ -109,22 +109,50 @@ class Router(Module):
 
     def forward(self, x: Tensor) -> Routes:
         """x (T, D) -> routes; in training what losses and statistics of the batch read is kept for them."""
-        logits_TE = self._logits(x)
+        choice = self._choose(self._logits(x, self.weight), x.shape[0])
         part = self.part if self.training else Part()
-        if self.training:
-            # The ranks of a run have equal, consecutive shares of a training batch, and parts those of a rank. A part's
-            # number is a tensor, so that one compiled graph serves all of them.
-            number = self.ranks.rank if part.of == 1 else self.ranks.rank * part.of + self._number
-            choice = choose_experts(logits_TE, self.top_k, first_token=number * x.shape[0])
-        else:
-            choice = choose_experts(logits_TE, self.evaluation_top_k)
         before_E = self._before(part, choice.ends_E)
         routes = sort_by_expert(choice, self.capacity, parts=part.of, before_E=before_E)
-        if self.training and not part.counts and not self.is_repeated:
-            self._scored = choice.scores, choice.ends_E
-            # Only set here, and listed by whoever says which part comes next: a compiled graph hangs on what it reads.
-            self._latest = _Batch(choice.scores.detached(), choice.ends_E, routes.ends_E)
+        self._keep(part, choice.scores, choice.ends_E, routes.ends_E)
         return routes
+
+    def with_others(self, others: Sequence[Router], x: Tensor) -> Routes:
+        """The routes of this one and of others like it as those of one mixture of all their experts (routes.py).
+
+        One product, one choice and one sort for all; every router keeps what it would have kept alone. None of them
+        has a capacity.
+        """
+        every, tokens = [self, *others], x.shape[0]
+        logits = self._logits(x, torch.cat([router.weight for router in every]))
+        logits_RTE = logits.unflatten(1, (len(every), -1)).transpose(0, 1)
+        choice = self._choose(logits_RTE.flatten(0, 1), tokens, len(every))
+        routes = sort_by_expert(choice, routers=len(every))
+        part = self.part if self.training else Part()
+        begins_R = torch.arange(len(every), device=x.device) * (tokens * choice.chosen_TK.shape[1])
+        ends_RE = choice.ends_E.view(len(every), -1) - begins_R[:, None]
+        # Copies: a compiler that gives out views of one tensor, some without a gradient, mistakes their shape.
+        for router, *own in zip(every, logits_RTE, ends_RE, strict=True):
+            logits_TE, ends_E = (tensor.clone() for tensor in own)
+            router._before(part, ends_E)
+            router._keep(part, Scores(logits_TE), ends_E, ends_E)
+        return routes
+
+    def _choose(self, logits: Tensor, tokens: int, routers: int = 1) -> Choice:
+        """The experts of so many tokens, by the logits (R T, E) of so many routers like this one."""
+        if not self.training:
+            return choose_experts(logits, self.evaluation_top_k, routers=routers)
+        # The ranks of a run have equal, consecutive shares of a training batch, and parts those of a rank. A part's
+        # number is a tensor, so that one compiled graph serves all of them.
+        part, ranks = self.part, self.ranks
+        number = ranks.rank if part.of == 1 else ranks.rank * part.of + self._number
+        return choose_experts(logits, self.top_k, number * tokens, routers)
+
+    def _keep(self, part: Part, scores: Scores, ends_E: Tensor, kept_E: Tensor) -> None:
+        """In training, what losses and statistics of a batch read, once a batch."""
+        if self.training and not part.counts and not self.is_repeated:
+            self._scored = scores, ends_E
+            # Only set here, and listed by whoever says which part comes next: a compiled graph hangs on what it reads.
+            self._latest = _Batch(scores.detached(), ends_E, kept_E)
 
     def _before(self, part: Part, ends_E: Tensor) -> Tensor | int | None:
         """Assignments (E) of the parts before this one, which is added to them; None where there are none."""
@@ -147,10 +175,11 @@ class Router(Module):
             self._batches = []
             self.counted_E = torch.zeros(self.weight.shape[0], dtype=torch.int64, device=self.weight.device)
 
-    def _logits(self, x: Tensor) -> Tensor:
+    @staticmethod
+    def _logits(x: Tensor, weight: Tensor) -> Tensor:
         """In float32 or wider, whatever autocast says."""
         wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-        weight = self.weight.to(wide)
+        weight = weight.to(wide)
         if x.dtype == wide and product_dtype(x.device) is None:
             return functional.linear(x, weight)
         with as_given(x.device):

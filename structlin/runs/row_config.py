@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from structlin.config.identity import of_one_model, run_id, science_from
+from structlin.config.moe import MoeConfig
 from structlin.config.science import SCHEMA, numerics_of
 
 
@@ -45,7 +46,8 @@ def config_of(row: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _id_of_now(row: Mapping[Any, Any]) -> str:
-    now = numerics_of(row["config.model.dtype"], row["config.task"])
+    moe = MoeConfig(row["config.moe.kind"], int(row["config.moe.num_experts"]), 1, layers=row["config.moe.layers"])
+    now = numerics_of(row["config.model.dtype"], row["config.task"], moe)
     if row["config.schema"] == SCHEMA and row["config.numerics"] == now:
         return str(row["run_id"])
     return run_id(science_from(config_of(row)).of_now())

@@ -227,6 +227,23 @@ def test_numerics_has_risen_for_all_but_float64_and_stored_runs_keep_theirs() ->
         assert (run_id(older) == run_id(one)) == (dtype == "float64")
 
 
+@pytest.mark.parametrize(
+    ("moe", "numerics"),
+    [
+        (MoeConfig(), 3),
+        (MoeConfig("btt"), 4),
+        (MoeConfig("btt", layers="ffn"), 3),
+        (MoeConfig("low_rank", layers="attention"), 4),
+        (MoeConfig("ffn", layers="ffn"), 3),
+        (MoeConfig("ffn", layers="all"), 4),
+    ],
+)
+def test_numerics_of_bfloat16_has_risen_again_where_attention_is_routed(moe: MoeConfig, numerics: int) -> None:
+    model = tiny().model
+    assert tiny(model=dataclasses.replace(model, dtype="bfloat16"), moe=moe, numerics=0).numerics == numerics
+    assert tiny(model=dataclasses.replace(model, dtype="float32"), moe=moe, numerics=0).numerics == 3
+
+
 @pytest.mark.parametrize("model", ["mlp", "vit"])
 def test_numerics_has_not_risen_for_images_in_float32(model: str) -> None:
     words = ["task=classification", f"model={model}", "data=digits", "tokens=100", "model.d_model=16"]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,10 +26,20 @@ from structlin.kernels.experts import (
     paths as expert_products,
 )
 from structlin.kernels.experts.grouped import grouped_product
+from structlin.nn import moe
 from structlin.nn.experts import Experts
 from structlin.nn.linear import LinearOptions, make_linear
-from structlin.nn.moe import MoeFfn, MoeLinear
-from structlin.nn.router import Router, auxiliary_loss
+from structlin.nn.moe import MoeFfn, MoeLinear, each_of
+from structlin.nn.ranks import ALONE
+from structlin.nn.router import (
+    Part,
+    Router,
+    auxiliary_loss,
+    count_assignments,
+    part_of_batch,
+    router_record,
+    routers,
+)
 from structlin.nn.spec import collect_specs, initialise
 from structlin.structure import Sizes, factorise, lookup, plan_linear
 from tests.nn.moe_reference import expert_rows, loop_forward
@@ -59,7 +70,7 @@ def randomised(module: nn.Module, seed: int = 0) -> Any:
     module = module.double()
     with torch.no_grad():
         for index, parameter in enumerate(module.parameters()):
-            parameter.copy_(randn(*parameter.shape, seed=seed + index) / math.sqrt(max(1, parameter.shape[-1])))
+            parameter.copy_(randn(*parameter.shape, seed=seed + index) / math.sqrt(max([1, *parameter.shape[-1:]])))
     return module
 
 
@@ -415,7 +426,7 @@ def test_the_operator_runs_no_more_than_it_counts(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(chunk_products.torch_path, "densifies", lambda *_: False)
     layer, x = randomised(moe_linear(sizes, 8, 2)), randn(rows, 24)
     routes = layer.router(x)
-    first, second = layer.experts._products()
+    first, second = layer.experts._products(x)
     common = (x, routes.weight_N, first, second, routes.token_N, routes.ends_E, True)
     with FlopCounterMode(display=False) as forward, torch.no_grad():
         expert_chunks.experts_forward(*common, rows, True, True)
@@ -466,3 +477,133 @@ def test_equal_inputs_give_equal_bits() -> None:
     x = randn(500, 64).float().requires_grad_()
     once, again = (gradients(layer(x), layer, x) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
+
+
+# ---- several mixtures that read the same ----------------------------------------------------------------------------
+
+
+def three(sizes: Sizes, **options: Any) -> nn.ModuleList:
+    """Mixtures of equal sizes; one of them has routers at their start, where all experts tie."""
+    layers = nn.ModuleList([randomised(moe_linear(sizes, **options), seed) for seed in (0, 20, 40)])
+    nn.init.zeros_(layers[1].router.weight)
+    return layers
+
+
+@pytest.mark.parametrize("mode", ["train", "eval", "parts", "rank"])
+@pytest.mark.parametrize("sizes", LAYERS.values(), ids=LAYERS)
+def test_joined_they_make_and_keep_what_each_makes_and_keeps(
+    sizes: Sizes, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values, gradients, losses, statistics and the counts of a batch in parts, in float64."""
+    layers = three(sizes, weight_norm="learned", shares_cap=True)
+    x = randn(2, 11, sizes.d_in, seed=5).requires_grad_()
+    layers.train(mode != "eval")
+    for _, router in routers(layers):
+        router.expect(Part(2 if mode == "parts" else 1), 0)
+        router.ranks = Middle() if mode == "rank" else ALONE
+    results = []
+    with on_path(monkeypatch, "grouped"):
+        for joins in (True, False):
+            monkeypatch.setattr(moe, "_joins", lambda *_, joins=joins: joins)
+            part_of_batch(layers, Part(2 if mode == "parts" else 1), 0)
+            found = each_of(list(layers), x)
+            assert [y.shape for y in found] == [(2, 11, sizes.d_out)] * 3
+            counted = count_assignments(layers) if mode == "parts" else None
+            loss = auxiliary_loss(layers, 0.1, None if counted is None else 2 * counted)
+            assert (loss is None) == (mode == "eval")
+            known = torch.zeros(0) if counted is None else counted.double()
+            total = torch.cat([*(y.flatten() for y in found), *([] if loss is None else [loss[None]])])
+            results.append((total, known, *gradients(total, layers, x), router_record(layers)))
+    for joined, alone in zip(*(result[:-1] for result in results), strict=True):
+        torch.testing.assert_close(joined, alone, rtol=0, atol=1e-12)
+    assert results[0][-1] == results[1][-1]
+    assert (results[0][-1] is None) == (mode == "eval")
+
+
+class Middle:
+    """The second of three ranks, whose sums are its own."""
+
+    rank, world_size = 1, 3
+
+    def sum(self, values: Tensor) -> Tensor:
+        return values
+
+    def mean(self, values: Tensor) -> Tensor:
+        return values
+
+
+GPU = SimpleNamespace(device=torch.device("cuda"))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "dtype", "joins"),
+    [
+        (["btt"] * 3, torch.bfloat16, True),
+        (["btt"] * 3, torch.float16, False),
+        (["btt"] * 3, None, False),
+        (["btt", "btt", "dense"], torch.bfloat16, False),
+        (["btt", "btt", "none"], torch.bfloat16, False),
+        (["btt", "capacity", "btt"], torch.bfloat16, False),
+        (["capacity"] * 3, torch.bfloat16, False),
+        (["dense"] * 3, torch.bfloat16, True),
+        (["many"] * 2, torch.bfloat16, True),
+        (["many"] * 3, torch.bfloat16, False),
+    ],
+)
+def test_mixtures_of_one_size_are_joined_on_a_gpu_in_bfloat16(
+    kinds: list[str], dtype: torch.dtype | None, joins: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``many``: 512 groups, of which torch's grouped product takes less than two of them."""
+    btt = factorise(lookup("btt"), 64, 64)
+    made = {
+        "btt": lambda: moe_linear(btt),
+        "dense": lambda: moe_linear(factorise(lookup("dense"), 64, 64)),
+        "capacity": lambda: moe_linear(btt, capacity=1.5),
+        "many": lambda: moe_linear(btt, num_experts=63),
+        "none": lambda: nn.Linear(64, 64),
+    }
+    monkeypatch.setattr(moe, "product_dtype", lambda _: dtype)
+    first, *others = (made[kind]() for kind in kinds)
+    assert moe._joins(first, others, GPU) is joins  # type: ignore[arg-type]
+    assert not moe._joins(first, others, torch.zeros(3, 64))
+
+
+def test_joined_they_never_wait_for_the_device_and_are_one_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expert_products, "choose_path", lambda *_: "grouped")
+    monkeypatch.setattr(moe, "_joins", lambda *_: True)
+    with torch.device("meta"):
+        layers = nn.ModuleList([moe_linear(factorise(lookup("btt"), 64, 64)) for _ in range(3)])
+        x = torch.zeros(40, 64, requires_grad=True)
+        (torch.stack(each_of(list(layers), x)).sum() + auxiliary_loss(layers, 0.1)).backward()
+    torch._dynamo.reset()
+    layers = three(factorise(lookup("btt"), 64, 64)).float()
+    x = randn(40, 64).float().requires_grad_()
+    results = []
+    for compiles in (True, False):
+        whole = torch.compile(partial(each_of, list(layers)), fullgraph=True, backend="aot_eager", disable=not compiles)
+        y = torch.stack(whole(x))
+        loss = auxiliary_loss(layers, 0.1)
+        assert loss is not None
+        results.append([y, loss, *gradients(torch.cat([y.flatten(), loss[None]]), layers, x)])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", ["dense", "btt"])
+@pytest.mark.parametrize("device", ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+def test_joined_in_bfloat16_they_are_each_alone_but_for_rounding(
+    name: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = three(factorise(lookup(name), 64, 64)).float().to(device)
+    x = randn(96, 64).float().to(device).requires_grad_()
+    monkeypatch.setattr(expert_products, "choose_path", lambda *_: "grouped")
+    results = []
+    for joins in (True, False):
+        monkeypatch.setattr(moe, "_joins", lambda *_, joins=joins: joins)
+        with torch.autocast(device, torch.bfloat16):
+            y = torch.stack(each_of(list(layers), x))
+        cotangent = randn(*y.shape, seed=9).to(y)
+        results.append([y, *torch.autograd.grad((y * cotangent).sum(), [x, *layers.parameters()])])
+    for joined, alone in zip(*results, strict=True):
+        assert joined.dtype == alone.dtype
+        assert float((joined - alone).detach().abs().max()) < 0.02 * float(alone.abs().max())

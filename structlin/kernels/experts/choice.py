@@ -3,7 +3,10 @@
 By some thirty torch operations, or on one thread in float32 by a function of the C++ of whole steps: a router's logits
 are few numbers, and calls take longer than their arithmetic.
 
-Letters: T tokens, E experts, K chosen experts, N = T K assignments.
+Several routers that read the same tokens may choose at once: their logits then stand one below the other, T the rows
+of all of them, and the experts of a router behind those of the one before.
+
+Letters: T tokens, E experts, K chosen experts, N = T K assignments, R routers.
 """
 
 from __future__ import annotations
@@ -72,33 +75,33 @@ class Choice:
     """Softmax over the chosen."""
     scores: Scores
     ends_E: Tensor
-    """Where each expert's end if they are sorted by expert (int64)."""
+    """Where each expert's end if they are sorted by expert (int64); of several routers (R E)."""
     slots_N: Tensor
     """Where each assignment, token * K + choice, then stands (int64)."""
     order_N: Tensor | None = None
     """Its inverse; None where nobody has made it."""
 
     @classmethod
-    def of(cls, chosen_TK: Tensor, logits_TE: Tensor) -> Choice:
+    def of(cls, chosen_TK: Tensor, logits_TE: Tensor, routers: int = 1) -> Choice:
         """The choice of these experts."""
-        ends_E, slots_N = places(chosen_TK.flatten(), logits_TE.shape[1])
+        ends_E, slots_N = places(chosen_TK.flatten(), logits_TE.shape[1], routers)
         chosen_logits_TK: Tensor = _LookedUp.apply(logits_TE, chosen_TK, slots_N, ends_E)
         return cls(chosen_TK, chosen_logits_TK.softmax(-1), Scores(logits_TE), ends_E, slots_N)
 
 
-def choose_experts(logits_TE: Tensor, top_k: int, first_token: int | Tensor = 0) -> Choice:
+def choose_experts(logits_TE: Tensor, top_k: int, first_token: int | Tensor = 0, routers: int = 1) -> Choice:
     """The k experts of each token (``choose``), their weights, and how many tokens each expert has."""
-    functions = _functions(logits_TE, first_token)
+    functions = _functions(logits_TE, first_token) if routers == 1 else None
     if functions is not None:
         weight_TK, means, chosen_TK, counts_E, order_N, slots_N, p_TE = _Chosen.apply(
             logits_TE, top_k, first_token, functions
         )
         scores = Scores(logits_TE, p_TE, means)
         return Choice(chosen_TK, weight_TK, scores, counts_E.cumsum(0), slots_N, order_N)
-    return Choice.of(choose(logits_TE, top_k, first_token), logits_TE)
+    return Choice.of(choose(logits_TE, top_k, first_token, routers), logits_TE, routers)
 
 
-def choose(logits_TE: Tensor, top_k: int, first_token: int | Tensor = 0) -> Tensor:
+def choose(logits_TE: Tensor, top_k: int, first_token: int | Tensor = 0, routers: int = 1) -> Tensor:
     """The k experts with the largest logits (T, K), the largest first.
 
     Among equal logits token t of the global batch, where these begin at ``first_token``, prefers the experts from
@@ -107,7 +110,8 @@ def choose(logits_TE: Tensor, top_k: int, first_token: int | Tensor = 0) -> Tens
     differs between devices and numbers of ranks, must not choose.
     """
     num_tokens, num_experts = logits_TE.shape
-    token_T = torch.arange(num_tokens, device=logits_TE.device) + first_token
+    token_T = torch.arange(num_tokens // routers, device=logits_TE.device) + first_token
+    token_T = token_T if routers == 1 else token_T.repeat(routers)
     shift_T = token_T * top_k + torch.div(token_T, num_experts, rounding_mode="floor")
     expert_TE = (torch.arange(num_experts, device=logits_TE.device) + shift_T[:, None]) % num_experts
     steps_TE = ((logits_TE.detach() - logits_TE.detach()[:, :1]) / TIE).round()
@@ -120,17 +124,17 @@ def counts_of(ends: Tensor) -> Tensor:
     return ends - functional.pad(ends[..., :-1], (1, 0))
 
 
-def places(expert_N: Tensor, num_experts: int) -> tuple[Tensor, Tensor]:
-    """Where the assignments of each expert end (E), and where each stands (N), in the order of experts (int64).
+def places(expert_N: Tensor, num_experts: int, routers: int = 1) -> tuple[Tensor, Tensor]:
+    """Where the assignments of each expert end (R E), and where each stands (N), in the order of experts (int64).
 
     Nothing is sorted and nothing added up in an order of chance. In the table of which assignment is of which expert,
     read expert after expert, the running sum at an assignment's own entry says how many stand up to it.
     """
-    is_of_EN = expert_N == torch.arange(num_experts, device=expert_N.device)[:, None]
-    running_EN = is_of_EN.flatten().cumsum(0, dtype=torch.int32).view(num_experts, -1)
-    ends_E = running_EN[:, -1].long()
+    is_of_REN = expert_N.view(routers, 1, -1) == torch.arange(num_experts, device=expert_N.device)[:, None]
+    running_REN = is_of_REN.flatten().cumsum(0, dtype=torch.int32).view(is_of_REN.shape)
+    ends_E = running_REN[..., -1].flatten().long()
     # A sum of one entry, where a look-up would do: a compiler keeps it, and looks up what it has not kept at every use.
-    return ends_E, running_EN.where(is_of_EN, 0).sum(0) - 1
+    return ends_E, running_REN.where(is_of_REN, 0).sum(1).flatten() - 1
 
 
 def _functions(logits_TE: Tensor, first_token: int | Tensor) -> Library | None:
@@ -148,6 +152,7 @@ class _LookedUp(torch.autograd.Function):
     def forward(ctx: Any, logits_TE: Tensor, chosen_TK: Tensor, slots_N: Tensor, ends_E: Tensor) -> Tensor:
         """logits[t, chosen[t]]."""
         ctx.save_for_backward(slots_N, ends_E)
+        ctx.experts = logits_TE.shape[1]
         return logits_TE.gather(1, chosen_TK)
 
     @staticmethod
@@ -156,7 +161,8 @@ class _LookedUp(torch.autograd.Function):
         slots_N, ends_E = ctx.saved_tensors
         d_TK = gradients[0]
         experts_TK = torch.bucketize(slots_N, ends_E, right=True).view_as(d_TK)
-        is_chosen_TKE = experts_TK[..., None] == torch.arange(len(ends_E), device=d_TK.device)
+        experts_TK = experts_TK if len(ends_E) == ctx.experts else experts_TK % ctx.experts
+        is_chosen_TKE = experts_TK[..., None] == torch.arange(ctx.experts, device=d_TK.device)
         return d_TK[..., None].where(is_chosen_TKE, 0).sum(1), None, None, None
 
 

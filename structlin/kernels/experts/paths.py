@@ -42,7 +42,7 @@ def expert_products(
         rows_out = routes.num_tokens if combines else routes.token_N.shape[0]
         routing = (routes.token_N, routes.ends_E)
         return run_experts(x, routes.weight_N, first, second, *routing, a_first, rows_out, gathers, combines)
-    x_NX = _Gather.apply(x, routes.token_N, routes.slots_TK()) if gathers else x
+    x_NX = _Gather.apply(x, routes.token_N, routes.slots_by_row()) if gathers else x
     y_NY = (grouped if path == "grouped" else plain)(x_NX, first, second, a_first, routes)
     return _combine(y_NY, routes) if combines else y_NY
 

@@ -3,6 +3,9 @@
 Letters: T tokens, K chosen experts a token, N = T K assignments, E experts. Within one expert the assignments stand in
 the order of their tokens, so what an expert computes depends on nothing else in the batch. Nothing here waits for the
 device: sizes are known from the shapes, and where each expert's rows end is a tensor.
+
+Several routers that have chosen at once (choice.py) are one mixture of all their experts: token t of router r is row
+r T + t of what is summed, and every router reads the same T rows.
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ class Routes:
     """Whether a capacity may have dropped assignments."""
     slots_N: Tensor
     """Where each token's assignments stand: the inverse of ``order_N`` (int64)."""
+    routers: int = 1
+    """How many chose: ``num_tokens`` counts a token once a router."""
 
     @property
     def num_experts(self) -> int:
@@ -46,21 +51,26 @@ class Routes:
         """Where the assignments of each token stand: the inverse of ``order_N``, as (T, K)."""
         return self.slots_N.view(self.num_tokens, -1)
 
+    def slots_by_row(self) -> Tensor:
+        """The same (T, R K) of the rows that are read: those of every router beside each other."""
+        return self.slots_N.view(self.routers, self.num_tokens // self.routers, -1).transpose(0, 1).flatten(1)
+
     def kept_N(self) -> Tensor:
         """Whether each row belongs to an expert (bool)."""
         return torch.arange(self.token_N.shape[0], device=self.token_N.device) < self.ends_E[-1]
 
 
 def sort_by_expert(
-    choice: Choice, capacity: float = 0.0, *, parts: int = 1, before_E: Tensor | int | None = None
+    choice: Choice, capacity: float = 0.0, *, parts: int = 1, before_E: Tensor | int | None = None, routers: int = 1
 ) -> Routes:
     """The routes of the experts that tokens have chosen.
 
     ``capacity`` is the most assignments of an expert over its fair share T K / E, rounded up; 0 drops none. Earlier
     tokens are kept first, and what is dropped loses its term in the token's sum: the other weights stay as they are.
     Where the tokens are one of several equal ``parts`` of a batch, the share is that of the batch, and ``before_E``
-    assignments of earlier parts have been there before.
+    assignments of earlier parts have been there before. Several ``routers`` have no capacity.
     """
+    assert routers == 1 or not capacity, capacity
     num_tokens, num_chosen = choice.chosen_TK.shape
     ends_E, slots_N, order_N = choice.ends_E, choice.slots_N, choice.order_N
     if capacity > 0:
@@ -71,7 +81,7 @@ def sort_by_expert(
         order_N = _inverse(slots_N)
     permuted: Tensor = _Permuted.apply(choice.weight_TK.flatten(), order_N, slots_N)
     return Routes(
-        token_N=order_N // num_chosen,
+        token_N=order_N // num_chosen if routers == 1 else order_N // num_chosen % (num_tokens // routers),
         weight_TK=choice.weight_TK,
         weight_N=permuted,
         order_N=order_N,
@@ -79,6 +89,7 @@ def sort_by_expert(
         num_tokens=num_tokens,
         drops=capacity > 0,
         slots_N=slots_N,
+        routers=routers,
     )
 
 
