@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from bench import gpu_check
-from bench.gpu_check import Check, page, run
+from bench.gpu import layers
+from bench.gpu.check import Check
+from bench.gpu_check import page, run
 
 CPU = torch.device("cpu")
 
@@ -32,7 +34,7 @@ def test_what_a_cpu_can_show() -> None:
 
 
 def test_errors_of_layers_and_groups_are_failures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_check, "_layer_error", lambda *_: 1e-3)
+    monkeypatch.setattr(layers, "layer_error", lambda *_: 1e-3)
     check = Check(CPU, 0.5)
     run(check, {"layers"})
     said = [one for one in check.failures if "float32" in one]
