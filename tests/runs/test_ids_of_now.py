@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 
@@ -10,8 +11,10 @@ from structlin.config.identity import run_id, science_from, to_mapping
 from structlin.runs.row_config import config_of, ids_of_now
 
 
-def test_kept_runs_get_the_id_of_their_upgraded_config() -> None:
-    table = pd.read_parquet(FOLDER / "fig6.parquet")
+def test_runs_of_an_older_schema_get_the_id_of_their_upgraded_config() -> None:
+    """Five runs of mixtures as they were kept under schema 2."""
+    table = pd.read_parquet(Path(__file__).parent / "schema2.parquet")
+    assert set(table["config.schema"]) == {2}
     found = ids_of_now(table)
     assert found.index.equals(table.index)
     assert found.nunique() == table["run_id"].nunique()
