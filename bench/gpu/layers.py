@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.fake_cuda import all_fused
+from bench.fake.cases import all_fused
 from bench.gpu.check import Check
 from structlin.errors import UserError
 from structlin.kernels.experts.grouped import grouped_product

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.fake_cuda import case
+from bench.fake.cases import case
 from bench.gpu.check import Check, in_processes
 from bench.gpu.layers import milliseconds
 from structlin.anatomy.compute import step_flops
@@ -184,7 +184,7 @@ def side_by_side(check: Check, found: dict[str, Any]) -> None:
     if not check.on_gpu:
         return
     code = (
-        "import sys,torch;from bench.gpu.steps import whole_step,milliseconds;from bench.fake_cuda import case;"
+        "import sys,torch;from bench.gpu.steps import whole_step,milliseconds;from bench.fake.cases import case;"
         "from structlin.config.placement import Placement;d=torch.device('cuda');one=case(sys.argv[1]).science;"
         "print(one.optim.batch_tokens/milliseconds(whole_step(one,Placement(),d),d,6.0)*1e3)"
     )

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.fake_cuda import COMPILED, PEAKS, STEPS, case
+from bench.fake.cases import case
+from bench.fake_cuda import COMPILED, PEAKS, STEPS
 from structlin.anatomy.memory import GB, Peak, advice, fitted, peak
 from structlin.config.placement import Placement
 

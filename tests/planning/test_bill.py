@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.fake_cuda import case
+from bench.fake.cases import case
 from structlin.anatomy.compute import step_flops
 from structlin.anatomy.kinds import rounding_of
 from structlin.anatomy.ledger import ledger
