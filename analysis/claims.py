@@ -168,7 +168,8 @@ CLAIMS = (
         _named((r"moe-btt(\d+)", r"moe-btt\1-ffn"), (r"moe-ffn(\d+)-all-random", r"moe-ffn\1-random")),
     ),
     Claim(
-        "Layouts that know the heads need less compute than the naive BTT", "2410.02117, figure 10", ("fig10",), "less",
+        "Layouts that know the heads need less compute than the naive BTT", "2410.02117, figure 10",
+        ("fig10", "fig10_learned"), "less",
         _named((r"btt@\w+", "btt")),
     ),
 )  # fmt: skip

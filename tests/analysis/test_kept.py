@@ -317,7 +317,7 @@ def test_a_study_is_fitted_for_its_report_where_any_of_its_figures_needs_laws() 
 
 # --- the studies ------------------------------------------------------------------------------------------------------
 
-SMALL = {"fig4": 234, "fig7": 49, "fig10": 45, "bpe": 48, "learning_rates": 630}
+SMALL = {"fig4": 234, "fig7": 49, "fig10": 45, "fig10_learned": 45, "bpe": 48, "learning_rates": 630}
 
 
 @pytest.mark.parametrize("name", SMALL)
