@@ -137,9 +137,12 @@ def score(laws: Laws, path: Path) -> Entry:
 
 
 def _inside(one: Entry, quantity: str, measured: float) -> bool | None:
-    """Whether a predicted interval holds what was measured; None where there is none."""
-    ends = (one.get("interval") or {}).get(quantity)
-    return None if ends is None else bool(ends["low"] <= measured <= ends["high"])
+    """Whether a predicted interval holds what was measured, None as an end being open; None where there is none."""
+    ends = (one.get("interval") or {}).get(quantity) or {}
+    low, high = ends.get("low"), ends.get("high")
+    if low is None and high is None:
+        return None
+    return bool((low is None or low <= measured) and (high is None or measured <= high))
 
 
 def _multiplier(laws: Laws, one: Entry, loss: float) -> Entry | None:

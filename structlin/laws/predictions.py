@@ -68,8 +68,10 @@ def _per(laws: Laws, variant: str) -> float:
 
 
 def _curve(laws: Laws, variant: str) -> _Curve | None:
-    """L(N, D) along its optimum where N and D are told apart, else the frontier's law."""
+    """L(N, D) along its optimum where it has one and N and D are told apart, else the frontier's law."""
     three, one = laws.parametrics.get(variant), laws.frontiers.get(variant)
+    if three is not None and three.fit.has_no_optimum:
+        three = None
     apart = three is not None and not {"few_sizes", "tokens_proportional"} & {
         caution.name for caution in laws.cautions if caution.variant == variant
     }
@@ -131,7 +133,7 @@ def _one(laws: Laws, curves: dict[str, _Curve | None], variant: str, given: str,
     ends: dict[str, Interval] = {}
     loss = curve.loss(flops) if given == "flops" else value
     entry |= {"flops": flops, "loss": loss, "law": curve.law, "reach": flops / top}
-    beyond = _beyond(laws, variant, flops / top)
+    beyond = _beyond(laws, variant, flops / top, curve.law)
     ends["loss"] = _ends(laws, loss, _loss(curve.replicates, flops), curve.factor, beyond, log=True)
     if given == "loss":
         spread = beyond / max(curve.values[2] * (1.0 - curve.values[0] / loss), 1e-9)
@@ -145,7 +147,7 @@ def _one(laws: Laws, curves: dict[str, _Curve | None], variant: str, given: str,
     return entry
 
 
-def _beyond(laws: Laws, variant: str, reach: float) -> float:
+def _beyond(laws: Laws, variant: str, reach: float, law: str) -> float:
     """Half of the interval, in log loss, of what the parameters do not know at ``reach`` beyond the data.
 
     The backtest's error and the noise of one run; NaN where neither L(N, D) nor the frontier was held against a future.
@@ -153,7 +155,7 @@ def _beyond(laws: Laws, variant: str, reach: float) -> float:
     found, frame = laws.parametrics.get(variant), laws.points.of(variant)
     flops = frame["C"].to_numpy(float)
     cut = forms.cuts_of(flops)[0]
-    held = None if found is None else found.choice.held[found.choice.form].error
+    held = None if found is None or law == "frontier" else found.choice.held[found.choice.form].error
     if held is None:
         held = _frontier_error(laws, variant, cut)
     share = max(_LEAST, np.log(max(reach, 1.0)) / max(float(np.log(flops.max() / cut)), 1e-9))
@@ -255,7 +257,8 @@ def at(laws: Laws, params: float, tokens: float, variants: Sequence[str] | None 
         flops = per * params * tokens
         reach = flops / float(laws.points.of(variant)["C"].max())
         samples = three.laws.loss(params, tokens)
-        ends = _ends(laws, loss, samples, three.factor, _beyond(laws, variant, reach), log=True)
+        beyond = _beyond(laws, variant, reach, "parametric")
+        ends = _ends(laws, loss, samples, three.factor, beyond, log=True)
         found.append(
             {"variant": variant, "flops": flops, "loss": loss, "params": params, "tokens": tokens, "width": None,
              "interval": {"loss": ends.record()}, "multiplier": None, "law": "parametric", "reach": reach}

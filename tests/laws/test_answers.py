@@ -57,6 +57,25 @@ def test_a_loss_asks_for_the_compute_that_reaches_it(laws: Laws) -> None:
     assert (below["flops"], below["params"]) == (None, None)
 
 
+@pytest.mark.parametrize("gone", ["size", "tokens"])
+def test_where_a_term_does_not_show_no_size_is_best_and_the_frontier_foretells(gone: str) -> None:
+    """Along such a law the loss would be that of a model without parameters, or without tokens."""
+    tables = []
+    for number, size in enumerate(np.geomspace(1e6, 16e6, 5)):
+        tokens = np.geomspace(1e7, 1e10 / (size / 1e6), 40)
+        loss = 1.2 + (300 * tokens**-0.35 if gone == "size" else 300 * size**-0.35 + 0 * tokens)
+        tables.append(pd.DataFrame({"params": size, "tokens": tokens, "loss": loss, "run": number, "variant": "btt"}))
+    laws = fit(pd.concat(tables), bootstrap=20)
+    assert laws.parametrics["btt"].fit.has_no_optimum
+    below, beyond = laws.predict([3e16, 6e17])
+    for one in (below, beyond):
+        assert one["law"] in ("frontier", None)
+        assert one["params"] is None
+    if gone == "size":
+        for one in (below, beyond):
+            assert one["loss"] == pytest.approx(1.2 + 300 * (one["flops"] / 6e6) ** -0.35, rel=0.01)
+
+
 def test_one_model_is_predicted_by_its_size_and_tokens(laws: Laws) -> None:
     (one,) = laws.predict(params=1e8, tokens=1e10, variant="btt")
     assert one["loss"] == pytest.approx(float(BTT.loss(1e8, 1e10)), rel=0.003)
@@ -289,6 +308,25 @@ def test_a_forecast_is_kept_once_and_scored_by_later_runs(tmp_path: Path, monkey
     assert again["record"]["predictions"] == 4
     record = json.loads(Path("forecasts/record.json").read_text())
     assert (len(record["scores"]), len(record["winners"])) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "inside"),
+    [
+        (0.5, 2.0, True),
+        (1.5, 2.0, False),
+        (0.5, None, True),
+        (1.5, None, False),
+        (None, 0.5, False),
+        (None, None, None),
+    ],
+)
+def test_an_interval_may_be_open(low: float | None, high: float | None, inside: bool | None) -> None:
+    assert forecasts._inside({"interval": {"loss": {"low": low, "high": high}}}, "loss", 1.0) is inside
+
+
+def test_an_interval_may_be_missing() -> None:
+    assert forecasts._inside({"interval": None}, "loss", 1.0) is None
 
 
 @pytest.mark.parametrize(

@@ -219,9 +219,7 @@ def _fit_parametric(laws: Laws, variant: str) -> None:
             laws.sweeps[variant] = sweeps
     if not fitted.converged:
         laws.warn("not_converged", f"L(N, D): gradient norm {fitted.gradient_norm:.2g} at the best point", variant)
-    at_bound = [
-        name for name, gap in fitted.bound_distance.items() if gap < 1e-6 and not (name == "E" and pinned is not None)
-    ]
+    at_bound = [name for name in fitted.at_bounds if not (name == "E" and pinned is not None)]
     if at_bound:
         laws.warn("bound", f"L(N, D): {', '.join(at_bound)} ended at a bound", variant)
     if fitted.condition > 1e4:

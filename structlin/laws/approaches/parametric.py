@@ -17,6 +17,7 @@ For this project's own runs N is forward multiply-accumulates per token, so the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,8 @@ FORMS = ("additive", "powered", "coupled")
 """Forms of the law, the simplest first."""
 EXTRA = {"powered": "gamma", "coupled": "kappa"}
 """The sixth parameter of a form."""
+_NOTHING = math.log(1e6)
+"""A term that is so much smaller than the other one, in logarithms, is none."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,19 @@ class ParametricFit:
     """log(predicted / measured) of each row, (n,)."""
     form: str = "additive"
     """One of FORMS."""
+
+    @property
+    def at_bounds(self) -> tuple[str, ...]:
+        """Parameters that ended at a bound."""
+        return tuple(name for name, gap in self.bound_distance.items() if gap < 1e-6)
+
+    @property
+    def has_no_optimum(self) -> bool:
+        """Whether these rows show one term alone, so that no size is the best of a compute.
+
+        The exponent of the other one ended at a bound, or in the middle of the rows it is nothing beside this one.
+        """
+        return bool({"alpha", "beta"} & set(self.at_bounds)) or abs(float(self.theta[1] - self.theta[2])) > _NOTHING
 
 
 def powered_model(axes: Axes, pinned: float | None = None) -> PoweredSum:
