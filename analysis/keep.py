@@ -1,7 +1,8 @@
 """Keep the runs of a study in the repository: python -m analysis.keep study=regression runs=runs/regression
 
 search=NAME in place of study=: those of a search that is over, with its record and its forecast; figure=search is then
-drawn of it. Keys: study, study.size (small), search, runs (runs/), out (analysis/data/).
+drawn of it. beside=A.parquet,B.parquet: kept tables, such as a part of the study from another machine, whose runs count
+where the store has none. Keys: study, study.size (small), search, runs (runs/), beside, out (analysis/data/).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def main(arguments: list[str]) -> int:
     if asks_help(arguments):
         print(__doc__)
         return 0
-    values = key_values(arguments, {"study": "", "study.size": "small", "search": "", "runs": "runs",
+    values = key_values(arguments, {"study": "", "study.size": "small", "search": "", "runs": "runs", "beside": "",
                                     "out": str(kept.FOLDER)})  # fmt: skip
     if values["search"] and values["study"]:
         raise UserError("study= and search= name two things to keep; give one of them")
@@ -30,7 +31,8 @@ def main(arguments: list[str]) -> int:
     elif values["study"] not in known:
         raise UserError(f"study={values['study']} is unknown; {suggest(values['study'], known)}")
     else:
-        found = kept.keep(values["study"], values["study.size"], Path(values["runs"]), Path(values["out"]))
+        beside = [Path(path) for path in values["beside"].split(",") if path]
+        found = kept.keep(values["study"], values["study.size"], Path(values["runs"]), Path(values["out"]), beside)
     path = Path(values["out"]) / f"{found.study}.parquet"
     lacking = len(found.origin["missing"])
     print(

@@ -1,6 +1,7 @@
 """Which runs are kept in the repository? One parquet table a study below analysis/data/, each with its provenance.
 
     python -m analysis.keep study=regression runs=runs/regression        (study.size=small is the default)
+    python -m analysis.keep study=regression beside=parts/regression.parquet   (and what a table has of it)
     python -m analysis.keep search=NAME runs=runs                        (a search that is over, as ``search``)
 
 analysis/data/NAME.parquet   the rows of runs.table that belong to the study: one an evaluation
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -97,19 +99,69 @@ def load(study: str, folder: Path = FOLDER) -> Kept | None:
     return Kept(study, with_corpus(pd.read_parquet(path), origin.get("corpus", {})), origin)
 
 
-def keep(study: str, size: str, runs: Path, folder: Path = FOLDER) -> Kept:
-    """Write the table and the provenance of a study's runs in a store. UserError where the store has none of them."""
-    table = store.load(runs)
-    # Another study of the store may have gone on with a run that both have.
-    ends = ids_of_now(table).map(last_steps(study, size))
-    table = table[table["step"] <= ends].reset_index(drop=True)
-    if table.empty:
-        raise UserError(
-            f"runs={runs} holds no run of study={study} study.size={size}; train it: {command(study, size)}"
-        )
-    missing, _ = missing_cells(study, size, table)
+@dataclass(frozen=True)
+class Part:
+    """Some runs as they are kept, and where they come from."""
+
+    table: pd.DataFrame
+    origins: Mapping[str, Sequence[str]]
+    """By the names of ORIGIN."""
+    corpus: Mapping[str, Any]
+
+
+def keep(study: str, size: str, runs: Path, folder: Path = FOLDER, beside: Sequence[Path] = ()) -> Kept:
+    """Write the table and the provenance of a study's runs in a store, and of those in kept tables that it lacks.
+
+    Of a run that several have the first one counts: the store, then ``beside`` in its order. UserError where nobody has
+    a run of the study.
+    """
+    ends = last_steps(study, size)
+    found = [_of_store(_until(store.load(runs), ends), runs)] if runs.is_dir() or not beside else []
+    for path in beside:
+        have = {identity for part in found for identity in part.table["run_id"]}
+        found.append(_of_file(path, ends, have))
+    parts = [part for part in found if len(part.table)]
+    if not parts:
+        said = ", ".join([f"runs={runs}", *(f"beside={path}" for path in beside)])
+        raise UserError(f"{said} holds no run of study={study} study.size={size}; train it: {command(study, size)}")
+    whole = _joined(parts)
+    missing, _ = missing_cells(study, size, whole.table)
     head = {"study": study, "size": size, "command": command(study, size), "lines": command_lines(study, size)}
-    return _written(study, table, head, {"missing": list(missing), "trained_otherwise": ""}, runs, folder)
+    return _written(study, whole, head, {"missing": list(missing), "trained_otherwise": ""}, folder)
+
+
+def _until(table: pd.DataFrame, ends: Mapping[str, int]) -> pd.DataFrame:
+    """Rows of a study, to where it ends: another one may have gone on with a run that both have."""
+    return table[table["step"] <= ids_of_now(table).map(ends)].reset_index(drop=True)
+
+
+def _of_store(table: pd.DataFrame, runs: Path) -> Part:
+    """Some runs of a store."""
+    identities = set(table["run_id"])
+    return Part(as_alone(table, runs), _origins(runs, identities), _corpus(runs, identities))
+
+
+def _of_file(path: Path, ends: Mapping[str, int], without: Collection[str]) -> Part:
+    """The runs of a study in a kept table, but for some. UserError for a file that is none."""
+    try:
+        table, origin = pd.read_parquet(path), read_json(path.with_suffix(".json"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"beside={path} is no kept table with its provenance ({one_line(error)})") from None
+    table = _until(table, ends)
+    table = table[~table["run_id"].isin(without)].reset_index(drop=True)
+    return Part(table, {name: origin.get(name, []) for name in ORIGIN}, origin.get("corpus", {}))
+
+
+def _joined(parts: Sequence[Part]) -> Part:
+    """Several parts as if one store had had their runs."""
+    texts = [name for name, dtype in parts[0].table.dtypes.items() if dtype == "category"]
+    table = pd.concat([part.table.astype(dict.fromkeys(texts, object)) for part in parts], ignore_index=True)
+    table = table.sort_values(["run_id", "step"], kind="stable", ignore_index=True)
+    # Their values are those of these runs, whatever else a store holds.
+    table = table.astype(dict.fromkeys(texts, "category"))
+    origins = {name: sorted({value for part in parts for value in part.origins[name]}) for name in ORIGIN}
+    corpus = parts[0].corpus
+    return Part(table, origins, corpus if all(part.corpus == corpus for part in parts) else {})
 
 
 def keep_search(name: str, runs: Path, folder: Path = FOLDER) -> Kept:
@@ -132,17 +184,14 @@ def keep_search(name: str, runs: Path, folder: Path = FOLDER) -> Kept:
     head = {"study": SEARCH, "size": name, "command": record["command"], "lines": []}
     tail = {"missing": [], "trained_otherwise": "", SEARCH: record}
     forecast.keep(record, name, folder / "forecasts")
-    return _written(SEARCH, table, head, tail, runs, folder)
+    return _written(SEARCH, _of_store(table, runs), head, tail, folder)
 
 
-def _written(
-    study: str, table: pd.DataFrame, head: dict[str, Any], tail: dict[str, Any], runs: Path, folder: Path
-) -> Kept:
-    """NAME.parquet and NAME.json of some runs of a store."""
-    identities = set(table["run_id"])
-    table = as_alone(table, runs)
-    counts = {"runs": len(identities), "evaluations": len(table)}
-    origin = {**head, **counts, **_origins(runs, identities), "corpus": _corpus(runs, identities), **tail}
+def _written(study: str, part: Part, head: dict[str, Any], tail: dict[str, Any], folder: Path) -> Kept:
+    """NAME.parquet and NAME.json of some runs."""
+    table = part.table
+    counts = {"runs": table["run_id"].nunique(), "evaluations": len(table)}
+    origin = {**head, **counts, **part.origins, "corpus": part.corpus, **tail}
     write_atomically(folder / f"{study}.parquet", lambda stream: table.to_parquet(stream, compression="zstd"))
     text = json.dumps(origin, indent=1, ensure_ascii=False) + "\n"
     write_atomically(folder / f"{study}.json", text.encode())

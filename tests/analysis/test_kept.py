@@ -1,6 +1,7 @@
 """Runs kept in the repository: what is written, again and again, and what figures then say is missing."""
 
 import json
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -111,7 +112,33 @@ def test_laws_of_kept_runs_are_those_of_the_store(study: Path, tmp_path: Path) -
     assert lacking <= {"macs_linear", "macs_router", "params_linear", "params_norm", "params_router", "device",
                        "device_name", "threads", "backend", "torch_version", "world_size", "logged_macs_per_token",
                        "mixed_code", "recomputed_flops"}  # fmt: skip
-    pd.testing.assert_frame_equal(found, whole[list(found)])
+    pd.testing.assert_frame_equal(found, whole[list(found)], check_categorical=False)
+
+
+def test_a_study_trained_in_parts_is_kept_as_if_one_store_had_it(study: Path, tmp_path: Path) -> None:
+    """A part is a kept table; what the store has counts before what a part has."""
+    kept.keep("fig4", "small", study, tmp_path / "whole")
+    runs = sorted(set(kept.load("fig4", tmp_path / "whole").runs["run_id"]))  # type: ignore[union-attr]
+    for name, own in (("one", runs[:1]), ("two", runs[1:])):
+        for identity in own:
+            shutil.copytree(study / identity, tmp_path / name / identity)
+        kept.keep("fig4", "small", tmp_path / name, tmp_path / f"{name}-kept")
+    part = tmp_path / "one-kept" / "fig4.parquet"
+    whole, asked = kept.load("fig4", tmp_path / "whole"), ["study=fig4", f"beside={part}"]
+    assert whole is not None
+    for number, store in enumerate((tmp_path / "two", study, tmp_path / "none")):
+        out = tmp_path / f"out-{number}"
+        beside = f",{tmp_path / 'two-kept' / 'fig4.parquet'}" * (number == 2)
+        assert keep.main([*asked[:1], asked[1] + beside, f"runs={store}", f"out={out}"]) == 0
+        found = kept.load("fig4", out)
+        assert found is not None
+        pd.testing.assert_frame_equal(found.runs, whole.runs)
+        assert found.origin == whole.origin
+
+
+def test_a_part_that_is_no_kept_table_is_named(study: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"beside=.*none.parquet is no kept table with its provenance"):
+        kept.keep("fig4", "small", study, tmp_path, [tmp_path / "none.parquet"])
 
 
 def test_nothing_to_keep_is_an_error(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
