@@ -568,7 +568,9 @@ def test_mixtures_of_one_size_are_joined_on_a_gpu_in_bfloat16(
     assert not moe._joins(first, others, torch.zeros(3, 64))
 
 
-def test_joined_they_never_wait_for_the_device_and_are_one_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("of", [1, 2])
+def test_joined_they_never_wait_for_the_device_and_are_one_graph(of: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In parts too: the second one's ties and counts go on from the first."""
     monkeypatch.setattr(expert_products, "choose_path", lambda *_: "grouped")
     monkeypatch.setattr(moe, "_joins", lambda *_: True)
     with torch.device("meta"):
@@ -581,10 +583,15 @@ def test_joined_they_never_wait_for_the_device_and_are_one_graph(monkeypatch: py
     results = []
     for compiles in (True, False):
         whole = torch.compile(partial(each_of, list(layers)), fullgraph=True, backend="aot_eager", disable=not compiles)
-        y = torch.stack(whole(x))
-        loss = auxiliary_loss(layers, 0.1)
-        assert loss is not None
-        results.append([y, loss, *gradients(torch.cat([y.flatten(), loss[None]]), layers, x)])
+        found = []
+        for index in range(of):
+            part_of_batch(layers, Part(of), index)
+            y = torch.stack(whole(x))
+            loss = auxiliary_loss(layers, 0.1)
+            assert loss is not None
+            found += [y, loss, *gradients(torch.cat([y.flatten(), loss[None]]), layers, x)]
+        found += [torch.as_tensor(router.counted_E) for _, router in routers(layers)]
+        results.append(found)
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected)
 
