@@ -139,11 +139,11 @@ def test_a_plan_that_differs_is_seen(change, said: str) -> None:
 
 def test_the_writer_adds_kept_runs_and_takes_none_away() -> None:
     tables = golden.read(golden.KEPT_FILE)
-    whole = len(tables["fig6 1"]["rows"])
-    gone: Config = tables["fig6 1"]["rows"].pop()
+    whole = len(tables["xi 1"]["rows"])
+    gone: Config = tables["xi 1"]["rows"].pop()
     added = golden.add_kept(tables)
-    assert len(added["fig6 1"]["rows"]) == whole - 1
-    assert [row[0] for row in added["fig6 2"]["rows"]] == [gone[0]]
+    assert len(added["xi 1"]["rows"]) == whole - 1
+    assert [row[0] for row in added["xi 2"]["rows"]] == [gone[0]]
     assert golden.add_kept(added) == added
     foreign = {"fig0 1": {"base": {}, "fields": [], "rows": [["0" * 16, [1]]]}}
     assert golden.add_kept({**added, **foreign})["fig0 1"] == foreign["fig0 1"]
