@@ -70,6 +70,8 @@ door(main)
 import fcntl, os, signal, subprocess, sys, termios, threading
 
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+# As a shell starts it, whatever has started these tests: under nohup they would hand down a hang-up that is not heard.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 ready = threading.Event()
 signal.signal(signal.SIGUSR1, lambda number, frame: ready.set())
 child = subprocess.Popen([sys.executable, "-c", sys.argv[1], "/dev/fd/" + sys.argv[2]], pass_fds=[int(sys.argv[2])])
