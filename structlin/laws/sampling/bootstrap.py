@@ -7,7 +7,8 @@ share size and seed (``pair``) get the same weight, so a ratio between variants 
 Weights are exponential (the Bayesian bootstrap, Rubin 1981): no run ever vanishes, so a replicate of four runs is
 still a fit of four runs. With few runs any bootstrap is too narrow; ``interval`` widens the spread about the
 estimate by sqrt(runs / (runs - q)) and Student's t over the normal, as for a regression, q being what a fit learns
-from differences between runs. The coverage this gives is measured in bench/laws.py and stated in docs/laws.md.
+from differences between runs. The coverage this gives is measured in bench/planted/coverage.py and stated in
+docs/laws.md.
 
 Shapes: b replicates, g runs, n rows.
 """

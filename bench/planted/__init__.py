@@ -1,0 +1,1 @@
+"""What the fitter makes of sweeps drawn from laws that are known; bench/laws.py runs it."""
