@@ -56,7 +56,7 @@ test-long: setup  ## more cases of what the suite shows: ranks, widths, structur
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations=10 -m long tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --hypothesis-profile=fresh $$(grep -rl 'import.*given' --include='test_*.py' tests)
 
-check: lint types test  ## with test-slurm, all that .ci/run runs
+check: lint types test  ## lint, types and tests; .ci/run adds docs, wheel and test-slurm
 
 lint: setup  ## style, formatting and the walls between the rooms
 	$(BIN)/ruff check .

@@ -4,7 +4,7 @@
     python -m bench.search worlds 200 crossing      one kind (search_worlds.py): plateau, m4 and curved have other laws
     python -m bench.search optuna 200               the same worlds searched by Optuna (pip install optuna, beside this)
     python -m bench.search proposals 60             with proposals and without (search_proposals.py)
-    python -m bench.search replay                   every kept table: rank found, regret, share
+    python -m bench.search replay                   six kept studies: rank found, regret, share
 
 A world has 27 arms whose losses follow a planted law (search_worlds.py); a run carries luck of 1% and an evaluation
 noise of 0.4%, in log loss. Regret is the loss of the chosen arm at the target over the best arm's,
