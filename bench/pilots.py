@@ -2,8 +2,8 @@
 
     python -m bench.pilots                    writes structlin/planning/pilots.json
 
-Language is fitted below 2.2 nats alone: above it small models sit on the bigram plateau, which is no power law. The file
-that is kept has the laws of the language runs up to 5e11 FLOPs, of before 2026-11-26: those of the runs to 5e12 expect
+Language is fitted below 2.2 nats alone: above it small models sit on the bigram plateau, which is no power law. The
+file that is kept has the laws of language runs up to 5e11 FLOPs, of before 2026-11-26: those of the runs to 5e12 expect
 of small plans what was not measured (lab book, 2026-11-27). Write it anew only with laws that do better there.
 """
 
