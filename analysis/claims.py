@@ -1,7 +1,7 @@
 """Which claims of the papers hold in the kept runs? Each comparison with its compute, its runs and its interval.
 
     python -m analysis.claims                               of the runs kept in the repository
-    python -m analysis.claims study=fig4 runs=runs/         of a store of one's own
+    python -m analysis.claims runs=runs/                    of a store of one's own, as one study (study=fig4)
     python -m analysis.claims out=docs/claims.md            as a page, with how the kept forecasts did
 
 A claim is about multipliers at the lowest loss that both structures reached, C_baseline / C_x. It holds where the whole
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 
 from structlin.drawing.names import readable
-from structlin.errors import UserError, asks_help, door, key_values, suggest
+from structlin.errors import UserError, asks_help, door, suggest
 from structlin.host.files import read_json, write_atomically
 from structlin.laws import forecasts
 from structlin.laws.approaches.laws import Laws
@@ -32,7 +32,7 @@ from structlin.structure.taxonomy import Taxonomy
 from . import kept
 from .figures.fig4 import NEAR
 from .figures.thetas import places_of
-from .make import Maker, maker_of
+from .make import Maker, divided, maker_of
 
 ALIKE = 1.5
 """Structures whose computes differ by less than this factor count as alike."""
@@ -40,6 +40,10 @@ HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 RECORD = kept.FOLDER / "forecasts" / forecasts.RECORD
 """How the kept forecasts did."""
 OWN_KEYS = {"study": "", "out": ""}
+OWN = "own"
+"""What runs of one's own are called where nobody says of which study they are."""
+NOTHING = (float("nan"),) * 4
+"""Compute, multiplier and the ends of its interval where there are none."""
 
 Pairs = Callable[[pd.DataFrame], Iterator[tuple[str, str]]]
 """Which variants of a table are compared, each with its baseline."""
@@ -67,7 +71,7 @@ class Finding:
     variant: str
     baseline: str
     num_runs: int
-    """Of both."""
+    """Of both, as fitted."""
     flops: float
     """The baseline's compute at the lowest loss that both reached."""
     value: float
@@ -75,6 +79,8 @@ class Finding:
     low: float
     high: float
     """Its interval; NaN where the laws withhold it."""
+    reason: str = ""
+    """Why there is no multiplier."""
 
     @property
     def verdict(self) -> str:
@@ -179,10 +185,16 @@ CLAIMS = (
 
 
 def findings(maker: Maker, studies: Sequence[str] = ()) -> list[Finding]:
-    """All comparisons whose runs are there, claim by claim; of a store of one's own as those of ``studies``."""
+    """All comparisons whose runs are there, claim by claim; of ``studies``, where some are named.
+
+    Runs of one's own are compared once a claim, under the name of the one study that they are said to be, or ``own``.
+    """
     found = []
     for claim in CLAIMS:
-        for study in (one for one in claim.studies if not studies or one in studies):
+        wanted = [one for one in claim.studies if not studies or one in studies]
+        if maker.own is not None:
+            wanted = [studies[0] if studies else OWN] if wanted else []
+        for study in wanted:
             runs = maker.own if maker.own is not None else getattr(maker.kept(study), "runs", None)
             if runs is not None:
                 found += list(_of_study(claim, study, runs, maker))
@@ -196,34 +208,44 @@ def _of_study(claim: Claim, study: str, runs: pd.DataFrame, maker: Maker) -> Ite
     base = next((one for _, one in pairs if one.split("+")[0] == "dense"), pairs[0][1])
     laws = maker.laws(study, runs, base)
     for variant, baseline in pairs:
-        num_runs = int(runs[runs["variant"].isin([variant, baseline])]["run_id"].nunique())
-        yield Finding(claim, study, variant, baseline, num_runs, *_at_end(laws, variant, baseline))
+        frame = laws.points.frame
+        num_runs = int(frame[frame["variant"].isin([variant, baseline])]["run"].nunique())
+        yield replace(Finding(claim, study, variant, baseline, num_runs, *NOTHING), **_at_end(laws, variant, baseline))
 
 
-def _at_end(laws: Laws, variant: str, baseline: str) -> tuple[float, float, float, float]:
-    """Compute of the baseline, the multiplier and its interval, at the lowest shared loss; NaN where there is none."""
+def _at_end(laws: Laws, variant: str, baseline: str) -> dict[str, Any]:
+    """Compute of the baseline, the multiplier and its interval at the lowest shared loss, or why there is none."""
     try:
         found = laws.compare(variant, baseline)
-    except UserError:
-        return (float("nan"),) * 4
+    except UserError as error:
+        return {"reason": str(error)}
     ends = found["interval"]["at_end"] or {}
     low, high = (float("nan") if ends.get(key) is None else float(ends[key]) for key in ("low", "high"))
-    return float(found["flops_range"][-1]), float(found["at_end"]), low, high
+    return {"flops": float(found["flops_range"][-1]), "value": float(found["at_end"]), "low": low, "high": high}
 
 
-def page(found: Sequence[Finding], record: Mapping[str, Any] | None = None) -> str:
+def page(found: Sequence[Finding], record: Mapping[str, Any] | None = None, confidence: float = 0.9) -> str:
     """Markdown: a claim a heading, a comparison a row; then the record of forecasts."""
-    parts = ["# Claims of the papers, and what the kept runs say", (__doc__ or "").split("\n\n")[2]]
+    of_kept = any(one.study != OWN for one in found) and record is not None
+    parts = [
+        f"# Claims of the papers, and what the {'kept ' if of_kept else ''}runs say", (__doc__ or "").split("\n\n")[2]
+    ]  # fmt: skip
+    said = (
+        f"{100 * confidence:.3g}% intervals by resampled runs; compute is the baseline's at the lowest loss that both "
+        "reached"
+    )
     parts.append(
-        "Made by `python -m analysis.claims out=docs/claims.md` from the tables in analysis/data (90% intervals by "
-        "resampled runs; compute is the baseline's at the lowest loss that both reached). Models, widths and corpora "
-        "are those of [the small studies](tasks.md#studies): what is seen there decides nothing about larger ones."
+        f"Made by `python -m analysis.claims out=docs/claims.md` from the tables in analysis/data ({said}). Models, "
+        "widths and corpora are those of [the small studies](tasks.md#studies): what is seen there decides nothing "
+        "about larger ones."
+        if of_kept
+        else f"{said[0].upper()}{said[1:]}."
     )
     for claim in dict.fromkeys(one.claim for one in found):
         rows = [one for one in found if one.claim is claim]
         parts.append(f"## {claim.text}\n\narXiv {claim.source}. **{_said(rows)}**")
         lines = [
-            "| study | structure | against | runs | FLOPs | C_baseline / C, 90% | |",
+            f"| study | structure | against | runs | FLOPs | C_baseline / C, {100 * confidence:.3g}% | |",
             "|---|---|---|---|---|---|---|",
         ]
         lines += [_row(one, [row.variant for row in rows] + [row.baseline for row in rows]) for one in rows]
@@ -265,10 +287,11 @@ def _said(rows: Sequence[Finding]) -> str:
 
 
 def _row(one: Finding, variants: Sequence[str]) -> str:
-    value = "no shared loss" if one.value != one.value else f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
+    value = one.reason.replace("|", "\\|") or f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
+    flops = "-" if one.reason else f"{one.flops:.1e}".replace("e+", "e")
     cells = (
-        one.study, readable(one.variant, variants), readable(one.baseline, variants), str(one.num_runs),
-        f"{one.flops:.1e}".replace("e+", "e"), value, one.verdict,
+        one.study, readable(one.variant, variants), readable(one.baseline, variants), str(one.num_runs), flops, value,
+        one.verdict,
     )  # fmt: skip
     return f"| {' | '.join(cells)} |"
 
@@ -278,15 +301,22 @@ def main(arguments: list[str]) -> int:
     if asks_help(arguments):
         print(__doc__)
         return 0
-    own = key_values([word for word in arguments if word.partition("=")[0] in OWN_KEYS], OWN_KEYS)
+    own, others = divided(arguments, OWN_KEYS)
     studies = own["study"].split(",") if own["study"] else []
     known = sorted({study for claim in CLAIMS for study in claim.studies})
     for study in studies:
         if study not in known:
             raise UserError(f"study={study} bears on no claim; {suggest(study, known)}")
-    maker = maker_of([word for word in arguments if word.partition("=")[0] not in OWN_KEYS])
-    record = None if maker.own is not None else read_json(RECORD) if RECORD.exists() else None
-    text = page(findings(maker, studies), record)
+    maker = maker_of(others)
+    if maker.own is not None and len(studies) > 1:
+        raise UserError(f"study={own['study']}: runs of one's own are those of one study; name one, or none")
+    found = findings(maker, studies)
+    if not found:
+        raise UserError(
+            "these runs bear on no claim: it compares structures with dense, and mixtures and layouts of heads"
+        )
+    record = None if maker.own is not None else read_json(RECORD) if RECORD.exists() else {}
+    text = page(found, record, maker.choices.confidence)
     if own["out"]:
         write_atomically(Path(own["out"]), text.encode())
     else:

@@ -81,7 +81,7 @@ class Kept:
         Of runs that were trained with other settings it is that they were: what lacks is the study itself.
         """
         if SEARCH in self.origin:
-            return (), ""
+            return tuple(self.origin["missing"]), self.origin["command"] if self.origin["missing"] else ""
         if self.origin.get("trained_otherwise"):
             return (f"trained with other settings: {self.origin['trained_otherwise']}",), self.origin["command"]
         if self.origin["lines"] == command_lines(self.study, self.origin["size"]):
@@ -118,7 +118,7 @@ def keep(study: str, size: str, runs: Path, folder: Path = FOLDER, beside: Seque
     ends = last_steps(study, size)
     found = [_of_store(_until(store.load(runs), ends), runs)] if runs.is_dir() or not beside else []
     for path in beside:
-        have = {identity for part in found for identity in part.table["run_id"]}
+        have = {identity for part in found for identity in ids_of_now(part.table)}
         found.append(_of_file(path, ends, have))
     parts = [part for part in found if len(part.table)]
     if not parts:
@@ -142,20 +142,29 @@ def _of_store(table: pd.DataFrame, runs: Path) -> Part:
 
 
 def _of_file(path: Path, ends: Mapping[str, int], without: Collection[str]) -> Part:
-    """The runs of a study in a kept table, but for some. UserError for a file that is none."""
+    """The runs of a study in a kept table, but for some, by their ids of now. UserError for a file that is none."""
     try:
         table, origin = pd.read_parquet(path), read_json(path.with_suffix(".json"))
     except (OSError, ValueError) as error:
         raise UserError(f"beside={path} is no kept table with its provenance ({one_line(error)})") from None
+    lacking = [name for name in COLUMNS if name not in table]
+    if lacking or table.empty or not isinstance(origin, dict):
+        why = f"it lacks {', '.join(lacking[:5])}" if lacking else "it has no rows, or no provenance"
+        raise UserError(f"beside={path} is no kept table with its provenance ({why})")
     table = _until(table, ends)
-    table = table[~table["run_id"].isin(without)].reset_index(drop=True)
+    table = table[~ids_of_now(table).isin(without)].reset_index(drop=True)
     return Part(table, {name: origin.get(name, []) for name in ORIGIN}, origin.get("corpus", {}))
 
 
 def _joined(parts: Sequence[Part]) -> Part:
     """Several parts as if one store had had their runs."""
-    texts = [name for name, dtype in parts[0].table.dtypes.items() if dtype == "category"]
-    table = pd.concat([part.table.astype(dict.fromkeys(texts, object)) for part in parts], ignore_index=True)
+    texts = list(dict.fromkeys(
+        name for part in parts for name, dtype in part.table.dtypes.items() if dtype == "category"
+    ))  # fmt: skip
+    table = pd.concat(
+        [part.table.astype(dict.fromkeys([name for name in texts if name in part.table], object)) for part in parts],
+        ignore_index=True,
+    )
     table = table.sort_values(["run_id", "step"], kind="stable", ignore_index=True)
     # Their values are those of these runs, whatever else a store holds.
     table = table.astype(dict.fromkeys(texts, "category"))
@@ -169,20 +178,25 @@ def keep_search(name: str, runs: Path, folder: Path = FOLDER) -> Kept:
     again = "type its command again, which trains nothing that is done"
     try:
         record = read_json(runs / "searches" / f"{name}.json")
-        cells = read_json(runs / "sweeps" / f"{name}.json")["cells"]
-    except (OSError, ValueError, KeyError) as error:
+        wanted = {str(cell["run_id"]) for cell in read_json(runs / "sweeps" / f"{name}.json")["cells"]}
+        _ = record["command"], record["forecast"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"search={name}: runs={runs} holds no such search ({one_line(error)}); {again}") from None
     if not record.get("over"):
         raise UserError(f"search={name} of runs={runs} is not over; {again}")
     if "predictions" not in (record.get("forecast") or {"predictions": ()}):
         raise UserError(f"search={name} of runs={runs} was recorded by an older version; {again}")
     table = store.load(runs)
-    table = table[table["run_id"].isin({cell["run_id"] for cell in cells})].reset_index(drop=True)
+    table = table[table["run_id"].isin(wanted)].reset_index(drop=True) if len(table) else table
+    if table.empty:
+        raise UserError(f"search={name}: runs={runs} holds none of its {len(wanted)} runs; {again}")
+    lost = len(wanted) - table["run_id"].nunique()
     # Where the runs lie is no part of what was asked for.
     asked = [word for word in shlex.split(record["command"]) if not word.startswith(("runs=", "data.root="))]
     record = record | {"command": shlex.join(asked)}
     head = {"study": SEARCH, "size": name, "command": record["command"], "lines": []}
-    tail = {"missing": [], "trained_otherwise": "", SEARCH: record}
+    missing = [f"{lost} of the {len(wanted)} runs of the search have no evaluation"] if lost else []
+    tail = {"missing": missing, "trained_otherwise": "", SEARCH: record}
     forecast.keep(record, name, folder / "forecasts")
     return _written(SEARCH, _of_store(table, runs), head, tail, folder)
 

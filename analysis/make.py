@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from structlin.drawing.charts import page
 from structlin.drawing.drawing import Drawing
 from structlin.drawing.names import readable, titled
 from structlin.drawing.paint import render
-from structlin.errors import UserError, asks_help, door, key_values, suggest
+from structlin.errors import UserError, asks_help, door, key_values, one_line, suggest
 from structlin.host.files import write_atomically
 from structlin.laws import choices as keys
 from structlin.laws.approaches.fit import fit_laws
@@ -32,7 +33,7 @@ from structlin.laws.run import read
 from . import kept
 from .catalogue import FIGURES, Figure
 from .kept import Kept
-from .missing import command, of_any_size
+from .missing import command, of_any_size, shares_of
 
 OWN_KEYS = {"figure": "all", "out": "figures"}
 CHOOSE_RUNS = ("runs", "source", "table", "project", "dir")
@@ -54,7 +55,7 @@ class Maker:
         if self.own is not None and figure.store is not None and self.choices.source == "runs":
             return figure.store(Path(self.choices.runs))
         if self.own is not None:
-            return self._drawn(figure, "own", self.own).lacking(*of_any_size(figure.study, self.own))
+            return self._of_own(figure, self.own)
         for study in (figure.study, *figure.others):
             found = self.kept(study)
             if found is None:
@@ -91,6 +92,21 @@ class Maker:
         # Under the paper's rounding, or an RMS cap, every variant says so: btt/paper+fixed-norm.
         return next((one for one in variants if name in (one, one.split("+")[0].removesuffix("/paper"))), name)
 
+    def _of_own(self, figure: Figure, runs: pd.DataFrame) -> Drawing:
+        """A figure of runs that the user names. UserError where it cannot be drawn of them, as of another study's."""
+        try:
+            drawn = self._drawn(figure, "own", runs)
+        except UserError:
+            raise
+        except (LookupError, StopIteration, TypeError, ValueError) as error:
+            if any(shares_of(figure.study, runs).values()):
+                raise
+            why = f"these runs lack what it draws, and none is known as one of study={figure.study}"
+            raise UserError(
+                f"{why} ({type(error).__name__} {one_line(error)}); {command(figure.study, 'small')}"
+            ) from error
+        return drawn.lacking(*of_any_size(figure.study, runs))
+
     def _drawn(self, figure: Figure, study: str, runs: pd.DataFrame) -> Drawing:
         if not figure.laws:
             drawn = figure.draw(runs)
@@ -118,6 +134,13 @@ def write(drawing: Drawing, out: Path) -> list[Path]:
     return paths
 
 
+def divided(arguments: list[str], defaults: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The keys of a command of its own, over their defaults, and the words that are those of fit_laws.py."""
+    words = [word.lstrip("-") for word in arguments]
+    mine = [word for word in words if word.partition("=")[0] in defaults]
+    return key_values(mine, defaults), [word for word in words if word not in mine]
+
+
 def maker_of(arguments: list[str]) -> Maker:
     """The maker that a command line asks for: of kept runs, or of those that it names."""
     choices = keys.parse(arguments)
@@ -126,23 +149,29 @@ def maker_of(arguments: list[str]) -> Maker:
 
 
 def main(arguments: list[str]) -> int:
-    """Draw what was asked for; 0 also where a figure is incomplete, which is said."""
+    """Draw what was asked for; 0 also where a figure is incomplete, which is said; 2 where one cannot be drawn."""
     if asks_help(arguments):
         print(f"{__doc__}\nfigures: {', '.join(FIGURES)}")
         return 0
-    own = key_values([word for word in arguments if word.partition("=")[0] in OWN_KEYS], OWN_KEYS)
+    own, others = divided(arguments, OWN_KEYS)
     names = list(FIGURES) if own["figure"] == "all" else own["figure"].split(",")
     for name in names:
         if name not in FIGURES:
             raise UserError(f"figure={name} is unknown; {suggest(name, FIGURES)}")
     Path(own["out"]).mkdir(parents=True, exist_ok=True)
-    maker = maker_of([word for word in arguments if word.partition("=")[0] not in OWN_KEYS])
+    maker = maker_of(others)
     from .prefit import prefit
 
     prefit(maker, names)
+    failed = []
     for name in names:
         began = time.monotonic()
-        drawing = maker.drawing(name)
+        try:
+            drawing = maker.drawing(name)
+        except UserError as error:
+            failed.append(name)
+            print(f"{name:<16} {error}", file=sys.stderr)
+            continue
         if drawing is None:
             study = FIGURES[name].study
             print(f"{name:<16} no runs of study={study} are kept: {command(study, 'small')}", file=sys.stderr)
@@ -153,7 +182,7 @@ def main(arguments: list[str]) -> int:
         for line in [*drawing.missing[:3], drawing.command if drawing.missing else ""]:
             if line:
                 print(f"{'':<16} {line}")
-    return 0
+    return 2 if failed else 0
 
 
 if __name__ == "__main__":

@@ -66,17 +66,22 @@ def missing_cells(study: str, size: str, runs: pd.DataFrame) -> Missing:
 
 def of_any_size(study: str, runs: pd.DataFrame) -> Missing:
     """The same for runs of unknown size: the one of which they hold the largest share."""
-    have = set(ids_of_now(runs))
-    shares = {}
-    for size in sizes(CONFIG_DIR / "study", study):
-        if (study, size) in NEEDED:  # its runs are known by files that are not here
-            continue
-        wanted = {run_id(cell.science) for cell in cells(study, size)}
-        shares[size] = len(wanted & have) / len(wanted)
+    shares = shares_of(study, runs)
     best = max(shares, key=shares.__getitem__)
     if not shares[best]:
         return (f"none of these runs belong to study={study}",), ""
     return missing_cells(study, best, runs)
+
+
+def shares_of(study: str, runs: pd.DataFrame) -> dict[str, float]:
+    """Size of a study -> the share of its runs that a table has; but for sizes whose runs are known by files alone."""
+    have = set(ids_of_now(runs))
+    shares = {}
+    for size in sizes(CONFIG_DIR / "study", study):
+        if (study, size) not in NEEDED:
+            wanted = {run_id(cell.science) for cell in cells(study, size)}
+            shares[size] = len(wanted & have) / len(wanted)
+    return shares
 
 
 def _line(cell: Cell) -> str:

@@ -30,12 +30,14 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.planted.coverage import coverage
+from bench.planted.coverage import PARTS, coverage
 from bench.planted.crossings import crossings
 from bench.planted.decades import decades
 from bench.planted.minimum import minimum, polish
 from bench.planted.misfits import misfits
 from bench.planted.sweeps import DENSE, fitted, many
+from structlin import errors
+from structlin.errors import UserError, asks_help, suggest, whole_number
 from structlin.laws import synthetic
 from structlin.laws.approaches import parametric
 from structlin.laws.minimum.objective import Objective
@@ -71,16 +73,16 @@ def speed() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "store.parquet"
         store.to_parquet(path)
-        cpu, wall = door(path, folder)
+        cpu, wall = whole_process(path, folder)
         count = store["run"].nunique()
         print(f"{count:,} runs x 50 evaluations, whole process      {cpu:8.2f} s    (target 20 s; {wall:.1f} s passed)")
         demo = Path(folder) / "demo.csv"
         many(3, 5, 40).to_csv(demo, index=False)
-        cpu, wall = sorted(door(demo, folder) for _ in range(3))[1]
+        cpu, wall = sorted(whole_process(demo, folder) for _ in range(3))[1]
         print(f"3 structures x 5 runs x 40, whole process       {cpu:8.2f} s    (target 3 s; {wall:.1f} s passed)")
 
 
-def door(path: Path, out: str) -> tuple[float, float]:
+def whole_process(path: Path, out: str) -> tuple[float, float]:
     """CPU and passed seconds of a whole process of fit_laws.py on a table."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     command = [sys.executable, "fit_laws.py", "source=table", f"table={path}", f"out={out}/laws"]
@@ -90,28 +92,33 @@ def door(path: Path, out: str) -> tuple[float, float]:
     return cpu, time.perf_counter() - start
 
 
-def main() -> None:
-    """The task of the command line, of as many sweeps, problems or starts as it says."""
-    task, count, *rest = [*sys.argv[1:], *(None,) * 3][:3]
-    if task is None:
-        speed()
-    elif task == "coverage":
-        coverage(int(count or 200), *rest)
-    elif task in TASKS:
-        measure, usual = TASKS[task]
-        measure(int(count or usual))
-    else:
-        raise SystemExit(f"unknown task {task!r}: {', '.join(('coverage', *TASKS))}, or none for the speed")
-
-
-TASKS: dict[str, tuple[Callable[[int], None], int]] = {
+TASKS: dict[str, tuple[Callable[..., None], int]] = {
+    "speed": (lambda repetitions: speed(), 1),
+    "coverage": (coverage, 200),
     "misfits": (misfits, 100),
     "crossings": (crossings, 200),
     "decades": (decades, 40),
     "minimum": (minimum, 1000),
     "polish": (polish, 1000),
 }
+"""Name -> what it measures, and of how many sweeps, problems or starts where nobody says."""
+
+
+def main(arguments: list[str]) -> int:
+    """The task of the command line, of as many sweeps, problems or starts as it says. UserError for another."""
+    if asks_help(arguments):
+        print(__doc__)
+        return 0
+    task, *more = arguments or ["speed"]
+    if task not in TASKS:
+        raise UserError(f"unknown task '{task}'; {suggest(task, TASKS)}")
+    measure, usual = TASKS[task]
+    parts = more[1:]
+    if parts and (task != "coverage" or parts[0] not in PARTS or len(parts) > 1):
+        raise UserError(f"'{' '.join(parts)}' is no part of {task}; {suggest(parts[0], PARTS)}, of coverage alone")
+    measure(whole_number("n", more[0], 1) if more else usual, *parts)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    errors.door(main)

@@ -44,6 +44,7 @@ def draw(runs: pd.DataFrame, laws: Laws) -> Drawing:
             f"FLOPs: {laws.points.choices['flops']}."
         ),
         panels=(panel,),
+        wide=len(kinds) > 4,
         missing=tuple(
             f"{called(laws, v)}: no multiplier" for v in laws.points.variants if experts_of(v) and v not in found
         ),

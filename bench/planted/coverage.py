@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
@@ -12,20 +14,6 @@ from structlin.laws.approaches.laws import BETWEEN, Laws
 from structlin.laws.approaches.parametric import ParametricLaw
 from structlin.laws.minimum.objective import Objective
 from structlin.laws.sampling.bootstrap import Interval, draw, interval, widening
-
-
-def coverage(sweeps: int, part: str | None) -> None:
-    """How often 90% intervals hold the planted value, for several designs."""
-    parts = {
-        "parametric": parametric_coverage,
-        "approaches": approaches,
-        "held_out": held_out,
-        "multipliers": multipliers,
-    }
-    for name, measure in parts.items():
-        if part in (None, name):
-            print(f"{name}, {sweeps} sweeps each", flush=True)
-            measure(sweeps)
 
 
 def parametric_coverage(sweeps: int) -> None:
@@ -138,3 +126,19 @@ def multiplier_coverage(sweeps: int, count: int, seeds: int, noise: float) -> st
         planted = np.trapezoid(np.exp(truth)) / (len(truth) - 1)
         mean.append(m.mean_interval.low <= planted <= m.mean_interval.high)
     return f"band {100 * np.mean(band):.0f}%  mean {100 * np.mean(mean):.0f}%"
+
+
+PARTS: dict[str, Callable[[int], None]] = {
+    "parametric": parametric_coverage,
+    "approaches": approaches,
+    "held_out": held_out,
+    "multipliers": multipliers,
+}
+
+
+def coverage(sweeps: int, part: str | None = None) -> None:
+    """How often 90% intervals hold the planted value, for several designs; of all parts, or of one."""
+    for name, measure in PARTS.items():
+        if part in (None, name):
+            print(f"{name}, {sweeps} sweeps each", flush=True)
+            measure(sweeps)

@@ -6,7 +6,8 @@
 measures, for every shape of model that the store's runs have and this machine has not measured yet, the milliseconds a
 token where 1 and 16 texts are read side by side, each token by token (weights do not matter: none are read). They are
 kept in runs/decoding.json and stand in the columns decode_ms_1 and decode_ms_16 of the table. A table of runs without
-its store (.parquet) is written anew with these columns, and the machine stands in the file NAME.json beside it.
+its store (.parquet) is written anew with these columns, and with training=true that of tokens_per_second; the machine
+stands in the file NAME.json beside it.
 
 Keys:
   runs          the store (runs)
@@ -53,7 +54,7 @@ def main(arguments: list[str]) -> int:
             raise UserError(f"{key}={values[key]} is unknown; {suggest(values[key], ('true', 'false'))}")
     placement = Placement(device=values["device"], threads=whole_number("threads", values["threads"], 1, 10**4))
     if values["table"]:
-        return _of_table(Path(values["table"]).expanduser(), placement)
+        return _of_table(Path(values["table"]).expanduser(), placement, trains=values["training"] == "true")
     runs = Path(values["runs"]).expanduser()
     if not runs.is_dir():
         raise UserError(f"no run store at {runs}; runs=FOLDER names one")
@@ -71,16 +72,22 @@ def main(arguments: list[str]) -> int:
 
 
 def _train(sciences: Sequence[Science], kept: Throughputs, placement: Placement) -> None:
-    """Keep the training speed of every shape: the best of some rounds over all."""
+    """Keep the training speed of every shape."""
+    for science, speed in zip(sciences, most_of_rounds(sciences, placement), strict=True):
+        kept.keep(science, placement, speed)
+
+
+def most_of_rounds(sciences: Sequence[Science], placement: Placement) -> list[float]:
+    """Training tokens a second each, the most of some rounds over all; says them."""
     from structlin.training.probe import tokens_per_second
 
-    best = dict.fromkeys(range(len(sciences)), 0.0)
+    best = [0.0] * len(sciences)
     for _ in range(ROUNDS):
         for place, science in enumerate(sciences):
             best[place] = max(best[place], tokens_per_second(science, placement))
-    for place, science in enumerate(sciences):
-        kept.keep(science, placement, best[place])
-        print(f"{science.variant} d{science.model.d_model}   {best[place]:,.0f} training tokens a second", flush=True)
+    for science, speed in zip(sciences, best, strict=True):
+        print(f"{science.variant} d{science.model.d_model}   {speed:,.0f} training tokens a second", flush=True)
+    return best
 
 
 def _say(science: Science, measured: dict[int, float]) -> None:
@@ -88,8 +95,8 @@ def _say(science: Science, measured: dict[int, float]) -> None:
     print(f"{science.variant} d{science.model.d_model}   ms a token by texts side by side  {times}", flush=True)
 
 
-def _of_table(path: Path, placement: Placement) -> int:
-    """Give a table of runs its columns. UserError for a file that is none."""
+def _of_table(path: Path, placement: Placement, *, trains: bool) -> int:
+    """Give a table of runs its columns, with ``trains`` that of training too. UserError for a file that is none."""
     if path.suffix != ".parquet" or not path.is_file():
         raise UserError(f"table={path} is no .parquet file of runs; write one by python -m structlin.runs.table")
     table = pd.read_parquet(path)
@@ -108,10 +115,16 @@ def _of_table(path: Path, placement: Placement) -> int:
     for count in DECODED_ROWS:
         times = {run: found.get(count, math.nan) for run, found in of_run.items()}
         table[f"decode_ms_{count}"] = ids.map(times).astype(float)
+    machine = {"decoded_on": machine_key(placement)}
+    if trains:
+        speeds = dict(zip(shapes, most_of_rounds(list(shapes.values()), placement), strict=True))
+        measured = ids.map({run: speeds.get(shape_key(science)) for run, science in sciences.items()}).astype(float)
+        table["tokens_per_second"] = measured.fillna(table.get("tokens_per_second", math.nan))
+        machine["trained_at_speeds_of"] = machine_key(placement)
     write_atomically(path, lambda stream: table.to_parquet(stream, compression="zstd"))
     beside = path.with_suffix(".json")
     if beside.is_file():
-        text = json.dumps({**read_json(beside), "decoded_on": machine_key(placement)}, indent=1, ensure_ascii=False)
+        text = json.dumps({**read_json(beside), **machine}, indent=1, ensure_ascii=False)
         write_atomically(beside, f"{text}\n".encode())
     print(f"{len(known)} shapes are measured in {path}")
     return 0

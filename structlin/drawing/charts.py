@@ -122,7 +122,7 @@ def _chart(identity: str, panel: Panel, host: str, most_faint: int) -> Chart:
     x: dict[str, Any] = {"label": label, "log": panel.x_log and not panel.names}
     y: dict[str, Any] = {"label": panel.y_label, "log": panel.y_log}
     if panel.names:
-        x["names"] = [textwrap.fill(name, 8) for name in panel.names]
+        x["names"] = [textwrap.fill(name, 8, break_long_words=False) for name in panel.names]
     if any(series.style == "bars" for series in panel.series):
         y["zero"] = True
     chart: Chart = {

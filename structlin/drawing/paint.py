@@ -22,6 +22,7 @@ from structlin.drawing.room import (
     axes_of,
     legend_layout,
     room_of,
+    wrapped_names,
 )
 from structlin.drawing.style import RC, RING, SMALLEST_POINT, STAR
 from structlin.drawing.ticks import log_ticks
@@ -272,9 +273,7 @@ def _finish(drawing: Drawing, drawn: Sequence[tuple[Axes, Panel, tuple[float, fl
             axes.set_ylim(top=min(axes.get_ylim()[1], panel.y_most))
     for axes, panel, (width, height) in charts:
         if panel.names:
-            # A character less, which keeps neighbours apart.
-            room = int((width - LEFT - RIGHT) / len(panel.names) / CHARACTER) - 1
-            axes.set_xticks(range(len(panel.names)), [textwrap.fill(n, max(room, 6)) for n in panel.names])
+            axes.set_xticks(range(len(panel.names)), wrapped_names(panel, width))
             axes.set_xlim(-0.6, len(panel.names) - 0.4)
         elif panel.x_log:
             log_ticks(axes.xaxis, axes.get_xlim(), (width - LEFT - RIGHT) / INCHES_PER_TICK, panel.ticks)

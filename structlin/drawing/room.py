@@ -18,6 +18,8 @@ LEFT, LEFT_BARE, RIGHT, TOP, BOTTOM, BARE = 0.62, 0.36, 0.1, 0.24, 0.5, 0.06
 LINE, CHARACTER, HANDLE = 0.145, 0.053, 0.3
 # Between the lines of a note or a caption, of 7 pt.
 TEXT_LINE = 0.12
+# Between the lines of a name below the axes.
+NAME_LINE = 0.15
 # Height of a panel by the panels a row, and of one that has a column and a half of print.
 HEIGHTS, LEAST_HEIGHT, WIDE_HEIGHT = {1: 2.6, 2: 2.45}, 2.15, 3.3
 DIAGRAM_HEIGHT = 1.3
@@ -78,7 +80,10 @@ def room_of(drawing: Drawing, *, captioned: bool = False) -> Room:
     cell = width / columns
     shared = _unique(panels) if drawing.shared_legend else ()
     legends = tuple(0.0 if shared else max(legend_height(panel.series, cell) for panel in row) for row in rows)
-    heights = tuple(_bare_height(row, height) + legend for row, legend in zip(rows, legends, strict=True))
+    more = tuple(max(_more_below(panel, cell) for panel in row) for row in rows)
+    heights = tuple(
+        _bare_height(row, height) + extra + legend for row, extra, legend in zip(rows, more, legends, strict=True)
+    )
     words = f"{drawing.title}. {drawing.caption}"
     caption = textwrap.fill(words, _characters(width)) if captioned else ""
     return Room(width, rows, cell, heights, legends, shared, _note(drawing, width), caption)
@@ -88,13 +93,26 @@ def axes_of(panel: Panel, box: Box, bare: bool) -> Box:
     """The axes of a panel in its cell: what the margins of their kind leave; ``bare`` without a label of y."""
     left, bottom, width, height = box
     if panel.series:
-        start, under = LEFT_BARE if bare else LEFT, BOTTOM
+        start, under = LEFT_BARE if bare else LEFT, BOTTOM + _more_below(panel, width)
     else:
         start = under = BARE
     if not panel.series and panel.flat and not panel.tall:
         bottom += max(0.0, height - DIAGRAM_HEIGHT - TOP)
         height = min(height, DIAGRAM_HEIGHT + TOP)
     return left + start, bottom + under, width - start - RIGHT, height - under - TOP
+
+
+def wrapped_names(panel: Panel, cell: float) -> list[str]:
+    """The names below the axes of a panel of that width, in lines that keep apart; no word is cut."""
+    # A character less, which keeps neighbours apart.
+    room = int((cell - LEFT - RIGHT) / max(len(panel.names), 1) / CHARACTER) - 1
+    return [textwrap.fill(name, max(room, 6), break_long_words=False) for name in panel.names]
+
+
+def _more_below(panel: Panel, cell: float) -> float:
+    """What names of more than two lines take below the axes."""
+    lines = max((name.count("\n") + 1 for name in wrapped_names(panel, cell)), default=1)
+    return NAME_LINE * max(0, lines - 2)
 
 
 def legend_layout(series: Iterable[Series], width: float) -> tuple[int, int]:

@@ -32,6 +32,7 @@ RECORD = "record.json"
 # Where no compute was asked for: so many times the largest measured.
 _AHEAD = (3.0, 10.0, 30.0)
 _NEAR = 1.02
+_NUMBERS = ("flops", "predicted", "measured", "error")
 
 Entry = dict[str, Any]
 
@@ -44,9 +45,28 @@ def data_hash(frame: pd.DataFrame) -> str:
 
 
 def data_of(frame: pd.DataFrame) -> Entry:
-    """What a forecast says of its data: the hash, the rows and the largest compute of each variant."""
-    tops = {str(v): float(part["C"].max()) for v, part in frame.groupby("variant")}
-    return {"hash": data_hash(frame), "rows": len(frame), "flops": tops}
+    """What a forecast says of its data: the hash, the rows, and of each variant the largest compute and its ends."""
+    parts = {str(variant): part for variant, part in frame.groupby("variant")}
+    tops = {variant: float(part["C"].max()) for variant, part in parts.items()}
+    ends = {variant: _ends_of(part) for variant, part in parts.items()}
+    return {"hash": data_hash(frame), "rows": len(frame), "flops": tops, "ends": ends}
+
+
+def _ends_of(part: pd.DataFrame) -> str:
+    """A hash of where the runs of a variant ended, which no choice of earlier rows and no name of a run changes."""
+    last = part.sort_values("C", kind="stable")
+    last = last.groupby("run").tail(1) if "run" in last else last
+    return hashlib.sha256(last[["C", "L"]].to_csv(index=False, float_format="%.10g").encode()).hexdigest()[:16]
+
+
+def _terms(laws: Laws) -> Entry:
+    """In which terms laws speak: predictions in others cannot be held against them."""
+    frame, choices = laws.points.frame, laws.choices
+    said = {"convention": choices.convention, "metric": choices.metric}
+    if laws.baseline is not None:
+        said["baseline"] = laws.baseline
+    named = {name: sorted(map(str, frame[name].dropna().unique())) for name in ("task", "data") if name in frame}
+    return said | {name: ", ".join(values) for name, values in named.items() if values}
 
 
 def code() -> str:
@@ -69,7 +89,7 @@ def keep(laws: Laws, found: Entry, name: str, folder: Path = FOLDER) -> Path:
     if path.exists():
         raise UserError(f"forecast={name}: {path} is kept already, and a forecast is not written twice; another name")
     law = {key: found[key] for key in ("form", "parametric", "frontier")}
-    write(path, data_of(laws.points.frame), laws.choices.confidence, law, predictions)
+    write(path, data_of(laws.points.frame) | {"terms": _terms(laws)}, laws.choices.confidence, law, predictions)
     return path
 
 
@@ -96,29 +116,73 @@ def _text(found: Entry) -> bytes:
 def read(path: Path) -> Entry:
     """A kept forecast. UserError where there is none."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found: Entry = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"score={path} cannot be read: {error.strerror}; keep one first with forecast=NAME") from error
     except ValueError as error:
         raise UserError(f"score={path} is no forecast; keep one with forecast=NAME") from error
-    if not isinstance(found, dict) or not isinstance(found.get("predictions"), list):
+    if not _is_forecast(found):
         raise UserError(f"score={path} is no forecast; keep one with forecast=NAME")
     return found
 
 
+def _is_forecast(found: object) -> bool:
+    if not isinstance(found, dict) or not isinstance(found.get("data", {}), dict):
+        return False
+    predictions = found.get("predictions")
+    return isinstance(predictions, list) and all(map(_is_prediction, predictions))
+
+
+def _is_prediction(one: object) -> bool:
+    """Whether an entry has a variant, and positive numbers or nothing where numbers stand."""
+    if not isinstance(one, dict) or not isinstance(one.get("variant"), str):
+        return False
+    intervals = one.get("interval") or {}
+    if not isinstance(intervals, dict) or not all(
+        ends is None or isinstance(ends, dict) for ends in intervals.values()
+    ):
+        return False
+    numbers = [one.get(name) for name in ("flops", "loss", "multiplier")]
+    numbers += [ends.get(name) for ends in intervals.values() if ends for name in ("low", "high")]
+    return all(value is None or (_is_number(value) and value > 0) for value in numbers)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
+def _comparable(laws: Laws, forecast: Entry, path: Path) -> None:
+    """UserError for runs that it was made from, and for laws in other terms than its own."""
+    data = forecast.get("data", {})
+    mine = data_of(laws.points.frame)
+    same_ends = "ends" in data and data["ends"].items() >= mine["ends"].items()
+    if data.get("hash") == mine["hash"] or same_ends:
+        raise UserError(f"score={path}: these are the runs it was made from; score it by later ones")
+    here, there = _terms(laws), data.get("terms", {})
+    for name in there:
+        if name in here and here[name] != there[name]:
+            raise UserError(
+                f"score={path} foretold with {name}={there[name]}, and these laws are of {name}={here[name]}: "
+                "numbers of the two cannot be compared; score it by runs, and with choices, that are the same"
+            )
+
+
 def score(laws: Laws, path: Path) -> Entry:
-    """What these runs say to a forecast, and the record of all forecasts with it. UserError where nothing can be said.
+    """What these runs say to a forecast, and the record of all forecasts with it.
+
+    UserError for the runs that it was made from, and for laws in other terms: convention, metric, baseline, task, data.
 
     {"forecast", "scores": [{variant, flops, predicted, measured, error, inside, multiplier}], "winners": [{flops,
     predicted, measured}], "waiting", "record": {...}}; a multiplier {predicted, measured, inside} where the baseline
     reached the loss, winners at every compute where two variants or more were scored.
     """
     forecast = read(path)
-    if forecast.get("data", {}).get("hash") == data_hash(laws.points.frame):
-        raise UserError(f"score={path}: these are the runs it was made from; score it by later ones")
+    _comparable(laws, forecast, path)
+    known = forecast.get("data", {}).get("ends", {})
     scores, waiting = [], []
     for one in forecast["predictions"]:
-        measured = _measured(laws, one)
+        is_known = one["variant"] in known and known[one["variant"]] == _ends_of(laws.points.of(one["variant"]))
+        measured = None if is_known else _measured(laws, one)
         label = f"{one['variant']} at {one['flops']:.3g} FLOPs" if one.get("flops") else str(one["variant"])
         if measured is None or not one.get("loss"):
             waiting.append(label)
@@ -128,11 +192,10 @@ def score(laws: Laws, path: Path) -> Entry:
              "error": float(np.log(one["loss"] / measured)), "inside": _inside(one, "loss", measured),
              "multiplier": _multiplier(laws, one, measured)}
         )  # fmt: skip
-    winners = _winners(scores)
     return {
         "forecast": forecast.get("name", path.stem), "date": forecast.get("date"),
-        "confidence": forecast.get("confidence"), "scores": scores, "winners": winners, "waiting": waiting,
-        "record": _recorded(path, forecast, scores, winners),
+        "confidence": forecast.get("confidence"), "scores": scores, "winners": _winners(scores), "waiting": waiting,
+        "record": _recorded(path, forecast, scores),
     }  # fmt: skip
 
 
@@ -193,19 +256,33 @@ def _frontier(laws: Laws, variant: str) -> tuple[Array, Array]:
     return x[low], y[low]
 
 
-def _recorded(path: Path, forecast: Entry, scores: list[Entry], winners: list[Entry]) -> Entry:
-    """Add the scores to the record beside the forecast, and sum up all that stand there."""
-    place = path.parent / RECORD
+def _record(place: Path) -> tuple[list[Entry], list[Entry]]:
+    """Scores and winners that stand in a record. UserError for a file that is none."""
     try:
         there = json.loads(place.read_text(encoding="utf-8")) if place.exists() else {"scores": []}
         record, named = there["scores"], there.get("winners", [])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{place} is torn; move it away, and score again") from error
+        sound = all(
+            {"forecast", "variant", "inside"} <= set(one) and all(_is_number(one[name]) for name in _NUMBERS)
+            for one in record
+        ) and all({"forecast", "flops", "predicted", "measured"} <= set(one) for one in named)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise UserError(f"{place} is torn; move it away, and score again")
+    return record, named
+
+
+def _recorded(path: Path, forecast: Entry, scores: list[Entry]) -> Entry:
+    """Add the scores to the record beside the forecast, and sum up all that stand there."""
+    place = path.parent / RECORD
+    record, named = _record(place)
     name = forecast.get("name", path.stem)
     kept = {(one["forecast"], one["variant"], one["flops"]): one for one in record}
     for one in scores:
         kept[name, one["variant"], one["flops"]] = {"forecast": name, **one}
     entries = list(kept.values())
+    # Of all its scores, those of earlier runs too: a second look at one variant forgets no winner.
+    winners = _winners([one for one in entries if one["forecast"] == name])
     named = [one for one in named if one["forecast"] != name] + [{"forecast": name, **one} for one in winners]
     write_atomically(place, _text({"scores": entries, "winners": named}))
     judged = [one for one in entries if one["inside"] is not None]

@@ -142,9 +142,16 @@ def _one(laws: Laws, curves: dict[str, _Curve | None], variant: str, given: str,
     base = curves.get(laws.baseline or "")
     if base is not None and laws.baseline is not None:
         entry["multiplier"] = _multiplier(laws, (curve, base), variant, flops, ends)
-    silent = laws.withholds(variant, "multiplier") or len(laws.draws[variant].runs) < 3
-    entry["interval"] = {name: None if silent else one.record() for name, one in ends.items()}
+    silent = {name: _is_silent(laws, variant) for name in ends}
+    if "multiplier" in ends and laws.baseline is not None:
+        silent["multiplier"] |= _is_silent(laws, laws.baseline)
+    entry["interval"] = {name: None if silent[name] else one.record() for name, one in ends.items()}
     return entry
+
+
+def _is_silent(laws: Laws, variant: str) -> bool:
+    """Whether intervals of a variant are not said."""
+    return laws.withholds(variant, "multiplier") or len(laws.draws[variant].runs) < 3
 
 
 def _beyond(laws: Laws, variant: str, reach: float, law: str) -> float:
@@ -261,6 +268,7 @@ def at(laws: Laws, params: float, tokens: float, variants: Sequence[str] | None 
         ends = _ends(laws, loss, samples, three.factor, beyond, log=True)
         found.append(
             {"variant": variant, "flops": flops, "loss": loss, "params": params, "tokens": tokens, "width": None,
-             "interval": {"loss": ends.record()}, "multiplier": None, "law": "parametric", "reach": reach}
+             "interval": {"loss": None if _is_silent(laws, variant) else ends.record()}, "multiplier": None,
+             "law": "parametric", "reach": reach}
         )  # fmt: skip
     return found

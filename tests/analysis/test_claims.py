@@ -102,3 +102,40 @@ def test_forecasts_are_summed_up_by_name() -> None:
 def test_an_unknown_study_is_one_line() -> None:
     with pytest.raises(UserError, match="study=fig3 bears on no claim"):
         claims.main(["study=fig3"])
+
+
+def test_runs_of_ones_own_are_compared_once_a_claim() -> None:
+    runs, _ = planted("taxonomy")
+    maker = Maker(Choices(bootstrap=20, confidence=0.5), runs.assign(moe="none"))
+    found = findings(maker)
+    assert {one.study for one in found} == {claims.OWN}
+    assert len({(one.claim.text, one.variant, one.baseline) for one in found}) == len(found)
+    said = page(found, confidence=0.5)
+    assert "C_baseline / C, 50% |" in said
+    assert "analysis/data" not in said
+
+
+def test_a_comparison_that_cannot_be_made_says_why() -> None:
+    runs, _ = planted("taxonomy")
+    runs = runs.assign(moe="none")
+    few = runs[(runs["variant"] != "btt") | (runs.groupby("variant").cumcount() < 1)]
+    (btt,) = (one for one in findings(Maker(Choices(bootstrap=20), few), ["fig4"]) if one.claim.text.startswith("BTT"))
+    assert btt.verdict == UNDECIDED
+    assert btt.reason
+    assert f"| - | {btt.reason} | undecided |" in page([btt])
+
+
+@pytest.mark.parametrize("word", ["--runs=/nonexistent", "runs=/nonexistent"])
+def test_a_store_is_looked_for_however_its_key_is_written(word: str) -> None:
+    with pytest.raises(UserError, match="no run store at /nonexistent"):
+        claims.main([word])
+
+
+def test_runs_that_bear_on_nothing_and_two_names_for_one_store(tmp_path) -> None:
+    runs, _ = planted("taxonomy")
+    runs.assign(moe="none").to_parquet(tmp_path / "t.parquet")
+    words = ["source=table", f"table={tmp_path / 't.parquet'}", "bootstrap=20"]
+    with pytest.raises(UserError, match="are those of one study; name one, or none"):
+        claims.main(["study=fig4,pixels", *words])
+    with pytest.raises(UserError, match="these runs bear on no claim"):
+        claims.main(["study=fig7", *words])

@@ -139,6 +139,33 @@ def test_a_study_trained_in_parts_is_kept_as_if_one_store_had_it(study: Path, tm
 def test_a_part_that_is_no_kept_table_is_named(study: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"beside=.*none.parquet is no kept table with its provenance"):
         kept.keep("fig4", "small", study, tmp_path, [tmp_path / "none.parquet"])
+    found = kept.keep("fig4", "small", study, tmp_path)
+    for name, table, origin in (
+        ("short", found.runs.drop(columns=["step", "run_id"]), "{}"),
+        ("empty", found.runs[:0], "{}"),
+        ("without", found.runs, "[]"),
+    ):
+        table.to_parquet(tmp_path / f"{name}.parquet")
+        (tmp_path / f"{name}.json").write_text(origin)
+        with pytest.raises(UserError, match=rf"beside=.*{name}.parquet is no kept table with its provenance"):
+            kept.keep("fig4", "small", study, tmp_path, [tmp_path / f"{name}.parquet"])
+
+
+def test_a_run_of_a_part_with_an_older_id_is_no_other_run(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table that was kept before a schema rose has ids of then; trained anew, its runs have those of now."""
+    whole = kept.keep("fig4", "small", study, tmp_path / "whole").runs
+    then = tmp_path / "then" / "fig4.parquet"
+    kept.keep("fig4", "small", study, then.parent)
+    old = {identity: f"old-{identity}" for identity in whole["run_id"].unique()}
+    table = pd.read_parquet(then)
+    table.assign(run_id=table["run_id"].astype(str).map(old)).to_parquet(then)
+    now = kept.ids_of_now
+    new = {older: identity for identity, older in old.items()}
+    monkeypatch.setattr(kept, "ids_of_now", lambda some: now(some.assign(run_id=some["run_id"].replace(new))))
+    found = kept.keep("fig4", "small", study, tmp_path / "out", [then])
+    assert set(found.runs["run_id"]) == set(whole["run_id"])
 
 
 def test_nothing_to_keep_is_an_error(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,15 +218,31 @@ def test_a_search_is_kept_with_its_record_and_its_forecast(store, tmp_path: Path
         ({"over": False}, ["search=mine"], "is not over; type its command again"),
         ({"forecast": {"flops": 1e9, "arms": {}}}, ["search=mine"], "was recorded by an older version"),
         ({}, ["search=mine", "study=fig4"], "name two things to keep"),
+        ({"command": None}, ["search=mine"], "holds no such search"),
     ],
 )
 def test_a_search_that_cannot_be_kept_is_said(
     store, tmp_path: Path, changes: dict, words: list[str], message: str
 ) -> None:
-    recorded(*store, **changes)
+    record = recorded(*store, **changes)
+    if record["command"] is None:
+        (store[0] / "searches" / "mine.json").write_text(json.dumps({"over": True, "forecast": None}))
     with pytest.raises(UserError, match=message):
         keep.main([*words, f"runs={store[0]}", f"out={tmp_path}"])
     assert not list(tmp_path.iterdir())
+
+
+def test_runs_that_a_search_has_lost_are_said(store, tmp_path: Path) -> None:
+    runs, cells = store
+    recorded(runs, cells)
+    path = runs / "sweeps" / "mine.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({"cells": [*manifest["cells"], {"run_id": "0123456789abcdef", "step": 1}]}))
+    found = kept.keep_search("mine", runs, tmp_path)
+    assert found.missing[0] == ("1 of the 3 runs of the search have no evaluation",)
+    path.write_text(json.dumps({"cells": [{"run_id": "0123456789abcdef", "step": 1}]}))
+    with pytest.raises(UserError, match="holds none of its 1 runs"):
+        kept.keep_search("mine", runs, tmp_path)
 
 
 def test_the_figure_of_a_kept_search_is_drawn_of_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,6 +338,18 @@ def test_figures_of_own_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     runs.drop(columns=["theta"]).to_parquet(tmp_path / "t.parquet")
     with pytest.raises(UserError, match="this one lacks theta"):
         make.main(["figure=fig4", *arguments])
+
+
+def test_a_figure_that_cannot_be_drawn_of_own_runs_is_one_line_and_the_next_one_is_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables.runs(tables.TAXONOMY).to_parquet(tmp_path / "t.parquet")
+    arguments = [f"table={tmp_path / 't.parquet'}", "source=table", "bootstrap=20", f"out={tmp_path / 'out'}"]
+    assert make.main(["figure=cifar,weight-norm,fig10", *arguments]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in said] == ["cifar", "weight-norm"]
+    assert all("none is known as one of study=" in line for line in said)
+    assert (tmp_path / "out" / "fig10.png").exists()
 
 
 def test_figures_without_runs_need_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,6 +80,12 @@ def test_a_table_without_its_store(store: Path, tmp_path: Path, monkeypatch: pyt
     origin = json.loads((tmp_path / "kept.json").read_text())
     assert origin["study"] == "one"
     assert origin["decoded_on"].endswith("1 thread")
+    monkeypatch.setattr(speeds, "ROUNDS", 2)
+    rounds = iter([100.0, 50.0, 300.0, 40.0])
+    monkeypatch.setattr(probe, "tokens_per_second", lambda science, placement: next(rounds))
+    assert main([f"table={path}", "device=cpu", "training=true"]) == 0
+    assert set(pd.read_parquet(path)["tokens_per_second"]) == {300.0, 50.0}
+    assert json.loads((tmp_path / "kept.json").read_text())["trained_at_speeds_of"].endswith("1 thread")
 
 
 def test_texts_side_by_side_take_less_a_token() -> None:

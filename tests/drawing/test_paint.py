@@ -227,3 +227,16 @@ def test_ticks_of_loss_have_room() -> None:
     ticks = axes.get_yticks()
     assert 3 <= len(ticks) <= 8
     assert axes.get_ylim()[0] <= ticks[0] < ticks[-1] <= axes.get_ylim()[1]
+
+
+def test_names_below_the_axes_are_cut_at_no_letter_and_have_room() -> None:
+    """Three lines of them are taller than two, and the axes as high as before."""
+    bars = [series("bars", np.arange(6.0), np.ones(6), label="8 experts")]
+    short, long = ["a b"] * 6, ["standard MoE (all, random)"] * 6
+    low, high = (figure(panel(*bars, x_log=False, y_log=False, names=tuple(names))) for names in (short, long))
+    said = [text.get_text() for text in high.axes[0].get_xticklabels()]
+    assert {name.replace("\n", " ") for name in said} == {"standard MoE (all, random)"}
+    heights = [one.get_figheight() for one in (low, high)]
+    assert heights[1] > heights[0]
+    inches = [one.axes[0].get_position().height * height for one, height in zip((low, high), heights, strict=True)]
+    assert inches[0] == pytest.approx(inches[1])

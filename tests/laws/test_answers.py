@@ -14,6 +14,7 @@ from structlin.laws import forecasts, run, synthetic
 from structlin.laws.approaches.laws import Laws
 from structlin.laws.choices import Choices
 from structlin.laws.library import fit
+from structlin.laws.report.laws_json import record
 from tests.laws.tables import BTT, DENSE, two
 
 QUIET = {"run_noise": 0.0005, "row_noise": 0.0003}
@@ -310,6 +311,56 @@ def test_a_forecast_is_kept_once_and_scored_by_later_runs(tmp_path: Path, monkey
     assert (len(record["scores"]), len(record["winners"])) == (4, 2)
 
 
+def test_a_forecast_is_scored_in_its_own_terms_and_by_runs_of_its_own_never(tmp_path: Path) -> None:
+    """Whatever is chosen of the rows before their ends; a variant that has no later run waits."""
+    early, late = two(sizes=SIZES, **QUIET), two(sizes=[*SIZES, 1e9], flops=(1e16, 1e20), **QUIET)
+    path = forecasts.keep(laws_of := fit(early, bootstrap=20), record(laws_of), "one", tmp_path)
+    with pytest.raises(UserError, match="these are the runs it was made from"):
+        forecasts.score(fit(early[early["tokens"] > early["tokens"].quantile(0.2)], bootstrap=20), path)
+    with pytest.raises(UserError, match=r"foretold with baseline=dense, and these laws are of baseline=btt"):
+        forecasts.score(fit(late, bootstrap=20, baseline="btt"), path)
+    mixed = pd.concat([early[early["variant"] == "btt"], late[late["variant"] == "dense"]])
+    score = forecasts.score(fit(mixed, bootstrap=20), path)
+    assert {one["variant"] for one in score["scores"]} == {"dense"}
+    assert sum(one.startswith("btt at ") for one in score["waiting"]) == 3
+
+
+def test_a_second_look_at_one_variant_forgets_no_winner(tmp_path: Path) -> None:
+    early, late = two(sizes=SIZES, **QUIET), two(sizes=[*SIZES, 1e9], flops=(1e16, 1e20), **QUIET)
+    path = forecasts.keep(laws_of := fit(early, bootstrap=20), record(laws_of), "one", tmp_path)
+    forecasts.score(fit(late, bootstrap=20), path)
+    first = json.loads((tmp_path / "record.json").read_text())
+    forecasts.score(fit(late[late["variant"] == "dense"], bootstrap=20), path)
+    again = json.loads((tmp_path / "record.json").read_text())
+    assert again["winners"] == first["winners"] != []
+    assert len(again["scores"]) == len(first["scores"])
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"scores": [{}]}', '{"scores": null}', '{"scores": [], "winners": null}', "[]", '{"scores": [{"error": null}]}'],
+)
+def test_a_torn_record_is_named(tmp_path: Path, content: str) -> None:
+    early, late = two(sizes=SIZES, **QUIET), two(sizes=[*SIZES, 1e9], flops=(1e16, 1e20), **QUIET)
+    path = forecasts.keep(laws_of := fit(early, bootstrap=20), record(laws_of), "one", tmp_path)
+    (tmp_path / "record.json").write_text(content)
+    with pytest.raises(UserError, match=r"record\.json is torn; move it away"):
+        forecasts.score(fit(late, bootstrap=20), path)
+
+
+def test_intervals_are_withheld_of_a_multiplier_where_they_are_of_the_baseline() -> None:
+    """Of two dense runs nothing is said, and so nothing of what is compared with them."""
+    table = two(sizes=SIZES, **QUIET)
+    few = table[(table["variant"] != "dense") | (table["params"] <= sorted(table["params"].unique())[1])]
+    found = {one["variant"]: one for one in fit(few, bootstrap=20).predict(1e20)}
+    assert found["dense"]["interval"]["loss"] is None
+    assert found["btt"]["interval"]["loss"] is not None
+    assert found["btt"]["interval"].get("multiplier") is None
+    at = {one["variant"]: one for one in fit(few, bootstrap=20).predict(params=1e8, tokens=1e9)}
+    assert at.get("dense", {"interval": {"loss": None}})["interval"]["loss"] is None
+    assert at["btt"]["interval"]["loss"] is not None
+
+
 @pytest.mark.parametrize(
     ("low", "high", "inside"),
     [
@@ -330,7 +381,24 @@ def test_an_interval_may_be_missing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "cannot be read"), ("{", "is no forecast"), ("[]", "is no forecast")]
+    ("content", "message"),
+    [
+        (None, "cannot be read"),
+        *(
+            (content, "is no forecast")
+            for content in (
+                "{",
+                "[]",
+                '{"predictions": ["x"]}',
+                '{"predictions": [{}]}',
+                '{"predictions": [{"variant": "dense", "flops": "abc"}]}',
+                '{"predictions": [{"variant": "dense", "flops": 1e18, "loss": -1}]}',
+                '{"predictions": [{"variant": "dense", "flops": 1e18, "loss": NaN}]}',
+                '{"predictions": [{"variant": "dense", "flops": 1e18, "loss": 2, "interval": [1, 2]}]}',
+                '{"predictions": [], "data": null}',
+            )
+        ),
+    ],
 )
 def test_what_is_no_forecast_is_named(laws: Laws, tmp_path: Path, content: str | None, message: str) -> None:
     path = tmp_path / "f.json"

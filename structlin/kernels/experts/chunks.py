@@ -83,7 +83,8 @@ def experts_forward(
     routes = Assignments(token, ends, weight.contiguous(), gathers, combines)
     kernel = _kernel(x, first, second, a_first)
     if kernel is not None:
-        return kernel.forward(x, first, second, routes, _num_tokens(x, rows_out, routes))
+        y = kernel.forward(x, first, second, routes, _num_tokens(x, rows_out, routes))
+        return y if combines else _without_dropped(y, ends)
     maps = maps_for(x, weight, first, second, a_first)
     if maps is not None:
         return maps.forward(x, routes, rows_out)
@@ -97,9 +98,7 @@ def experts_forward(
             y.index_add_(0, token[part], _scaled(y_CY, weight[part]))
         else:
             y[part] = y_CY
-    if not combines:
-        y[int(ends[-1]) :] = 0
-    return y.to(x.dtype)
+    return (y if combines else _without_dropped(y, ends)).to(x.dtype)
 
 
 def experts_backward(
@@ -119,7 +118,8 @@ def experts_backward(
     routes = Assignments(token, ends, weight.contiguous(), gathers, combines)
     kernel = _kernel(x, first, second, a_first)
     if kernel is not None:
-        return kernel.backward(dy, x, first, second, routes, _num_tokens(x, dy.shape[0], routes))
+        found = kernel.backward(dy, x, first, second, routes, _num_tokens(x, dy.shape[0], routes))
+        return found if gathers else (_without_dropped(found[0], ends), *found[1:])
     maps = maps_for(x, weight, first, second, a_first)
     if maps is not None:
         return maps.backward(dy, x, routes)
@@ -138,9 +138,13 @@ def experts_backward(
             dx.index_add_(0, token[part], dx_CX.to(dx.dtype))
         else:
             dx[part] = dx_CX
-    if not gathers:
-        dx[int(ends[-1]) :] = 0
-    return dx.to(x.dtype), d_weight, d_first, d_second
+    return (dx if gathers else _without_dropped(dx, ends)).to(x.dtype), d_weight, d_first, d_second
+
+
+def _without_dropped(rows: Tensor, ends: Tensor) -> Tensor:
+    """Rows of assignments, zero where they are no expert's."""
+    rows[int(ends[-1]) :] = 0
+    return rows
 
 
 def _row_dots(left: Tensor, right: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ import pandas as pd
 from structlin.errors import UserError
 from structlin.laws.caution import Caution
 from structlin.laws.choices import Choices
+from structlin.laws.evaluations.duplicates import without_duplicates
+from structlin.laws.evaluations.quantities import first
 from structlin.laws.evaluations.where import select
 
 CORPUS = ("train_tokens", "unigram_loss", "bigram_loss")
@@ -66,12 +68,17 @@ def from_runs(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dict
     is as many runs as it has shares of its rank, each a variant of its own, N that of the share, C that of the whole
     training. UserError where the chosen convention has no column.
     """
+    table = table.reset_index(drop=True)
     if choices.where:
         table = select(table, choices.where)
     if choices.metric not in table:
         raise UserError(f"metric={choices.metric}: these runs lack that column; runs of task=classification have it")
     frame = _frame(table, choices)
-    cautions = _nested(frame, table)
+    _sound(frame)
+    nested = _nested(frame, table)
+    frame, twice = without_duplicates(frame, choices)
+    table = table.loc[frame.index]
+    cautions = nested + twice
     started = frame["D"] > 0
     guided = table["in_guide"].astype(bool) if "in_guide" in table else pd.Series(False, index=table.index)
     if guided.any():
@@ -86,6 +93,26 @@ def from_runs(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dict
     if frame.empty:
         raise UserError("the store holds no evaluations with a loss yet; train first with sweep.py or train.py")
     return frame, {"flops": _CONVENTIONS[choices.convention][1], "size": "forward MACs per token"}, cautions
+
+
+def _sound(frame: pd.DataFrame) -> None:
+    """UserError for a row that no run of ours has written: without a name, or with a size or compute that is none."""
+    for name, column in (("run", "run_id"), ("variant", "variant")):
+        text = frame[name].astype(object)
+        bad = text.isna() | (text.astype(str).str.strip() == "")
+        if bad.any():
+            row = int(frame.index[first(bad)]) + 1
+            raise UserError(f"row {row}, column '{column}': it is empty; a row needs its run and its variant")
+    trained = frame["D"] != 0
+    for name, column in (("D", "tokens"), ("N", "macs_per_token"), ("C", "FLOPs")):
+        bad = trained & ~(np.isfinite(frame[name]) & (frame[name] > 0))
+        if bad.any():
+            row = first(bad)
+            where = f"row {int(frame.index[row]) + 1}, column '{column}'"
+            raise UserError(
+                f"{where}: {frame[name].iloc[row]:g} is not a positive, finite number; mend the table, or leave such "
+                "rows out by where=..."
+            )
 
 
 def _frame(table: pd.DataFrame, choices: Choices) -> pd.DataFrame:

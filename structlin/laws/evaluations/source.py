@@ -21,6 +21,7 @@ from structlin.errors import UserError, suggest
 from structlin.laws.caution import Caution
 from structlin.laws.choices import ALL, Choices
 from structlin.laws.evaluations import wide
+from structlin.laws.evaluations.duplicates import without_duplicates
 from structlin.laws.evaluations.files import read_file
 from structlin.laws.evaluations.names import CONVERTED, MAY_BE_ZERO, NUMBERS, SYNONYMS, match_columns, plain, proposal
 from structlin.laws.evaluations.quantities import (
@@ -72,7 +73,8 @@ def from_table(table: pd.DataFrame, choices: Choices) -> tuple[pd.DataFrame, dic
             Caution("rows_as_runs", "no run column; name it with columns='{run: ...}' where rows share runs")
         )
         assumed["rows_as_runs"] = True
-    cautions += _duplicates(frame, choices)
+    frame, twice = without_duplicates(frame, choices)
+    cautions += twice
     assumed["columns"] = names
     frame["kind"] = _kinds(table.loc[frame.index, names["schedule"]]) if "schedule" in names else "unknown"
     frame["final"] = frame["kind"] != "decayed"
@@ -310,21 +312,3 @@ def _named_cells(part: pd.DataFrame, name: str) -> pd.Series:
 def _asked(name: str) -> str:
     """A column as ``where`` names it."""
     return name if name.replace(".", "").replace("_", "").isalnum() else "variant"
-
-
-def _duplicates(frame: pd.DataFrame, choices: Choices) -> list[Caution]:
-    """Refuse, drop or keep rows that stand twice. Rows without a run name are only warned about."""
-    named = not frame["run"].str.startswith("row ").all()
-    keys = ["run", "D"] if named and "D" in frame else ["variant", *[c for c in "NDCL" if c in frame]]
-    twice = frame.duplicated(keys)
-    if not twice.any() or choices.duplicates == "keep":
-        return []
-    row = int(frame.index[first(twice)])
-    twin = frame.index[(frame[keys] == frame.loc[row, keys]).all(axis=1)][0]
-    text = f"row {row + 1} repeats row {int(twin) + 1} in {', '.join(keys)} ({int(twice.sum())} such rows)"
-    if choices.duplicates == "drop":
-        frame.drop(frame.index[twice], inplace=True)
-        return [Caution("duplicate_rows", text + "; dropped, as asked")]
-    if named:
-        raise UserError(f"{text}; duplicates=drop keeps the first, duplicates=keep counts all")
-    return [Caution("duplicate_rows", text + "; kept: without run names they may be two runs; duplicates=drop drops")]

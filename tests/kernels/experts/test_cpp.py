@@ -222,3 +222,13 @@ def test_wide_layers_have_small_tiles() -> None:
 def _roles(sizes: Sizes) -> ProductSizes:
     s = sizes
     return ProductSizes(s.g, s.b, s.a, s.r, s.f, s.d, s.e, a_first=True)
+
+
+def test_rows_of_dropped_assignments_are_zero_where_nothing_is_combined() -> None:
+    layer = random_layer(LAYERS["btt-wider"], 8, capacity=0.1)
+    x = torch.randn(64, 96)
+    routes = layer.router(x)
+    torch.full((1 << 20,), torch.nan)  # what an empty tensor may find
+    rows = layer.experts(x, routes, combines=False)
+    assert int(routes.ends_E[-1]) < len(rows)
+    assert not rows[int(routes.ends_E[-1]) :].any()

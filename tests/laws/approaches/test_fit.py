@@ -326,3 +326,34 @@ def test_the_share_that_is_better_is_that_at_the_lowest_loss(laws: Laws) -> None
     assert found["better"] == 0.9
     assert [row["better"] for row in found["curve"]] == m.better.tolist()
     assert (found["at_end"], found["interval"]["at_end"]) == (m.value[-1], {"low": m.low[-1], "high": m.high[-1]})
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("training_flops", 0.0, r"row 3, column 'FLOPs': 0 is not a positive, finite number"),
+        ("training_flops", float("nan"), r"row 3, column 'FLOPs': nan is not"),
+        ("training_flops", float("inf"), r"row 3, column 'FLOPs': inf is not"),
+        ("macs_per_token", -1.0, r"row 3, column 'macs_per_token': -1 is not"),
+        ("tokens", -1.0, r"row 3, column 'tokens': -1 is not"),
+        ("variant", None, r"row 3, column 'variant': it is empty"),
+        ("run_id", None, r"row 3, column 'run_id': it is empty"),
+    ],
+)
+def test_a_row_of_an_own_table_that_no_run_wrote_is_named(column: str, value: object, message: str) -> None:
+    table = own()
+    kind = object if isinstance(value, type(None)) else float
+    table[column] = table[column].astype(kind)
+    table.loc[table.index[2], column] = value
+    with pytest.raises(UserError, match=message):
+        laws_of_runs(table, bootstrap=20)
+
+
+def test_rows_of_an_own_table_that_stand_twice_are_refused_or_dropped() -> None:
+    table = own()
+    twice = pd.concat([table, table], ignore_index=True)
+    with pytest.raises(UserError, match=rf"row {len(table) + 1} repeats row 1 in run, D"):
+        laws_of_runs(twice, bootstrap=20)
+    dropped = laws_of_runs(twice, bootstrap=20, duplicates="drop")
+    assert len(dropped.points.frame) == len(laws_of_runs(table, bootstrap=20).points.frame)
+    assert any(one.name == "duplicate_rows" for one in dropped.cautions)
