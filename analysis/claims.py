@@ -258,8 +258,10 @@ def page(found: Sequence[Finding], record: Mapping[str, Any] | None = None, conf
 def _forecasts(record: Mapping[str, Any]) -> str:
     """How forecasts that were kept before the runs did: ``record`` as laws/forecasts.py writes it."""
     lines = [
-        "## Forecasts\n\nWritten before the runs were trained, scored by them (`python fit_laws.py .. score=FORECAST`; "
-        "90% intervals; all variants at all computes that were foretold and reached).\n",
+        "## Forecasts\n\nScored by the runs of a study (`python fit_laws.py .. score=FORECAST`; 90% intervals; all "
+        "variants at all computes that were foretold and reached). NAME-kept and text were written before those runs "
+        "were trained, from the runs that were there then; NAME-lower-decade are of the study's own rows below a tenth "
+        "of its compute, GPT-2's written before the rest was trained, the others after it.\n",
         "| forecast | losses in their intervals | median error of log loss | multipliers in theirs | best foretold |",
         "|" + 5 * "---|",
     ]
