@@ -129,12 +129,14 @@ def read(path: Path) -> Entry:
 def _is_forecast(found: object) -> bool:
     if not isinstance(found, dict) or not isinstance(found.get("data", {}), dict):
         return False
+    if any(not isinstance(found.get("data", {}).get(name, {}), dict) for name in ("ends", "terms")):
+        return False
     predictions = found.get("predictions")
     return isinstance(predictions, list) and all(map(_is_prediction, predictions))
 
 
 def _is_prediction(one: object) -> bool:
-    """Whether an entry has a variant, and positive numbers or nothing where numbers stand."""
+    """Whether an entry has a variant, and positive numbers or nothing; an interval may begin at 0."""
     if not isinstance(one, dict) or not isinstance(one.get("variant"), str):
         return False
     intervals = one.get("interval") or {}
@@ -143,8 +145,9 @@ def _is_prediction(one: object) -> bool:
     ):
         return False
     numbers = [one.get(name) for name in ("flops", "loss", "multiplier")]
-    numbers += [ends.get(name) for ends in intervals.values() if ends for name in ("low", "high")]
-    return all(value is None or (_is_number(value) and value > 0) for value in numbers)
+    limits = [ends.get(name) for ends in intervals.values() if ends for name in ("low", "high")]
+    sound = all(value is None or _is_number(value) for value in (*numbers, *limits))
+    return sound and all(value is None or value > 0 for value in numbers)
 
 
 def _is_number(value: object) -> bool:

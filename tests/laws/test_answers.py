@@ -376,6 +376,13 @@ def test_an_interval_may_be_open(low: float | None, high: float | None, inside: 
     assert forecasts._inside({"interval": {"loss": {"low": low, "high": high}}}, "loss", 1.0) is inside
 
 
+def test_an_interval_may_begin_at_zero() -> None:
+    """As that of a multiplier that nothing bounds from below."""
+    one = {"variant": "btt", "flops": 1e18, "loss": 2.0, "interval": {"multiplier": {"low": 0.0, "high": None}}}
+    assert forecasts._is_prediction(one)
+    assert not forecasts._is_prediction(one | {"loss": 0.0})
+
+
 def test_an_interval_may_be_missing() -> None:
     assert forecasts._inside({"interval": None}, "loss", 1.0) is None
 
@@ -396,6 +403,7 @@ def test_an_interval_may_be_missing() -> None:
                 '{"predictions": [{"variant": "dense", "flops": 1e18, "loss": NaN}]}',
                 '{"predictions": [{"variant": "dense", "flops": 1e18, "loss": 2, "interval": [1, 2]}]}',
                 '{"predictions": [], "data": null}',
+                '{"predictions": [], "data": {"ends": []}}',
             )
         ),
     ],
